@@ -1,0 +1,28 @@
+"""Describe the extension module to cffi: what to compile, and what Python sees of it.
+
+Executed by setuptools at build time (``cffi_modules`` in setup.py), with the project root as the
+working directory. What Python sees is the marked block of fastmux.h, word for word, so the
+two cannot disagree.
+"""
+
+from pathlib import Path
+
+from cffi import FFI
+
+CSRC = Path("csrc")
+BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
+
+header = (CSRC / "fastmux.h").read_text(encoding="utf-8")
+declarations = header[header.index(BEGIN) : header.index(END)]
+
+ffi = FFI()
+ffi.cdef(declarations)
+ffi.set_source(
+    "fastmux._native",
+    '#include "fastmux.h"',
+    sources=[str(CSRC / name) for name in ("fastmux.c", "epoll.c", "poll.c")],
+    depends=[str(CSRC / name) for name in ("fastmux.h", "internal.h")],
+    include_dirs=[str(CSRC)],
+    define_macros=[("_GNU_SOURCE", None)],
+    extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden"],
+)

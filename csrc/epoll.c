@@ -1,0 +1,316 @@
+/* epoll.c - the epoll mechanism.
+ *
+ * Some facts about epoll
+ * ======================
+ *
+ * What it is. An epoll set is a kernel object with two lists: the descriptors
+ * of interest (epoll_ctl adds, changes and deletes them) and those that have
+ * become ready. When data arrives, the driver or protocol calls back into
+ * every set that watches the file, and the file goes on the ready list. So
+ * epoll_wait never looks at idle descriptors: its cost is that of what is
+ * ready, while poll and select visit all that is watched, at every call.
+ *
+ * What is copied. It is often said that epoll shares memory with the kernel.
+ * It does not: epoll_wait copies one struct epoll_event per ready descriptor
+ * out to the caller, as any system call does. What it saves, compared with
+ * poll, is the copy IN (the list of interest stays in the kernel) and the
+ * copy out of all that is not ready. What our preallocated array saves is on
+ * this side of the call: no allocation and no clearing per wait, no second
+ * copy from a temporary buffer, and no Python object per event until somebody
+ * asks for one. The kernel writes its records at the end of the array, and
+ * the loop in fmux_epoll__wait spreads them into columns at its front.
+ *
+ * Level-triggered, the default, means: reported by every wait for as long as
+ * the condition holds. The kernel does it by putting what it has just reported
+ * back on the tail of the ready list; the next wait asks the file again and
+ * drops it if it is no longer ready. It follows that with a small array nobody
+ * starves: the next wait begins with what did not fit in this one.
+ *
+ * Edge-triggered (EPOLLET) means: reported once after each call-back of the
+ * file, that is, when something NEW happens; the file is then not put back. A
+ * reader that stops before EAGAIN will not be told of what it left. More data
+ * before that is a new edge, so one report may stand for several arrivals, and
+ * several reports may come for one read's worth of data. EPOLL_CTL_MOD asks
+ * the file afresh: it reports the condition again if it still holds.
+ *
+ * One-shot (EPOLLONESHOT) disarms the registration after one report; it stays
+ * in the set with an empty mask until EPOLL_CTL_MOD re-arms it. EPOLLEXCLUSIVE
+ * is about several SETS watching one file, a listening socket in several
+ * processes: one event wakes at least one of them instead of all. It cannot
+ * be changed by EPOLL_CTL_MOD, nor combined with EPOLLONESHOT, so a change
+ * here is a delete and an add.
+ *
+ * Errors and hang-ups (EPOLLERR, EPOLLHUP) are always reported; no mask keeps
+ * them out. Half-close by the peer (EPOLLRDHUP) has to be asked for.
+ *
+ * What is in the set is not a descriptor. It is the pair of an open file (the
+ * object that dup and fork share) and the number that it had when it was
+ * added. A file leaves all sets by itself when its last reference is closed;
+ * as long as a dup of it lives, here or in a child, closing the number leaves
+ * it in the set. It goes on being reported under a number that is closed by
+ * now, or that belongs to something else, and it cannot be deleted:
+ * epoll_ctl looks the number up first, and answers EBADF or ENOENT.
+ *
+ * Hence the generation. epoll_data carries 64 bits of ours. The low half is
+ * the descriptor, the high half the number of its registration, and a report
+ * whose registration is not the current one of that descriptor is dropped.
+ * That covers a batch read by one thread while another closes and reuses a
+ * descriptor, too.
+ *
+ * Regular files and directories get EPERM. They have no notion of readiness:
+ * a read always returns without waiting for a peer, so the kernel gives them
+ * no poll function, and epoll refuses what it could never be called back for.
+ * poll and select accept them, and always call them ready.
+ *
+ * Time-outs. epoll_wait counts milliseconds; epoll_pwait2 (Linux 5.11) takes
+ * nanoseconds. Sandboxes with a list of known calls may refuse the newer one
+ * with EPERM, old kernels with ENOSYS. Then milliseconds have to do, rounded
+ * up: a wait that ends before its deadline makes its caller spin.
+ *
+ * Waking a wait. An eventfd in the set does it. It is registered edge-
+ * triggered and never read: each write is a new edge, so nothing has to be
+ * drained, which saves a system call per wake-up. An edge wakes one waiter
+ * only, and is kept for the next wait if there is none. Closing the epoll
+ * descriptor wakes nobody.
+ *
+ * Adding to a set while another thread waits on it is fine, and if what is
+ * added is ready, that thread wakes.
+ *
+ * Sources: epoll(7), epoll_ctl(2), epoll_wait(2), eventfd(2), and what the
+ * tests of this project observe.
+ */
+#include "internal.h"
+
+#if defined(FMUX_HAVE_EPOLL)
+
+#include <limits.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#ifndef EPOLLEXCLUSIVE
+#define EPOLLEXCLUSIVE (UINT32_C(1) << 28)
+#endif
+
+/* Newer than the headers of the oldest system that wheels are built on. One
+ * number serves all architectures that were added to the kernel in step. */
+#ifndef SYS_epoll_pwait2
+#define SYS_epoll_pwait2 441
+#endif
+
+/* What epoll_data holds for the eventfd: no registration is number 0. */
+#define FMUX__WAKE_DATA UINT64_C(0)
+
+/* Set once a call of epoll_pwait2 was refused; for the whole process, since
+ * it is a fact about the kernel or the sandbox. A race costs one more try. */
+static _Atomic bool fmux_epoll__coarse;
+
+static int fmux_epoll__ctl(fmux_t *mux, int operation, int fd,
+                           fmux_entry_t *entry)
+{
+    uint64_t generation =
+        atomic_load_explicit(&entry->generation, memory_order_relaxed);
+    struct epoll_event record = {
+        .events = entry->mask,
+        .data.u64 = generation << 32 | (uint32_t)fd,
+    };
+    return epoll_ctl(mux->epoll_fd, operation, fd, &record) < 0 ? -errno : 0;
+}
+
+/* Make the eventfd and put it into the set, unless it is there; under the
+ * lock. Not when the set is made: a poller that is made and closed again would
+ * pay for two descriptors instead of one. */
+static int fmux_epoll__make_wake(fmux_t *mux)
+{
+    int wake_fd, wake_write;
+    if (atomic_load(&mux->wake_fd) >= 0)
+        return 0;
+    int result = fmux_wake_open(&wake_fd, &wake_write);
+    if (result < 0)
+        return result;
+    struct epoll_event record = {
+        .events = EPOLLIN | EPOLLET,
+        .data.u64 = FMUX__WAKE_DATA,
+    };
+    if (epoll_ctl(mux->epoll_fd, EPOLL_CTL_ADD, wake_fd, &record) < 0) {
+        result = -errno;
+        fmux_wake_close(wake_fd, wake_write);
+        return result;
+    }
+    atomic_store(&mux->wake_fd, wake_fd);
+    return 0;
+}
+
+static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
+{
+    int result = fmux_epoll__make_wake(mux);
+    if (result < 0)
+        return result;
+    return fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
+}
+
+static void fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
+{
+    /* EBADF and ENOENT: the file was closed before, and is gone or out of
+     * reach. Either way the generation silences it. */
+    (void)fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
+}
+
+static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
+                              uint32_t old_mask)
+{
+    uint32_t mask = entry->mask;
+    /* A level-triggered mask that stays the same needs no call. */
+    if (mask == old_mask && (mask & (EPOLLET | EPOLLONESHOT)) == 0)
+        return 0;
+    if (((mask | old_mask) & EPOLLEXCLUSIVE) == 0)
+        return fmux_epoll__ctl(mux, EPOLL_CTL_MOD, fd, entry);
+    int result = fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
+    if (result < 0)
+        return result;
+    result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
+    if (result < 0) {
+        entry->mask = old_mask;
+        if (fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry) < 0)
+            result = -ENOENT; /* neither mask is watched any more */
+    }
+    return result;
+}
+
+static int fmux_epoll__wakeup(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    int result = fmux_epoll__make_wake(mux);
+    if (result == 0)
+        fmux_wake_write(atomic_load(&mux->wake_fd));
+    pthread_mutex_unlock(&mux->lock);
+    return result;
+}
+
+static void fmux_epoll__kick(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    int wake_fd = atomic_load(&mux->wake_fd);
+    if (wake_fd >= 0)
+        fmux_wake_write(wake_fd);
+    pthread_mutex_unlock(&mux->lock);
+}
+
+static void fmux_epoll__release(fmux_t *mux)
+{
+    int wake_fd = atomic_load(&mux->wake_fd);
+    if (wake_fd >= 0)
+        fmux_wake_close(wake_fd, wake_fd);
+    close(mux->epoll_fd);
+}
+
+static int fmux_epoll__open(fmux_t *mux)
+{
+    mux->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    return mux->epoll_fd < 0 ? -errno : 0;
+}
+
+/* A wait that nobody could wake must not begin. Whoever closes the mux while
+ * the eventfd is being made has set FMUX_CLOSED before it asked for the lock,
+ * or finds the eventfd. */
+static int fmux_epoll__first_wait(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    int result = fmux_epoll__make_wake(mux);
+    if (atomic_load(&mux->users) >= FMUX_CLOSED)
+        result = -ESHUTDOWN;
+    pthread_mutex_unlock(&mux->lock);
+    return result;
+}
+
+/* The system call, by the finest clock that there is. *cut_out: the time-out
+ * was longer than one call can wait. */
+static int fmux_epoll__call(int epoll_fd, struct epoll_event *records, int max,
+                            int64_t timeout_ns, bool *cut_out)
+{
+    if (timeout_ns > 0 && !atomic_load_explicit(&fmux_epoll__coarse,
+                                                memory_order_relaxed)) {
+        /* The layout that this call takes on 32-bit systems as well. */
+        struct {
+            int64_t seconds, nanoseconds;
+        } timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
+        long n = syscall(SYS_epoll_pwait2, epoll_fd, records, max, &timeout,
+                         NULL, (size_t)0);
+        if (n >= 0)
+            return (int)n;
+        if (errno != ENOSYS && errno != EPERM)
+            return -errno;
+        atomic_store_explicit(&fmux_epoll__coarse, true, memory_order_relaxed);
+    }
+    int timeout_ms =
+        timeout_ns <= 0 ? -(timeout_ns < 0)
+                        : fmux_milliseconds(timeout_ns, cut_out);
+    int n = epoll_wait(epoll_fd, records, max, timeout_ms);
+    return n < 0 ? -errno : n;
+}
+
+/* Spread n records into rows. Sets *woken_out if one was the eventfd's. */
+static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
+{
+    const struct epoll_event *records = ready->records;
+    int rows = 0;
+    for (int i = 0; i < n; i++) {
+        uint64_t data = records[i].data.u64;
+        int fd = (int)(data & INT_MAX);
+        if (data == FMUX__WAKE_DATA) {
+            *woken_out = true;
+            continue;
+        }
+        const fmux_entry_t *entry = fmux_entry(ready->mux, fd);
+        if (entry == NULL)
+            continue;
+        uint32_t known = fmux_codes(entry);
+        if (atomic_load_explicit(&entry->generation, memory_order_acquire) ==
+            data >> 32)
+            fmux_report(ready, rows++, fd, known, records[i].events);
+    }
+    return rows;
+}
+
+static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
+                            int max_events)
+{
+    bool cut = false;
+    bool woken = false;
+    int n = fmux_wait_begin(ready);
+    if (n < 0)
+        return n;
+    if (atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
+        (n = fmux_epoll__first_wait(ready->mux)) < 0)
+        return fmux_wait_end(ready, n);
+    n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
+                         timeout_ns, &cut);
+    if (n > 0) {
+        n = fmux_epoll__collect(ready, n, &woken);
+        /* Nothing but stale reports is no reason to end a wait, but the
+         * caller decides whether to go on: it may have signals to handle. */
+        if (n == 0 && !woken && timeout_ns != 0)
+            n = -EINTR;
+    } else if (n == 0 && cut) {
+        n = -EINTR;
+    }
+    return fmux_wait_end(ready, n);
+}
+
+const fmux_mechanism_t fmux_epoll = {
+    .open = fmux_epoll__open,
+    .release = fmux_epoll__release,
+    .add = fmux_epoll__add,
+    .modify = fmux_epoll__modify,
+    .remove = fmux_epoll__remove,
+    .wakeup = fmux_epoll__wakeup,
+    .kick = fmux_epoll__kick,
+    .wait = fmux_epoll__wait,
+};
+
+#else
+
+/* ISO C wants something in every file. */
+typedef int fmux_epoll__absent;
+
+#endif

@@ -1,0 +1,447 @@
+/* fastmux.c - what all mechanisms have in common: life and death of a mux, the
+ * table of watched descriptors, ready arrays, clocks, and the wake-up pair.
+ *
+ * Who may touch what, and when
+ * ----------------------------
+ * Every call on a mux enters it first and leaves it last; mux->users counts
+ * those inside. Closing sets the top bit of the same word, so that one atomic
+ * operation answers both questions, "may I come in?" and "am I the last to
+ * leave?". The last to leave a closed mux closes its descriptors: never while
+ * another thread is in the kernel with them, because the kernel would go on
+ * with the old file while the number already belonged to somebody else.
+ *
+ * The memory lives longer than the descriptors. A closed mux still answers
+ * -ESHUTDOWN, and only fmux_free, once no ready array is left, releases it.
+ *
+ * Changes of the table happen under mux->lock. A wait reads the table without
+ * it: entries never move, and the one field that it looks at is atomic.
+ */
+#include "internal.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#if defined(__linux__)
+#include <sys/eventfd.h>
+#endif
+
+static const fmux_mechanism_t *fmux__mechanism(int number)
+{
+    switch (number) {
+#if defined(FMUX_HAVE_EPOLL)
+    case FMUX_EPOLL:
+        return &fmux_epoll;
+#endif
+    case FMUX_POLL:
+        return &fmux_poll;
+    case FMUX_SELECT:
+        return &fmux_select;
+    default:
+        return NULL;
+    }
+}
+
+int fmux_mechanisms(void)
+{
+    int set = 0;
+    for (int number = FMUX_EPOLL; number <= FMUX_SELECT; number++)
+        if (fmux__mechanism(number) != NULL)
+            set |= 1 << number;
+    return set;
+}
+
+/* ---- clocks ------------------------------------------------------------ */
+
+int64_t fmux_now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int fmux_milliseconds(int64_t timeout_ns, bool *cut_out)
+{
+    int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
+    *cut_out = ms > INT32_MAX;
+    return *cut_out ? INT32_MAX : (int)ms;
+}
+
+/* ---- wake-up pair ------------------------------------------------------ */
+
+#if defined(__linux__)
+
+int fmux_wake_open(int *read_out, int *write_out)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    *read_out = *write_out = fd;
+    return 0;
+}
+
+#else
+
+int fmux_wake_open(int *read_out, int *write_out)
+{
+    int ends[2];
+    if (pipe(ends) < 0)
+        return -errno;
+    for (int i = 0; i < 2; i++) {
+        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    }
+    *read_out = ends[0];
+    *write_out = ends[1];
+    return 0;
+}
+
+#endif
+
+void fmux_wake_close(int read_fd, int write_fd)
+{
+    close(read_fd);
+    if (write_fd != read_fd)
+        close(write_fd);
+}
+
+void fmux_wake_write(int write_fd)
+{
+    /* Eight bytes, as an eventfd asks for. When it is full (EAGAIN), it is
+     * readable already, and that is all that was wanted. */
+    uint64_t one = 1;
+    ssize_t written;
+    do
+        written = write(write_fd, &one, sizeof one);
+    while (written < 0 && errno == EINTR);
+}
+
+void fmux_wake_drain(int read_fd)
+{
+    uint64_t scratch[8];
+    ssize_t got;
+    do
+        got = read(read_fd, scratch, sizeof scratch);
+    while (got == (ssize_t)sizeof scratch || (got < 0 && errno == EINTR));
+}
+
+/* ---- the mux ----------------------------------------------------------- */
+
+int fmux_open(int mechanism, fmux_t **mux_out)
+{
+    int result;
+    const fmux_mechanism_t *chosen = fmux__mechanism(mechanism);
+    if (chosen == NULL)
+        return -EINVAL;
+
+    fmux_t *mux = calloc(1, sizeof *mux);
+    if (mux == NULL)
+        return -ENOMEM;
+    mux->mechanism = chosen;
+    mux->epoll_fd = -1;
+    atomic_init(&mux->wake_fd, -1);
+    atomic_init(&mux->handles, 1);
+
+    result = -pthread_mutex_init(&mux->lock, NULL);
+    if (result < 0)
+        goto free_mux;
+    result = chosen->open(mux);
+    if (result < 0)
+        goto destroy_lock;
+    *mux_out = mux;
+    return 0;
+
+destroy_lock:
+    pthread_mutex_destroy(&mux->lock);
+free_mux:
+    free(mux);
+    return result;
+}
+
+int fmux_close(fmux_t *mux)
+{
+    /* Come in as a user: nobody else can be the last to leave, and release
+     * what the kick needs, before it has been given. */
+    atomic_fetch_add_explicit(&mux->users, 1, memory_order_acq_rel);
+    uint32_t before = atomic_fetch_or_explicit(&mux->users, FMUX_CLOSED,
+                                               memory_order_acq_rel);
+    if (before < FMUX_CLOSED)
+        mux->mechanism->kick(mux);
+    fmux_leave(mux);
+    return 0;
+}
+
+static void fmux__drop_handle(fmux_t *mux)
+{
+    if (atomic_fetch_sub(&mux->handles, 1) != 1)
+        return;
+    for (int k = 0; k < FMUX_CHUNKS; k++)
+        free(atomic_load(&mux->chunks[k]));
+    free(mux->set);
+    pthread_mutex_destroy(&mux->lock);
+    free(mux);
+}
+
+void fmux_free(fmux_t *mux)
+{
+    fmux_close(mux);
+    fmux__drop_handle(mux);
+}
+
+int fmux_fileno(fmux_t *mux)
+{
+    int result = fmux_enter(mux);
+    if (result < 0)
+        return result;
+    result = mux->epoll_fd >= 0 ? mux->epoll_fd : -EOPNOTSUPP;
+    fmux_leave(mux);
+    return result;
+}
+
+int fmux_wakeup(fmux_t *mux)
+{
+    int result = fmux_enter(mux);
+    if (result < 0)
+        return result;
+    result = mux->mechanism->wakeup(mux);
+    fmux_leave(mux);
+    return result;
+}
+
+/* ---- the table --------------------------------------------------------- */
+
+/* The entry of fd, whose chunk is made where it is missing; under the lock. */
+static int fmux__make_entry(fmux_t *mux, int fd, fmux_entry_t **entry_out)
+{
+    *entry_out = fmux_entry(mux, fd);
+    if (*entry_out != NULL)
+        return 0;
+    uint32_t block = ((uint32_t)fd >> 6) + 1;
+    int k = 31 - __builtin_clz(block);
+    /* calloc leaves a large chunk to the kernel, which gives it pages only
+     * where they are touched. */
+    fmux_entry_t *chunk = calloc((size_t)64 << k, sizeof *chunk);
+    if (chunk == NULL)
+        return -ENOMEM;
+    atomic_store_explicit(&mux->chunks[k], chunk, memory_order_release);
+    *entry_out = fmux_entry(mux, fd);
+    return 0;
+}
+
+static bool fmux__watched(fmux_entry_t *entry)
+{
+    return entry != NULL && atomic_load_explicit(&entry->generation,
+                                                 memory_order_relaxed) != 0;
+}
+
+static void fmux__set_generation(fmux_entry_t *entry, uint32_t generation)
+{
+    atomic_store_explicit(&entry->generation, generation,
+                          memory_order_release);
+}
+
+static void fmux__forget(fmux_entry_t *entry)
+{
+    atomic_store_explicit(&entry->known, 0, memory_order_relaxed);
+}
+
+int fmux_add(fmux_t *mux, int fd, uint32_t mask)
+{
+    if (fd < 0)
+        return -EBADF;
+    int result = fmux_enter(mux);
+    if (result < 0)
+        return result;
+    pthread_mutex_lock(&mux->lock);
+
+    fmux_entry_t *entry;
+    result = fmux__make_entry(mux, fd, &entry);
+    if (result < 0)
+        goto unlock;
+    if (fmux__watched(entry)) {
+        result = -EEXIST;
+        goto unlock;
+    }
+    if (++mux->last_generation == 0) /* 0 means: not watched */
+        mux->last_generation = 1;
+    entry->mask = mask;
+    fmux__forget(entry);
+    /* Before the kernel knows the descriptor: another thread may be told of
+     * it at once, and must find the generation in place. */
+    fmux__set_generation(entry, mux->last_generation);
+    result = mux->mechanism->add(mux, fd, entry);
+    if (result < 0)
+        fmux__set_generation(entry, 0);
+
+unlock:
+    pthread_mutex_unlock(&mux->lock);
+    fmux_leave(mux);
+    return result;
+}
+
+int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
+{
+    int result = fmux_enter(mux);
+    if (result < 0)
+        return result;
+    pthread_mutex_lock(&mux->lock);
+
+    fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
+    if (!fmux__watched(entry)) {
+        result = -ENOENT;
+        goto unlock;
+    }
+    uint32_t old_mask = entry->mask;
+    entry->mask = mask;
+    fmux__forget(entry);
+    result = mux->mechanism->modify(mux, fd, entry, old_mask);
+    if (result == -ENOENT || result == -EBADF)
+        fmux__set_generation(entry, 0);
+    else if (result < 0)
+        entry->mask = old_mask;
+
+unlock:
+    pthread_mutex_unlock(&mux->lock);
+    fmux_leave(mux);
+    return result;
+}
+
+int fmux_remove(fmux_t *mux, int fd)
+{
+    int result = fmux_enter(mux);
+    if (result < 0)
+        return result;
+    pthread_mutex_lock(&mux->lock);
+
+    fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
+    if (fmux__watched(entry)) {
+        mux->mechanism->remove(mux, fd, entry);
+        fmux__set_generation(entry, 0);
+        fmux__forget(entry);
+    } else {
+        result = -ENOENT;
+    }
+
+    pthread_mutex_unlock(&mux->lock);
+    fmux_leave(mux);
+    return result;
+}
+
+int fmux_known(fmux_t *mux, int fd, int code)
+{
+    if (code < 1 || code > 3)
+        return -EINVAL;
+    int result = fmux_enter(mux);
+    if (result < 0)
+        return result;
+    pthread_mutex_lock(&mux->lock);
+
+    fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
+    if (!fmux__watched(entry))
+        result = -ENOENT;
+    else if (fd < FMUX_UNKNOWN / 4) /* else it keeps no index */
+        atomic_fetch_or_explicit(&entry->known, UINT32_C(1) << code,
+                                 memory_order_release);
+
+    pthread_mutex_unlock(&mux->lock);
+    fmux_leave(mux);
+    return result;
+}
+
+/* ---- ready arrays ------------------------------------------------------ */
+
+/* The kernel's records come first in size and alignment, whichever mechanism
+ * is in use: 16 bytes hold an epoll_event on every architecture. */
+enum { FMUX_ROW_BYTES = 3 * 4 + 16, FMUX_ROWS_MAX = INT32_MAX / 32 };
+
+int fmux_ready_bytes(int capacity)
+{
+    if (capacity < 1 || capacity > FMUX_ROWS_MAX)
+        return -EINVAL;
+    return capacity * FMUX_ROW_BYTES + 16;
+}
+
+int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
+                    int shared, fmux_ready_t **ready_out)
+{
+    int needed = fmux_ready_bytes(capacity);
+    if (needed < 0 || bytes < needed || (uintptr_t)memory % 4 != 0)
+        return -EINVAL;
+    int result = fmux_enter(mux);
+    if (result < 0)
+        return result;
+
+    fmux_ready_t *ready = calloc(1, sizeof *ready);
+    if (ready == NULL) {
+        result = -ENOMEM;
+        goto leave;
+    }
+    ready->mux = mux;
+    ready->capacity = capacity;
+    ready->shared = shared != 0;
+    ready->indices = memory;
+    ready->fds = ready->indices + capacity;
+    ready->events = (uint32_t *)(ready->fds + capacity);
+    uintptr_t records = (uintptr_t)(ready->events + capacity);
+    ready->records = (void *)((records + 15) & ~(uintptr_t)15);
+    ready->wake_read = ready->wake_write = -1;
+    atomic_fetch_add(&mux->handles, 1);
+    pthread_mutex_lock(&mux->lock);
+    ready->next = mux->all_ready;
+    mux->all_ready = ready;
+    pthread_mutex_unlock(&mux->lock);
+    *ready_out = ready;
+
+leave:
+    fmux_leave(mux);
+    return result;
+}
+
+void fmux_ready_free(fmux_ready_t *ready)
+{
+    fmux_t *mux = ready->mux;
+    pthread_mutex_lock(&mux->lock);
+    fmux_ready_t **link = &mux->all_ready;
+    while (*link != ready)
+        link = &(*link)->next;
+    *link = ready->next;
+    pthread_mutex_unlock(&mux->lock);
+    if (ready->wake_read >= 0)
+        fmux_wake_close(ready->wake_read, ready->wake_write);
+    free(ready->copy);
+    free(ready->bits);
+    free(ready);
+    fmux__drop_handle(mux);
+}
+
+int fmux_release(fmux_ready_t *ready)
+{
+    atomic_store_explicit(&ready->taken, false, memory_order_release);
+    return 0;
+}
+
+/* ---- waiting: tail calls, see fmux_mechanism_t -------------------------- */
+
+int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events)
+{
+    if (ready == NULL)
+        return -EBUSY;
+    if (max_events < 1 || max_events > ready->capacity)
+        return -EINVAL;
+    return ready->mux->mechanism->wait(ready, timeout_ns, max_events);
+}
+
+int fmux_wait_now(fmux_ready_t *ready)
+{
+    if (ready == NULL)
+        return -EBUSY;
+    return ready->mux->mechanism->wait(ready, 0, ready->capacity);
+}
+
+int fmux_wait_forever(fmux_ready_t *ready)
+{
+    if (ready == NULL)
+        return -EBUSY;
+    return ready->mux->mechanism->wait(ready, -1, ready->capacity);
+}

@@ -1,0 +1,139 @@
+/* fastmux.h - the contract of the C core.
+ *
+ * A mux watches file descriptors through one kernel mechanism. A ready array is
+ * the place where one wait leaves its results; a mux may have several, so that
+ * several threads can wait on it at once, each with an array of its own.
+ *
+ * Rules that hold for every function:
+ *   - The result is >= 0, or it is -errno. Nothing is printed, nothing aborts.
+ *   - -ESHUTDOWN from any function means: this mux has been closed.
+ *   - Every function may be called from any thread at any time, but nothing may
+ *     be called on a handle after its free function. (close is not free: a
+ *     closed mux is safe to call, and answers -ESHUTDOWN.)
+ *   - EINTR is never retried here: only the caller can run its signal handlers.
+ *
+ * The block between the two markers is read by build_ffi.py as it stands: it is
+ * both this header and what Python sees. It holds declarations, nothing else.
+ */
+#ifndef FASTMUX_H
+#define FASTMUX_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* cffi: begin */
+
+/* The kernel mechanism behind a mux. */
+enum { FMUX_EPOLL = 0, FMUX_POLL = 1, FMUX_SELECT = 2 };
+
+/* What a wait returns for exactly one event that has an index, plus the index:
+ * the caller need not look at the array, and the array is free again. */
+enum { FMUX_ONE = 1 << 29 };
+
+/* An index is fd * 4 + code, a small number to look up what the caller keeps
+ * for this descriptor and these events: code 1 is EPOLLIN alone, 2 EPOLLOUT
+ * alone, 3 the two together. All else, and what fmux_known was not told
+ * about, has the index FMUX_UNKNOWN, greater than any other. */
+enum { FMUX_UNKNOWN = FMUX_ONE - 1 };
+
+/* A set of watched descriptors. Opaque; made by fmux_open. */
+typedef struct fmux fmux_t;
+
+/* A ready array and the state of the one wait that fills it. Opaque; made by
+ * fmux_ready_open. */
+typedef struct fmux_ready fmux_ready_t;
+
+/* Which mechanisms this build and this kernel have: a set of 1 << FMUX_EPOLL,
+ * 1 << FMUX_POLL and 1 << FMUX_SELECT. Never fails. */
+int fmux_mechanisms(void);
+
+/* Make a mux. Its descriptors are close-on-exec.
+ * Returns 0 and sets *mux_out, or -EINVAL (no such mechanism here), -EMFILE or
+ * -ENFILE (no descriptor left), -ENOMEM. */
+int fmux_open(int mechanism, fmux_t **mux_out);
+
+/* Close a mux: every wait in progress ends with -ESHUTDOWN, and so does every
+ * later call. The descriptors are released by whoever leaves last. Returns 0,
+ * the first time and every other time. */
+int fmux_close(fmux_t *mux);
+
+/* Close the mux, and release its memory as soon as no ready array needs it. */
+void fmux_free(fmux_t *mux);
+
+/* The descriptor of the epoll set.
+ * Returns it, or -EOPNOTSUPP (poll and select have none), -ESHUTDOWN. */
+int fmux_fileno(fmux_t *mux);
+
+/* Watch fd for the events in mask (EPOLL* bits, which are the POLL* bits).
+ * Returns 0, or -EEXIST (already watched), -EBADF (not open), -EPERM (a file
+ * that epoll cannot watch: a regular file or a directory), -EINVAL (the set
+ * itself, or an impossible mask), -ELOOP (epoll sets watching each other),
+ * -ENOMEM, -ENOSPC (the user's watch limit), -EMFILE or -ENFILE (no descriptor
+ * left for the wake-up; at the first add only), -ESHUTDOWN. */
+int fmux_add(fmux_t *mux, int fd, uint32_t mask);
+
+/* Replace the events that fd is watched for. On epoll this also re-arms a
+ * one-shot registration and asks an edge-triggered one to report again.
+ * Returns 0, or -ENOENT (not watched, or the kernel has dropped it because the
+ * file was closed; then it is not watched any more), -EBADF (closed; likewise),
+ * -EINVAL (an impossible mask; the old one stays), -ENOMEM, -ENOSPC,
+ * -ESHUTDOWN. */
+int fmux_modify(fmux_t *mux, int fd, uint32_t mask);
+
+/* Stop watching fd. A descriptor that was closed meanwhile is no error.
+ * Returns 0, or -ENOENT (not watched), -ESHUTDOWN. */
+int fmux_remove(fmux_t *mux, int fd);
+
+/* End one wait: one that is in progress, else the next one. Several calls that
+ * no wait has answered yet count as one. Returns 0, or -ESHUTDOWN; or, if
+ * nothing was ever added and nobody has waited, -EMFILE, -ENFILE, -ENOMEM or
+ * -ENOSPC: epoll makes its wake-up descriptor at the first of these calls. */
+int fmux_wakeup(fmux_t *mux);
+
+/* How many bytes of memory a ready array for capacity events needs.
+ * Returns it, or -EINVAL (capacity below 1 or above what an int can count). */
+int fmux_ready_bytes(int capacity);
+
+/* Tell that the caller has something to look up under the index of fd and
+ * code, from now until fd is modified or removed.
+ * Returns 0, or -ENOENT (not watched), -EINVAL (no such code), -ESHUTDOWN. */
+int fmux_known(fmux_t *mux, int fd, int code);
+
+/* Make a ready array in memory that the caller owns and keeps until
+ * fmux_ready_free. It starts with three columns, each of capacity 32-bit
+ * numbers: indices (int32), descriptors (int32), events (uint32). What follows
+ * them is scratch space of the kernel's. Row i of the three is one event.
+ *
+ * A private array is used by one thread at a time, and the caller sees to that.
+ * A shared one may be used by any thread at any time: a wait takes it, and
+ * keeps it if it leaves rows, until fmux_release gives it back.
+ * Returns 0 and sets *ready_out, or -EINVAL (memory too small or misaligned),
+ * -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN. */
+int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
+                    int shared, fmux_ready_t **ready_out);
+void fmux_ready_free(fmux_ready_t *ready);
+
+/* Give a shared array back, once its rows have been read. Returns 0. */
+int fmux_release(fmux_ready_t *ready);
+
+/* Wait for events; each leaves the results in the ready array.
+ *   fmux_wait          up to timeout_ns nanoseconds (below 0: for ever), for at
+ *                      most max_events (1 to the capacity)
+ *   fmux_wait_now      without waiting
+ *   fmux_wait_forever  until something happens
+ * The short forms exist because a call with one argument is the cheapest call
+ * that a Python binding can make.
+ * Returns the number of rows, 0 after the time has passed or a wake-up; on a
+ * shared array FMUX_ONE + index if there is one row and its index is known. Or
+ * -EBUSY (a shared array that is taken, or NULL instead of one), -EINTR (a signal, or only stale events
+ * came, or the time is longer than one call can wait: run the signal handlers,
+ * and call again with what is left of the time), -EINVAL (max_events), -EBADF (select: a watched descriptor
+ * was closed), -EMFILE or -ENFILE (no descriptor left for the wake-up; at the
+ * first wait only), -ENOMEM, -ESHUTDOWN. */
+int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
+int fmux_wait_now(fmux_ready_t *ready);
+int fmux_wait_forever(fmux_ready_t *ready);
+
+/* cffi: end */
+
+#endif

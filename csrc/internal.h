@@ -1,0 +1,199 @@
+/* internal.h - what the files of the core share, and nobody else sees. */
+#ifndef FASTMUX_INTERNAL_H
+#define FASTMUX_INTERNAL_H
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "fastmux.h"
+
+#if defined(__linux__) && !defined(FMUX_NO_EPOLL)
+#define FMUX_HAVE_EPOLL 1
+#endif
+
+/* One watched descriptor. Entries never move and are never freed before the
+ * mux, so a wait may read one without a lock while it is being changed. */
+typedef struct {
+    _Atomic uint32_t generation; /* which registration of this fd; 0: none */
+    _Atomic uint32_t known;      /* bit c: the caller knows code c */
+    uint32_t mask;               /* events asked for; under mux->lock */
+    uint32_t slot;               /* poll, select: place in mux->set; ditto */
+} fmux_entry_t;
+
+/* The table of entries, by fd: chunk k holds 64 << k of them, so 26 chunks
+ * reach every int, small programs need one, and growing moves nothing. */
+enum { FMUX_CHUNKS = 26 };
+
+/* What a mechanism must provide. add, modify and remove run under mux->lock;
+ * the entry's generation and mask are already set, and undone on failure. wait
+ * enters and leaves the mux by itself: after a system call every return is a
+ * misprediction, so the hot path has as few as it can. */
+typedef struct {
+    int (*open)(fmux_t *mux);
+    void (*release)(fmux_t *mux); /* close the mux's descriptors; once */
+    int (*add)(fmux_t *mux, int fd, fmux_entry_t *entry);
+    int (*modify)(fmux_t *mux, int fd, fmux_entry_t *entry, uint32_t old_mask);
+    void (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry);
+    int (*wakeup)(fmux_t *mux); /* end one wait */
+    void (*kick)(fmux_t *mux);  /* make all waits look at mux->users */
+    int (*wait)(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
+} fmux_mechanism_t;
+
+struct fmux {
+    const fmux_mechanism_t *mechanism; /* constant */
+    pthread_mutex_t lock;              /* guards what says so */
+    _Atomic uint32_t users;            /* calls in progress | FMUX_CLOSED */
+    _Atomic uint32_t handles;          /* the mux's own + its ready arrays */
+    _Atomic bool released;             /* the descriptors are gone */
+    _Atomic(fmux_entry_t *) chunks[FMUX_CHUNKS]; /* written under lock */
+    uint32_t last_generation;                    /* under lock */
+
+    int epoll_fd;        /* epoll: the set; constant until released */
+    _Atomic int wake_fd; /* epoll: the eventfd in it, or -1; set under lock */
+
+    /* poll and select: the set lives here, in the order of registration. A
+     * removed descriptor leaves a hole (fd -1, which the kernel skips). */
+    struct pollfd *set;      /* under lock, as all below */
+    uint32_t set_length;     /* used part, holes included */
+    uint32_t set_size;       /* allocated part */
+    uint32_t set_holes;      /* how many are holes */
+    uint32_t cursor;         /* where in a copy a full result was cut off */
+    uint64_t version;        /* counts changes of the set */
+    bool wake_pending;       /* a wake-up that found nobody waiting */
+    fmux_ready_t *all_ready; /* every ready array of this mux */
+};
+
+struct fmux_ready {
+    fmux_t *mux;         /* constant, as all down to records */
+    int capacity;        /* rows in each column */
+    bool shared;         /* is to be taken and released */
+    int32_t *indices;    /* the three columns, in the caller's memory */
+    int32_t *fds;        /*   "   */
+    uint32_t *events;    /*   "   */
+    void *records;       /* epoll: where epoll_wait writes */
+    _Atomic bool taken;  /* shared: a wait or its reader is at work */
+
+    /* poll and select: the waiter's own copy of the set, which the kernel may
+     * write to, refreshed only when the set has changed. */
+    fmux_ready_t *next;    /* in mux->all_ready; under mux->lock */
+    int wake_read;         /* becomes readable to end this wait */
+    int wake_write;        /* its other end (the same for an eventfd) */
+    bool waiting;          /* in the kernel now; under mux->lock */
+    bool woken;            /* picked by a wake-up; under mux->lock */
+    uint64_t version;      /* of the copy; the waiter's own, as all below */
+    struct pollfd *copy;   /* poll: [0] is wake_read, then the set */
+    uint32_t copy_length;  /* how many come after [0]; no holes */
+    uint32_t copy_size;    /* allocated part of copy */
+    unsigned long *bits;   /* select: 3 bitmaps to ask, 3 for the answer */
+    uint32_t words;        /* words of one bitmap in use */
+    uint32_t words_size;   /* words of one bitmap allocated */
+};
+
+#define FMUX_CLOSED UINT32_C(0x80000000)
+
+#if defined(FMUX_HAVE_EPOLL)
+extern const fmux_mechanism_t fmux_epoll;
+#endif
+extern const fmux_mechanism_t fmux_poll;
+extern const fmux_mechanism_t fmux_select;
+
+/* The entry of fd, or NULL if its chunk was never needed. */
+static inline fmux_entry_t *fmux_entry(fmux_t *mux, int fd)
+{
+    uint32_t block = ((uint32_t)fd >> 6) + 1;
+    int k = 31 - __builtin_clz(block);
+    fmux_entry_t *chunk =
+        atomic_load_explicit(&mux->chunks[k], memory_order_acquire);
+    if (chunk == NULL)
+        return NULL;
+    return chunk + ((uint32_t)fd - (((UINT32_C(1) << k) - 1) << 6));
+}
+
+static inline void fmux_leave(fmux_t *mux)
+{
+    uint32_t before =
+        atomic_fetch_sub_explicit(&mux->users, 1, memory_order_acq_rel);
+    if (before == FMUX_CLOSED + 1 && !atomic_exchange(&mux->released, true))
+        mux->mechanism->release(mux);
+}
+
+static inline int fmux_enter(fmux_t *mux)
+{
+    uint32_t before =
+        atomic_fetch_add_explicit(&mux->users, 1, memory_order_acq_rel);
+    if (before < FMUX_CLOSED)
+        return 0;
+    fmux_leave(mux);
+    return -ESHUTDOWN;
+}
+
+/* Begin a wait: enter the mux and take the array. */
+static inline int fmux_wait_begin(fmux_ready_t *ready)
+{
+    int result = fmux_enter(ready->mux);
+    if (result == 0 && ready->shared &&
+        atomic_exchange_explicit(&ready->taken, true, memory_order_acquire)) {
+        fmux_leave(ready->mux);
+        return -EBUSY;
+    }
+    return result;
+}
+
+/* End it, with the result that the caller of the wait is to get. */
+static inline int fmux_wait_end(fmux_ready_t *ready, int result)
+{
+    fmux_t *mux = ready->mux;
+    if (atomic_load_explicit(&mux->users, memory_order_acquire) >=
+        FMUX_CLOSED) {
+        /* The kick that ended this wait may have reached no other. */
+        mux->mechanism->kick(mux);
+        result = -ESHUTDOWN;
+    }
+    if (ready->shared) {
+        if (result == 1 && ready->indices[0] != FMUX_UNKNOWN)
+            result = FMUX_ONE + ready->indices[0];
+        if (result <= 0 || result >= FMUX_ONE)
+            atomic_store_explicit(&ready->taken, false, memory_order_release);
+    }
+    fmux_leave(mux);
+    return result;
+}
+
+/* The codes that the caller knows. To be read before the generation is looked
+ * at: what is true of a newer registration then comes with its generation. */
+static inline uint32_t fmux_codes(const fmux_entry_t *entry)
+{
+    return atomic_load_explicit(&entry->known, memory_order_acquire);
+}
+
+/* Write row i of the ready array. */
+static inline void fmux_report(fmux_ready_t *ready, int i, int fd,
+                               uint32_t known, uint32_t events)
+{
+    uint32_t code = (events & 1) | (events >> 1 & 2);
+    bool found = (events & ~UINT32_C(5)) == 0 && (known >> code & 1);
+    ready->indices[i] = found ? (int32_t)((uint32_t)fd << 2 | code)
+                              : FMUX_UNKNOWN;
+    ready->fds[i] = fd;
+    ready->events[i] = events;
+}
+
+/* Nanoseconds on the clock that deadlines are kept on. */
+int64_t fmux_now_ns(void);
+
+/* timeout_ns as milliseconds for poll and epoll_wait: rounded up, because a
+ * wait must not end early. *cut_out says that the int was too small. */
+int fmux_milliseconds(int64_t timeout_ns, bool *cut_out);
+
+/* A pair of descriptors, the second of which makes the first readable. */
+int fmux_wake_open(int *read_out, int *write_out);
+void fmux_wake_close(int read_fd, int write_fd);
+void fmux_wake_write(int write_fd);
+void fmux_wake_drain(int read_fd);
+
+#endif

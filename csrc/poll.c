@@ -1,0 +1,424 @@
+/* poll.c - the poll mechanism, and select without FD_SETSIZE.
+ *
+ * Some facts about poll and select
+ * ================================
+ *
+ * The kernel remembers nothing between calls. poll takes an array with one
+ * record per descriptor, select three bitmaps as long as the highest
+ * descriptor; both are copied in, every descriptor is asked in turn, and the
+ * answer is written over the question. So the cost of a wait grows with what
+ * is watched (select: with the highest number), ready or not. There is no edge
+ * to trigger on and nothing to disarm: a condition is reported for as long as
+ * it holds.
+ *
+ * FD_SETSIZE is a limit of the C library's fd_set type, 1024 bits. The kernel
+ * has none but its own maximum of open files, and reads as many words as the
+ * first argument asks for, so bitmaps of any length do.
+ *
+ * select knows three conditions and folds the rest into them: hang-up counts
+ * as readable, an error as readable and writable. A closed descriptor fails
+ * the whole call with EBADF, where poll reports POLLNVAL for that one.
+ *
+ * What follows for us. The set is kept in an array that every waiter copies
+ * before it waits, because another thread may change the set meanwhile, and
+ * only the copy's owner may have the kernel write to it. The copy is refreshed
+ * only if the set has a newer version. A change wakes those who wait with an
+ * older one, so that a wait here sees additions as epoll's does. For this, and
+ * for wake-ups, each ready array has an eventfd of its own: a shared one would
+ * be readable to all waiters until one of them drains it.
+ */
+#include "internal.h"
+
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/select.h>
+#include <time.h>
+
+#ifndef POLLRDHUP
+#define POLLRDHUP 0x2000 /* accepted nowhere but on Linux */
+#endif
+
+enum {
+    FMUX__WORD_BITS = (int)(sizeof(unsigned long) * CHAR_BIT),
+    FMUX__HOLES_MIN = 64 /* fewer are not worth closing up */
+};
+
+/* ---- the set ----------------------------------------------------------- */
+
+/* Tell those who wait that the set has changed; under the lock. */
+static void fmux_poll__changed(fmux_t *mux)
+{
+    mux->version++;
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
+        if (r->waiting)
+            fmux_wake_write(r->wake_write);
+}
+
+static int fmux_poll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
+{
+    if (fcntl(fd, F_GETFD) < 0)
+        return -errno; /* as epoll does; poll itself would only say POLLNVAL */
+    if (mux->set_length == mux->set_size) {
+        uint32_t size = mux->set_size == 0 ? 64 : mux->set_size * 2;
+        struct pollfd *set = realloc(mux->set, size * sizeof *set);
+        if (set == NULL)
+            return -ENOMEM;
+        mux->set = set;
+        mux->set_size = size;
+    }
+    entry->slot = mux->set_length++;
+    mux->set[entry->slot] =
+        (struct pollfd){.fd = fd, .events = (short)(uint16_t)entry->mask};
+    fmux_poll__changed(mux);
+    return 0;
+}
+
+static int fmux_poll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
+                             uint32_t old_mask)
+{
+    (void)fd;
+    if (entry->mask != old_mask) {
+        mux->set[entry->slot].events = (short)(uint16_t)entry->mask;
+        fmux_poll__changed(mux);
+    }
+    return 0;
+}
+
+static void fmux_poll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
+{
+    (void)fd;
+    mux->set[entry->slot].fd = -1;
+    mux->set_holes++;
+    if (mux->set_holes >= FMUX__HOLES_MIN &&
+        mux->set_holes > mux->set_length / 2) {
+        uint32_t kept = 0;
+        for (uint32_t i = 0; i < mux->set_length; i++) {
+            if (mux->set[i].fd < 0)
+                continue;
+            fmux_entry(mux, mux->set[i].fd)->slot = kept;
+            mux->set[kept++] = mux->set[i];
+        }
+        mux->set_length = kept;
+        mux->set_holes = 0;
+        mux->cursor = 0;
+    }
+    fmux_poll__changed(mux);
+}
+
+static int fmux_poll__open(fmux_t *mux)
+{
+    mux->version = 1; /* newer than the copy in any new ready array */
+    return 0;
+}
+
+static void fmux_poll__release(fmux_t *mux)
+{
+    /* Nobody is inside, but fmux_ready_free may run at this moment. */
+    pthread_mutex_lock(&mux->lock);
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
+        if (r->wake_read >= 0)
+            fmux_wake_close(r->wake_read, r->wake_write);
+        r->wake_read = r->wake_write = -1;
+    }
+    pthread_mutex_unlock(&mux->lock);
+}
+
+static int fmux_poll__wakeup(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    fmux_ready_t *r = mux->all_ready;
+    while (r != NULL && !(r->waiting && !r->woken))
+        r = r->next;
+    if (r != NULL) {
+        r->woken = true;
+        fmux_wake_write(r->wake_write);
+    } else {
+        mux->wake_pending = true;
+    }
+    pthread_mutex_unlock(&mux->lock);
+    return 0;
+}
+
+static void fmux_poll__kick(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    fmux_poll__changed(mux);
+    pthread_mutex_unlock(&mux->lock);
+}
+
+/* ---- the system calls -------------------------------------------------- */
+
+/* How poll and select differ: take a copy of the set, ask the kernel, and see
+ * what it said of record i of the copy; that takes from *n, the kernel's count,
+ * what was seen. All of them see the waiter's copy only. */
+typedef struct {
+    int (*refresh)(fmux_ready_t *ready); /* under the lock */
+    int (*ask)(fmux_ready_t *ready, int64_t timeout_ns);
+    uint32_t (*answer)(const fmux_ready_t *ready, uint32_t i, int *n);
+} fmux_poll__call_t;
+
+static int fmux_poll__refresh(fmux_ready_t *ready)
+{
+    fmux_t *mux = ready->mux;
+    if (mux->set_length >= ready->copy_size) {
+        uint32_t size = mux->set_length + mux->set_length / 2 + 64;
+        struct pollfd *copy = realloc(ready->copy, size * sizeof *copy);
+        if (copy == NULL)
+            return -ENOMEM;
+        ready->copy = copy;
+        ready->copy_size = size;
+    }
+    ready->copy[0] = (struct pollfd){.fd = ready->wake_read, .events = POLLIN};
+    uint32_t length = 0;
+    for (uint32_t slot = 0; slot < mux->set_length; slot++)
+        if (mux->set[slot].fd >= 0)
+            ready->copy[++length] = mux->set[slot];
+    ready->copy_length = length;
+    return 0;
+}
+
+static int fmux_poll__ask(fmux_ready_t *ready, int64_t timeout_ns)
+{
+    nfds_t length = (nfds_t)ready->copy_length + 1;
+    int n;
+#if defined(__linux__)
+    struct timespec timeout = {
+        .tv_sec = (time_t)(timeout_ns / 1000000000),
+        .tv_nsec = (long)(timeout_ns % 1000000000),
+    };
+    n = ppoll(ready->copy, length, timeout_ns < 0 ? NULL : &timeout, NULL);
+    if (n < 0 && (errno == ENOSYS || errno == EPERM))
+#endif
+    {
+        bool cut = false;
+        int ms = timeout_ns < 0 ? -1 : fmux_milliseconds(timeout_ns, &cut);
+        n = poll(ready->copy, length, ms);
+        if (n == 0 && cut)
+            return -EINTR;
+    }
+    return n < 0 ? -errno : n;
+}
+
+static uint32_t fmux_poll__answer(const fmux_ready_t *ready, uint32_t i, int *n)
+{
+    uint32_t events = (uint16_t)ready->copy[i].revents;
+    *n -= events != 0;
+    return events;
+}
+
+/* The bitmaps of select: three to ask with, then three for the kernel to write
+ * its answer over; in this order: read, write, exceptional. */
+static unsigned long *fmux_select__bitmap(const fmux_ready_t *ready, int which)
+{
+    return ready->bits + (size_t)which * ready->words;
+}
+
+static void fmux_select__ask_for(fmux_ready_t *ready, int which, int fd)
+{
+    fmux_select__bitmap(ready, which)[fd / FMUX__WORD_BITS] |=
+        1UL << (fd % FMUX__WORD_BITS);
+}
+
+static int fmux_select__refresh(fmux_ready_t *ready)
+{
+    int result = fmux_poll__refresh(ready);
+    if (result < 0)
+        return result;
+    int highest = 0;
+    for (uint32_t i = 0; i <= ready->copy_length; i++)
+        if (ready->copy[i].fd > highest)
+            highest = ready->copy[i].fd;
+    ready->words = (uint32_t)(highest / FMUX__WORD_BITS + 1);
+    if (ready->words > ready->words_size) {
+        uint32_t size = ready->words + ready->words / 2;
+        unsigned long *bits = realloc(ready->bits, 6 * size * sizeof *bits);
+        if (bits == NULL)
+            return -ENOMEM;
+        ready->bits = bits;
+        ready->words_size = size;
+    }
+    memset(ready->bits, 0, 3 * ready->words * sizeof *ready->bits);
+    for (uint32_t i = 0; i <= ready->copy_length; i++) {
+        int fd = ready->copy[i].fd;
+        int events = ready->copy[i].events;
+        if (fd < 0)
+            continue;
+        if (events & POLLIN)
+            fmux_select__ask_for(ready, 0, fd);
+        if (events & POLLOUT)
+            fmux_select__ask_for(ready, 1, fd);
+        if (events & POLLPRI)
+            fmux_select__ask_for(ready, 2, fd);
+    }
+    return 0;
+}
+
+static int fmux_select__ask(fmux_ready_t *ready, int64_t timeout_ns)
+{
+    struct timespec timeout = {
+        .tv_sec = (time_t)(timeout_ns / 1000000000),
+        .tv_nsec = (long)(timeout_ns % 1000000000),
+    };
+    memcpy(fmux_select__bitmap(ready, 3), ready->bits,
+           3 * ready->words * sizeof *ready->bits);
+    int n = pselect((int)ready->words * FMUX__WORD_BITS,
+                    (fd_set *)(void *)fmux_select__bitmap(ready, 3),
+                    (fd_set *)(void *)fmux_select__bitmap(ready, 4),
+                    (fd_set *)(void *)fmux_select__bitmap(ready, 5),
+                    timeout_ns < 0 ? NULL : &timeout, NULL);
+    if (n < 0)
+        return -errno;
+    /* From here on as after poll: the wake-up's answer is in copy[0]. */
+    int fd = ready->wake_read;
+    unsigned long word = fmux_select__bitmap(ready, 3)[fd / FMUX__WORD_BITS];
+    ready->copy[0].revents = (short)(word >> (fd % FMUX__WORD_BITS) & 1);
+    return n;
+}
+
+static uint32_t fmux_select__answer(const fmux_ready_t *ready, uint32_t i,
+                                    int *n)
+{
+    static const uint32_t meaning[3] = {POLLIN, POLLOUT, POLLPRI};
+    int fd = ready->copy[i].fd;
+    uint32_t events = 0;
+    for (int which = 0; which < 3; which++) {
+        unsigned long word =
+            fmux_select__bitmap(ready, which + 3)[fd / FMUX__WORD_BITS];
+        if (word >> (fd % FMUX__WORD_BITS) & 1) {
+            events |= meaning[which];
+            --*n;
+        }
+    }
+    return events;
+}
+
+/* ---- waiting ----------------------------------------------------------- */
+
+/* Spread the kernel's n answers into the ready array. When they do not all fit,
+ * the next wait goes on from where this one was cut off: nobody starves. */
+static int fmux_poll__collect(fmux_ready_t *ready, int n, int max_events,
+                              const fmux_poll__call_t *call)
+{
+    fmux_t *mux = ready->mux;
+    uint32_t length = ready->copy_length;
+    uint32_t i = mux->cursor < length ? mux->cursor : 0;
+    int rows = 0;
+    mux->cursor = 0;
+    n -= ready->copy[0].revents != 0;
+    for (uint32_t left = length; left > 0 && n > 0; left--) {
+        if (++i > length)
+            i = 1;
+        uint32_t events = call->answer(ready, i, &n);
+        if (events == 0)
+            continue;
+        if (rows == max_events) {
+            mux->cursor = i - 1;
+            break;
+        }
+        int fd = ready->copy[i].fd;
+        fmux_report(ready, rows++, fd, fmux_codes(fmux_entry(mux, fd)), events);
+    }
+    return rows;
+}
+
+static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
+                              int max_events, const fmux_poll__call_t *call)
+{
+    fmux_t *mux = ready->mux;
+    int n = fmux_wait_begin(ready);
+    if (n < 0)
+        return n;
+    int64_t now_ns = timeout_ns > 0 ? fmux_now_ns() : 0;
+    /* The greatest time-outs are for ever: they overflow after 292 years. */
+    if (timeout_ns > INT64_MAX - now_ns)
+        timeout_ns = -1;
+    int64_t deadline_ns = now_ns + timeout_ns;
+
+    pthread_mutex_lock(&mux->lock);
+    if (ready->wake_read < 0) {
+        n = fmux_wake_open(&ready->wake_read, &ready->wake_write);
+        if (n < 0)
+            goto unlock;
+    }
+    while (atomic_load(&mux->users) < FMUX_CLOSED) {
+        if (ready->version != mux->version) {
+            n = call->refresh(ready);
+            if (n < 0)
+                break;
+            ready->version = mux->version;
+        }
+        bool woken = mux->wake_pending;
+        mux->wake_pending = false;
+        ready->waiting = true;
+        ready->woken = false;
+        pthread_mutex_unlock(&mux->lock);
+
+        n = call->ask(ready, woken ? 0 : timeout_ns);
+        if (timeout_ns > 0) {
+            timeout_ns = deadline_ns - fmux_now_ns();
+            if (timeout_ns < 0)
+                timeout_ns = 0;
+        }
+
+        pthread_mutex_lock(&mux->lock);
+        ready->waiting = false;
+        bool same = ready->version == mux->version;
+        if (!same || ready->woken || (n > 0 && ready->copy[0].revents != 0))
+            fmux_wake_drain(ready->wake_read);
+        woken |= ready->woken;
+        if (n < 0) {
+            if (woken)
+                n = 0;
+            break;
+        }
+        /* If somebody has changed the set, the answer may be about descriptors
+         * that are not in it any more. Nothing is lost by asking again. */
+        n = same ? fmux_poll__collect(ready, n, max_events, call) : 0;
+        if (n > 0 || woken || (same && timeout_ns == 0))
+            break;
+    }
+
+unlock:
+    pthread_mutex_unlock(&mux->lock);
+    return fmux_wait_end(ready, n);
+}
+
+static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
+                           int max_events)
+{
+    static const fmux_poll__call_t call = {
+        fmux_poll__refresh, fmux_poll__ask, fmux_poll__answer};
+    return fmux_poll__wait_by(ready, timeout_ns, max_events, &call);
+}
+
+static int fmux_select__wait(fmux_ready_t *ready, int64_t timeout_ns,
+                             int max_events)
+{
+    static const fmux_poll__call_t call = {
+        fmux_select__refresh, fmux_select__ask, fmux_select__answer};
+    return fmux_poll__wait_by(ready, timeout_ns, max_events, &call);
+}
+
+const fmux_mechanism_t fmux_poll = {
+    .open = fmux_poll__open,
+    .release = fmux_poll__release,
+    .add = fmux_poll__add,
+    .modify = fmux_poll__modify,
+    .remove = fmux_poll__remove,
+    .wakeup = fmux_poll__wakeup,
+    .kick = fmux_poll__kick,
+    .wait = fmux_poll__wait,
+};
+
+const fmux_mechanism_t fmux_select = {
+    .open = fmux_poll__open,
+    .release = fmux_poll__release,
+    .add = fmux_poll__add,
+    .modify = fmux_poll__modify,
+    .remove = fmux_poll__remove,
+    .wakeup = fmux_poll__wakeup,
+    .kick = fmux_poll__kick,
+    .wait = fmux_select__wait,
+};

@@ -1,0 +1,393 @@
+"""What Poller and StdlibPoller share: the event names, the checks of what a user passes, and the table of
+registrations.
+
+A mechanism shows up here as five methods that a subclass provides (``_watch``, ``_rewatch``, ``_unwatch``,
+``_forget_results``, ``_close``), beside the public ``poll``, ``select``, ``wait``, ``wakeup`` and ``fileno``.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import operator
+import threading
+from collections.abc import Iterator, Mapping
+from selectors import SelectorKey
+from typing import Any, Final, NoReturn, TypeVar
+
+READ: Final = 0x0001
+PRIORITY: Final = 0x0002
+WRITE: Final = 0x0004
+ERROR: Final = 0x0008
+HANGUP: Final = 0x0010
+PEER_CLOSED: Final = 0x2000
+EXCLUSIVE: Final = 1 << 28
+ONESHOT: Final = 1 << 30
+EDGE: Final = 1 << 31
+
+_NAMES: Final = {
+    "READ": READ,
+    "PRIORITY": PRIORITY,
+    "WRITE": WRITE,
+    "ERROR": ERROR,
+    "HANGUP": HANGUP,
+    "PEER_CLOSED": PEER_CLOSED,
+    "EXCLUSIVE": EXCLUSIVE,
+    "ONESHOT": ONESHOT,
+    "EDGE": EDGE,
+}
+_ALL: Final = sum(_NAMES.values())
+_ALWAYS: Final = READ | PRIORITY | WRITE | ERROR | HANGUP
+_POSSIBLE: Final = {"epoll": _ALL, "poll": _ALWAYS | PEER_CLOSED, "select": _ALWAYS}
+_WHY_NOT: Final = {
+    "poll": "poll keeps no state between calls, so it has nothing to trigger on or to disarm",
+    "select": "select knows readable, writable and exceptional, and keeps no state between calls",
+}
+
+MAX_CAPACITY: Final = 1 << 24
+_INT64_MAX: Final = (1 << 63) - 1
+_UNCHANGED: Final[Any] = object()
+
+FileObject = Any  # an int, or an object with a fileno() method
+_Self = TypeVar("_Self", bound="BasePoller")
+
+
+def event_names(events: int) -> str:
+    """Spell an event mask for a message: ``READ|EDGE``; bits without a name in hexadecimal."""
+    names = [name for name, bit in _NAMES.items() if events & bit]
+    if rest := events & ~_ALL:
+        names.append(hex(rest))
+    return "|".join(names) or "0"
+
+
+def check_events(mechanism: str, events: int) -> int:
+    """Return events as an int if this mechanism can watch for them, else raise."""
+    try:
+        events = operator.index(events)
+    except TypeError:
+        raise TypeError(f"events must be an int, not {type(events).__name__}") from None
+    if events & ~_ALL:
+        raise ValueError(f"invalid events: {event_names(events)} (known are {', '.join(_NAMES)})")
+    if impossible := events & ~_POSSIBLE[mechanism]:
+        raise ValueError(f"{event_names(impossible)} is not possible with {mechanism}: {_WHY_NOT[mechanism]}")
+    if events & EXCLUSIVE and (refused := events & (ONESHOT | PRIORITY | PEER_CLOSED)):
+        raise ValueError(f"EXCLUSIVE cannot be combined with {event_names(refused)}: the kernel refuses it")
+    return events
+
+
+def nanoseconds(timeout: float | None) -> int:
+    """Convert a timeout in seconds to nanoseconds, rounded up; -1 stands for None, and <= 0 becomes 0."""
+    if timeout is None:
+        return -1
+    if isinstance(timeout, float):
+        if math.isnan(timeout):
+            raise ValueError("timeout is NaN (not a number)")
+        if timeout <= 0:
+            return 0
+        if math.isinf(timeout):
+            raise OverflowError("timeout is infinite; use None to wait for ever")
+        ns = math.ceil(timeout * 1e9)
+    else:
+        try:
+            ns = operator.index(timeout) * 1_000_000_000
+        except TypeError:
+            raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}") from None
+    if ns > _INT64_MAX:
+        raise OverflowError("timeout is too large; use None to wait for ever")
+    return max(ns, 0)
+
+
+def check_maxevents(maxevents: int) -> int:
+    """Return maxevents as an int if it is positive or -1, else raise as ``select.epoll.poll`` does."""
+    maxevents = operator.index(maxevents)
+    if maxevents < 1 and maxevents != -1:
+        raise ValueError(f"maxevents must be greater than 0, got {maxevents}")
+    return maxevents
+
+
+def descriptor(fileobj: FileObject) -> int:
+    """Return the file descriptor of fileobj, an int or an object with a ``fileno()`` method."""
+    if isinstance(fileobj, int):
+        fd = fileobj
+    else:
+        try:
+            fd = int(fileobj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"invalid file object: {fileobj!r}") from None
+    if fd < 0:
+        raise ValueError(f"invalid file descriptor: {fd}")
+    return fd
+
+
+def closed() -> NoReturn:
+    """Raise what every call on a closed poller raises."""
+    raise ValueError("I/O operation on closed poller")
+
+
+def refuse_file(error: OSError) -> OSError:
+    """Say in an EPERM of epoll what it means."""
+    if error.errno != errno.EPERM:
+        return error
+    return PermissionError(
+        errno.EPERM, "epoll cannot watch this file: regular files and directories are always ready, so just use them"
+    )
+
+
+class KeyMap(Mapping[FileObject, SelectorKey]):
+    """The registrations of a poller, live: file object or descriptor -> key. Iterates over descriptors."""
+
+    def __init__(self, poller: BasePoller) -> None:
+        self._poller = poller
+
+    def __len__(self) -> int:
+        return len(self._poller)
+
+    def __getitem__(self, fileobj: FileObject) -> SelectorKey:
+        return self._poller.get_key(fileobj)
+
+    def __contains__(self, fileobj: object) -> bool:
+        return fileobj in self._poller
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(list(self._poller._keys))
+
+
+class BasePoller:
+    """Registrations, and everything about them that does not depend on how waiting is done."""
+
+    #: The mechanisms of this class on this system, the best first.
+    mechanisms: tuple[str, ...] = ()
+
+    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024) -> None:
+        if mechanism is None:
+            mechanism = self.mechanisms[0]
+        elif mechanism not in self.mechanisms:
+            raise ValueError(f"mechanism must be one of {', '.join(self.mechanisms)}, or None; not {mechanism!r}")
+        capacity = operator.index(capacity)
+        if not 1 <= capacity <= MAX_CAPACITY:
+            raise ValueError(f"capacity must be between 1 and {MAX_CAPACITY}, not {capacity}")
+        #: "epoll", "poll" or "select".
+        self.mechanism: Final = mechanism
+        #: How many events one wait can report; doubles when more descriptors than that are registered.
+        self.capacity = capacity
+        #: True once close() has been called.
+        self.closed = False
+        # Guards _keys and what subclasses derive from it. Re-entrant, because a signal handler may use
+        # the poller while the code that it interrupts holds the lock.
+        self._lock = threading.RLock()
+        self._keys: dict[int, SelectorKey] = {}
+
+    # What a mechanism provides; all but _close are called with the lock held.
+
+    def _watch(self, fd: int, events: int) -> None:
+        """Begin to watch fd, or raise OSError."""
+        raise NotImplementedError
+
+    def _rewatch(self, fd: int, old_events: int, events: int) -> None:
+        """Watch fd for other events, or re-arm it, or raise OSError."""
+        raise NotImplementedError
+
+    def _unwatch(self, fd: int) -> None:
+        """Stop watching fd, whatever has become of it."""
+        raise NotImplementedError
+
+    def _forget_results(self, fd: int) -> None:
+        """Drop what was derived from the key of fd."""
+
+    def _grow(self) -> None:
+        """Make room for the new capacity."""
+
+    def _close(self) -> None:
+        """End all waits, and release everything once they have ended."""
+        raise NotImplementedError
+
+    # Registrations
+
+    def register(self, fileobj: FileObject, events: int = READ, data: Any = None) -> SelectorKey:
+        """Watch fileobj (an int or an object with ``fileno()``) for events, and return its key.
+
+        events is any of READ, WRITE, PRIORITY and PEER_CLOSED, with EDGE, ONESHOT or EXCLUSIVE if the
+        mechanism can do them; 0 pauses. ERROR and HANGUP are reported without being asked for. data is
+        yours; it comes back in the key.
+
+        Raises KeyError if the descriptor is registered already, ValueError for a bad file object or events
+        that the mechanism cannot watch for, PermissionError for a regular file on epoll, and OSError as the
+        kernel does: EBADF for a descriptor that is not open, ENOSPC at the user's limit of watches.
+        """
+        fd = descriptor(fileobj)
+        events = check_events(self.mechanism, events)
+        with self._lock:
+            if self.closed:
+                closed()
+            if (key := self._keys.get(fd)) is not None:
+                raise KeyError(f"{fileobj!r} (FD {fd}) is already registered, for {key.fileobj!r}")
+            self._keys[fd] = key = SelectorKey(fileobj, fd, events, data)
+            try:
+                self._watch(fd, events)
+            except BaseException:
+                # KeyboardInterrupt, too: it may come after the kernel has agreed.
+                self._unwatch(fd)
+                del self._keys[fd]
+                raise
+            if len(self._keys) > self.capacity:
+                self.capacity *= 2
+                self._grow()
+        return key
+
+    def modify(self, fileobj: FileObject, events: int, data: Any = _UNCHANGED) -> SelectorKey:
+        """Change what a registered fileobj is watched for, and its data if given; return the new key.
+
+        With ONESHOT this re-arms, even if nothing changes, and with EDGE it asks the kernel to report what
+        is ready once more. Otherwise a change that changes nothing costs no system call.
+
+        Raises KeyError if fileobj is not registered, ValueError for events that the mechanism cannot watch
+        for, and FileNotFoundError or OSError (EBADF) if the file was closed without being unregistered; it is
+        not registered any more then.
+        """
+        events = check_events(self.mechanism, events)
+        with self._lock:
+            key = self._find(fileobj)
+            fd = key.fd
+            if data is _UNCHANGED:
+                data = key.data
+            if events == key.events and data is key.data and not events & (EDGE | ONESHOT):
+                return key
+            try:
+                self._rewatch(fd, key.events, events)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EBADF):
+                    self._drop(fd)
+                raise
+            self._forget_results(fd)
+            self._keys[fd] = key = key._replace(events=events, data=data)
+        return key
+
+    def unregister(self, fileobj: FileObject) -> SelectorKey:
+        """Stop watching fileobj and return its key. It may have been closed meanwhile.
+
+        Raises KeyError if it is not registered.
+        """
+        with self._lock:
+            key = self._find(fileobj)
+            self._drop(key.fd)
+        return key
+
+    def _drop(self, fd: int) -> None:
+        self._unwatch(fd)
+        del self._keys[fd]
+        self._forget_results(fd)
+
+    def _find(self, fileobj: FileObject) -> SelectorKey:
+        """Return the key of fileobj, which may have been closed and so have lost its descriptor."""
+        if self.closed:
+            closed()
+        try:
+            fd = descriptor(fileobj)
+        except ValueError:
+            for key in self._keys.values():
+                if key.fileobj is fileobj:
+                    return key
+            raise
+        try:
+            return self._keys[fd]
+        except KeyError:
+            raise KeyError(f"{fileobj!r} is not registered") from None
+
+    def get_key(self, fileobj: FileObject) -> SelectorKey:
+        """Return the key of a registered file object or descriptor; KeyError if it is not registered."""
+        with self._lock:
+            return self._find(fileobj)
+
+    def get_map(self) -> Mapping[FileObject, SelectorKey]:
+        """Return a live, read-only mapping from file objects (or descriptors) to keys."""
+        if self.closed:
+            closed()
+        return KeyMap(self)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, fileobj: object) -> bool:
+        try:
+            self.get_key(fileobj)
+        except (KeyError, ValueError):
+            return False
+        return True
+
+    def __bool__(self) -> bool:
+        return True  # an empty poller is a poller
+
+    # Waiting
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        """Wait, and return ``(fd, events)`` for what is ready, at most maxevents of them (-1: all).
+
+        timeout is in seconds: None waits for ever, 0 or less does not wait. The list is empty after the
+        timeout or a wakeup(). events may hold ERROR, HANGUP (and, for a dead descriptor on poll, POLLNVAL)
+        besides what was asked for. When maxevents cuts a result short, the next call goes on with the rest.
+
+        Raises ValueError on a closed poller, also if it is closed by another thread meanwhile.
+        """
+        raise NotImplementedError
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        """Wait as poll() does, and return ``(key, events)`` for everything that is ready."""
+        raise NotImplementedError
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait as poll() does, and return the number n of events; ``fds[:n]`` and ``events[:n]`` hold them.
+
+        Nothing is built per event: this is the cheapest of the three. Each thread has its own arrays.
+        """
+        raise NotImplementedError
+
+    @property
+    def fds(self) -> memoryview:
+        """The descriptors that this thread's last wait() found: capacity ints (format "i"), not copied.
+
+        The next wait() of this thread overwrites them, or replaces them if the capacity has grown: take the
+        attribute anew after each wait(). A view that you keep stays valid memory.
+        """
+        raise NotImplementedError
+
+    @property
+    def events(self) -> memoryview:
+        """The event masks that belong to fds: capacity unsigned ints (format "I"), not copied."""
+        raise NotImplementedError
+
+    def wakeup(self) -> None:
+        """End one wait, from any thread or a signal handler: the one in progress, else the next one.
+
+        It returns what is ready, usually nothing. Several calls before a wait can answer count as one.
+        """
+        raise NotImplementedError
+
+    def fileno(self) -> int:
+        """Return the descriptor of the epoll set, which can itself be watched; it is readable when something is ready.
+
+        Raises io.UnsupportedOperation (an OSError and a ValueError) on poll and select, which have none.
+        """
+        raise NotImplementedError
+
+    # End of life
+
+    def close(self) -> None:
+        """Forget all registrations, end all waits with a ValueError, and release the descriptors. May be repeated."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            self._keys.clear()
+        self._close()
+
+    def __enter__(self: _Self) -> _Self:
+        if self.closed:
+            closed()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{len(self)} registered"
+        return f"<{type(self).__module__.split('.')[0]}.{type(self).__name__} {self.mechanism}, {state}>"

@@ -1,0 +1,103 @@
+"""The only module that touches the compiled extension: its functions by name, its errors as exceptions, and the
+ready arrays.
+
+Functions are bound to module-level names because looking up an attribute of ``lib`` for every call costs as much
+as a third of the call. Calls with one argument are the cheapest: cffi passes them without a tuple.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any, Final, NoReturn
+
+from ._base import closed, refuse_file
+
+try:
+    if os.environ.get("FASTMUX_PURE", "0") not in ("", "0"):
+        raise ImportError("FASTMUX_PURE is set")
+    from . import _native
+except ImportError:
+    #: "c" if the extension is in use, "python" if everything runs on the standard library.
+    implementation = "python"
+    lib: Any = None
+    ffi: Any = None
+else:
+    implementation = "c"
+    lib = _native.lib
+    ffi = _native.ffi
+
+if implementation == "c":
+    ONE: Final[int] = lib.FMUX_ONE
+    #: Descriptors from here on have no index.
+    FDS: Final[int] = lib.FMUX_UNKNOWN // 4
+    MECHANISMS: Final[dict[str, int]] = {
+        name: number
+        for name, number in (("epoll", lib.FMUX_EPOLL), ("poll", lib.FMUX_POLL), ("select", lib.FMUX_SELECT))
+        if lib.fmux_mechanisms() >> number & 1
+    }
+    add = lib.fmux_add
+    modify = lib.fmux_modify
+    remove = lib.fmux_remove
+    known = lib.fmux_known
+    wait = lib.fmux_wait
+    wait_now = lib.fmux_wait_now
+    wait_forever = lib.fmux_wait_forever
+    release = lib.fmux_release
+    wakeup = lib.fmux_wakeup
+    fileno = lib.fmux_fileno
+    close = lib.fmux_close
+
+CLOSED: Final = -errno.ESHUTDOWN
+
+
+def fail(result: int) -> NoReturn:
+    """Raise what a negative result of the core stands for."""
+    if result == CLOSED:
+        closed()
+    raise refuse_file(OSError(-result, os.strerror(-result)))
+
+
+def open_mux(mechanism: str) -> Any:
+    """Make a mux; its memory is released with the last reference to what this returns."""
+    out = ffi.new("fmux_t **")
+    result = lib.fmux_open(MECHANISMS[mechanism], out)
+    if result < 0:
+        fail(result)
+    return ffi.gc(out[0], lib.fmux_free)
+
+
+class Ready:
+    """A ready array: memory that the core writes to and that Python reads through three views.
+
+    The memory belongs to Python, so a view that somebody keeps holds on to it, even when the array has long been
+    replaced. A shared array is taken by a wait and given back with release(), see fastmux.h.
+    """
+
+    __slots__ = ("handle", "indices", "fds", "events", "capacity", "_memory", "_mux")
+
+    def __init__(self, mux: Any, capacity: int, *, shared: bool) -> None:
+        size = lib.fmux_ready_bytes(capacity)
+        if size < 0:
+            fail(size)
+        memory = bytearray(size)
+        out = ffi.new("fmux_ready_t **")
+        result = lib.fmux_ready_open(mux, ffi.from_buffer(memory), size, capacity, shared, out)
+        if result < 0:
+            fail(result)
+        column = 4 * capacity
+        view = memoryview(memory).toreadonly()
+        self.handle = ffi.gc(out[0], lib.fmux_ready_free)
+        self.indices = view[:column].cast("i")
+        self.fds = view[column : 2 * column].cast("i")
+        self.events = view[2 * column : 3 * column].cast("I")
+        self.capacity = capacity
+        self._memory = memory
+        self._mux = mux
+
+
+class NoReady:
+    """Stands for an array that has not been made yet: waiting on it is refused as if it were taken."""
+
+    handle = ffi.NULL if ffi is not None else None
+    capacity = 1

@@ -1,0 +1,277 @@
+"""Poller on the C core.
+
+The three ways to wait are one flat function each, because every call and every attribute counts there. The rare
+cases (a deadline, a signal, an array that another thread is using, an event seen for the first time) leave them
+for the methods below.
+
+How a result is built. The core reports each event as an index, a small number made of the descriptor and the kind
+of event. Two tables hold ready-made pairs at these indices: ``(fd, events)``, the same for all pollers, and
+``(key, events)``, one table per poller. So an event costs one list look-up and no tuple. The tables are filled
+when an event is seen for the first time; until the core has been told that an entry exists (``known``), it reports
+an index that no table has, and the IndexError leads to ``_learn``.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import threading
+from time import monotonic_ns
+from typing import Any
+
+from . import _core
+from ._base import READ, WRITE, BasePoller, SelectorKey, check_maxevents, nanoseconds
+from ._stdlib import StdlibPoller
+
+_CODES = {READ: 1, WRITE: 2, READ | WRITE: 3}
+
+# What is true of a pair here is true for ever, so it is never removed. Entries are replaced by equal ones,
+# and list operations are atomic: no lock is needed.
+_fd_pairs: list[Any] = []
+
+
+def _store(table: list[Any], index: int, pair: Any) -> None:
+    if index >= len(table):
+        table.extend([None] * (index + 4 - len(table)))
+    table[index] = pair
+
+
+if _core.implementation == "c":
+    from ._core import (
+        FDS,
+        ONE,
+        NoReady,
+        Ready,
+        add,
+        close,
+        fail,
+        fileno,
+        known,
+        modify,
+        release,
+        remove,
+        wait,
+        wait_forever,
+        wait_now,
+        wakeup,
+    )
+
+    class Poller(BasePoller):
+        """Waits on many file descriptors at once: epoll, poll or select through a C core.
+
+        mechanism is "epoll", "poll", "select" or None for the best there is. capacity is how many events one
+        wait can report; it grows with the number of registrations.
+
+        All methods may be called from any thread, and several threads may wait at once.
+        """
+
+        mechanisms = tuple(_core.MECHANISMS)
+
+        def __init__(self, mechanism: str | None = None, *, capacity: int = 1024) -> None:
+            super().__init__(mechanism, capacity=capacity)
+            self._mux = _core.open_mux(self.mechanism)
+            # Arrays are made when they are needed: first, the one that poll() and select() try first.
+            self._ready: Any = NoReady
+            # Then those of single threads: .front for wait(), .spare for poll() and select().
+            self._local: Any = None
+            self._key_pairs: list[Any] = []
+            # Counts what was taken out of _key_pairs, for those who are reading it.
+            self._removals = 0
+
+        # Waiting
+
+        def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+            ready = self._ready
+            if maxevents != -1:
+                ready, n = self._wait(timeout, maxevents)
+            elif timeout is None:
+                n = wait_forever(ready.handle)
+            elif timeout == 0:
+                n = wait_now(ready.handle)
+            else:
+                ready, n = self._wait(timeout)
+            if n == 0:
+                return []
+            if n < 0:
+                ready, n = self._wait(timeout)
+                if n == 0:
+                    return []
+            if n >= ONE:
+                return [_fd_pairs[n - ONE]]
+            try:
+                result = [_fd_pairs[i] for i in ready.indices[:n]]
+            except IndexError:
+                result = [(key.fd, events) for key, events in self._learn(ready, n)]
+            release(ready.handle)
+            return result
+
+        def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+            ready = self._ready
+            removals = self._removals
+            if timeout is None:
+                n = wait_forever(ready.handle)
+            elif timeout == 0:
+                n = wait_now(ready.handle)
+            else:
+                ready, n = self._wait(timeout)
+            if n == 0:
+                return []
+            if n < 0:
+                ready, n = self._wait(timeout)
+                if n == 0:
+                    return []
+            pairs = self._key_pairs
+            if n >= ONE:
+                result = [pairs[n - ONE]]
+            else:
+                try:
+                    result = [pairs[i] for i in ready.indices[:n]]
+                except IndexError:
+                    result = self._learn(ready, n)
+                release(ready.handle)
+            if self._removals != removals:
+                # Another thread has unregistered something meanwhile.
+                result = [pair for pair in result if pair is not None]
+            return result
+
+        def wait(self, timeout: float | None = None) -> int:
+            try:
+                front = self._local.front
+            except AttributeError:
+                front = self._new_front()
+            if front.capacity != self.capacity:
+                front = self._new_front()
+            if timeout is None:
+                n = wait_forever(front.handle)
+            elif timeout == 0:
+                n = wait_now(front.handle)
+            else:
+                _, n = self._wait(timeout, ready=front)
+            if n < 0:
+                _, n = self._wait(timeout, ready=front)
+            return int(n)
+
+        def _wait(self, timeout: float | None, maxevents: int = -1, ready: Any = None) -> tuple[Any, int]:
+            """Wait with everything that can happen; return the array that was used, and what the core returned."""
+            ns = nanoseconds(timeout)
+            limit = check_maxevents(maxevents)
+            deadline = monotonic_ns() + ns
+            if ready is None:
+                ready = self._ready
+            while True:
+                n = wait(ready.handle, ns, ready.capacity if limit == -1 else min(limit, ready.capacity))
+                if n >= 0:
+                    return ready, n
+                if n == -errno.EBUSY:
+                    ready = self._free_array(ready)
+                elif n != -errno.EINTR:
+                    fail(n)
+                if ns > 0:
+                    ns = max(deadline - monotonic_ns(), 0)
+
+        # Ready arrays
+
+        def _free_array(self, busy: Any) -> Any:
+            """Return a shared array that nobody uses, after ``busy`` turned out to be taken.
+
+            Whoever comes first uses self._ready. Others (a second thread, or a signal handler that interrupts
+            the reading of a result) get an array of their thread.
+            """
+            with self._lock:
+                if self._ready is NoReady:
+                    self._ready = Ready(self._mux, self.capacity, shared=True)
+                    return self._ready
+                local = self._thread()
+                spare = getattr(local, "spare", None)
+                if spare is None or spare is busy or spare.capacity != self.capacity:
+                    spare = local.spare = Ready(self._mux, self.capacity, shared=True)
+                return spare
+
+        def _new_front(self) -> Any:
+            """Make the array for this thread's wait()."""
+            with self._lock:
+                front = self._thread().front = Ready(self._mux, self.capacity, shared=False)
+            return front
+
+        def _thread(self) -> Any:
+            """This thread's own arrays."""
+            if self._local is None:
+                self._local = threading.local()
+            return self._local
+
+        def _grow(self) -> None:
+            # Those who are waiting keep what they have; the next call makes a larger one.
+            self._ready = NoReady
+
+        @property
+        def fds(self) -> memoryview:
+            return self._front().fds
+
+        @property
+        def events(self) -> memoryview:
+            return self._front().events
+
+        def _front(self) -> Any:
+            return getattr(self._local, "front", None) or self._new_front()
+
+        # Results
+
+        def _learn(self, ready: Any, n: int) -> list[Any]:
+            """Return the n rows of an array as ``(key, events)``, and have the core know the pairs from now on."""
+            result = []
+            with self._lock:
+                for fd, events in zip(ready.fds[:n], ready.events[:n]):
+                    key = self._keys.get(fd)
+                    if key is None:
+                        continue  # unregistered by another thread
+                    pair = (key, events)
+                    result.append(pair)
+                    code = _CODES.get(events)
+                    if code is not None and fd < FDS:
+                        index = fd << 2 | code
+                        _store(_fd_pairs, index, (fd, events))
+                        _store(self._key_pairs, index, pair)
+                        known(self._mux, fd, code)
+            return result
+
+        def _forget_results(self, fd: int) -> None:
+            # The core has forgotten them by itself. First the count, then the entries: whoever finds an
+            # entry gone must find the count changed.
+            index = fd << 2
+            if index < len(self._key_pairs):
+                self._removals += 1
+                self._key_pairs[index : index + 4] = [None] * 4
+
+        # What BasePoller asks for
+
+        def _watch(self, fd: int, events: int) -> None:
+            if (result := add(self._mux, fd, events)) < 0:
+                fail(result)
+
+        def _rewatch(self, fd: int, old_events: int, events: int) -> None:
+            if (result := modify(self._mux, fd, events)) < 0:
+                fail(result)
+
+        def _unwatch(self, fd: int) -> None:
+            remove(self._mux, fd)
+
+        def wakeup(self) -> None:
+            if (result := wakeup(self._mux)) < 0:
+                fail(result)
+
+        def fileno(self) -> int:
+            if (fd := fileno(self._mux)) >= 0:
+                return int(fd)
+            if fd == -errno.EOPNOTSUPP:
+                raise io.UnsupportedOperation(f"{self.mechanism} has no descriptor of its own, only epoll has")
+            fail(fd)
+
+        def _close(self) -> None:
+            close(self._mux)
+            with self._lock:
+                self._removals += 1
+                self._key_pairs[:] = [None] * len(self._key_pairs)
+                self._ready = NoReady
+
+else:
+    Poller = StdlibPoller  # type: ignore[misc, assignment]

@@ -1,0 +1,283 @@
+"""StdlibPoller: the Poller written on the standard library alone.
+
+It is the reference, so it is written to be read: plain data, one lock, the same steps for every mechanism. It is
+also what runs where the extension is missing.
+
+A wait enters, asks, and leaves. Whoever is inside is counted, because closing must not take a descriptor away
+from a thread that is in the kernel with it: the last to leave releases them. The epoll set itself lives in the
+kernel, and one edge-triggered eventfd in it wakes one waiter. The sets of poll and select are copied for each
+wait, and each waiter has an eventfd of its own; a change of the set makes all of them copy it again.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import math
+import os
+import select
+import threading
+from array import array
+from time import monotonic_ns
+from typing import Any
+
+from ._base import (
+    EDGE,
+    EXCLUSIVE,
+    ONESHOT,
+    PRIORITY,
+    READ,
+    WRITE,
+    BasePoller,
+    SelectorKey,
+    check_maxevents,
+    closed,
+    nanoseconds,
+    refuse_file,
+)
+
+Events = list[tuple[int, int]]
+
+#: What one call can wait at most, in seconds: the standard library counts milliseconds in a C int.
+_LONGEST = 2_000_000
+_FD_SETSIZE = 1024
+
+
+class _Waiter:
+    """One wait in progress: on poll and select, its wake-up and the version of the set that it has copied."""
+
+    def __init__(self, wake_fd: int) -> None:
+        self.wake_fd = wake_fd
+        self.version = 0
+        self.woken = False
+
+
+class StdlibPoller(BasePoller):
+    """The Poller on the standard library alone: same signature, same behaviour, no compiled code.
+
+    It differs where the standard library cannot do better: timeouts of epoll and poll are rounded up to
+    milliseconds, and the mechanism "select" takes descriptors below 1024 only (ValueError).
+    """
+
+    mechanisms = tuple(name for name in ("epoll", "poll", "select") if hasattr(select, name))
+
+    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024) -> None:
+        super().__init__(mechanism, capacity=capacity)
+        self._local = threading.local()
+        self._waiters: list[_Waiter] = []
+        self._spare_fds: list[int] = []  # eventfds for waiters to come
+        self._version = 0  # counts changes of the set
+        self._wake_pending = False  # a wake-up that found nobody waiting
+        self._cursor = 0  # where a result that did not fit was cut off
+        self._epoll: select.epoll | None = None
+        self._wake_fd = _new_wake_fd()
+        if self.mechanism == "epoll":
+            try:
+                self._epoll = select.epoll()
+                self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
+            except BaseException:
+                self._release()
+                raise
+        else:
+            self._spare_fds.append(self._wake_fd)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_wake_fd"):  # not if __init__ failed early
+            self.close()
+
+    # Registrations
+
+    def _watch(self, fd: int, events: int) -> None:
+        if self._epoll is not None:
+            try:
+                self._epoll.register(fd, events)
+            except OSError as error:
+                raise refuse_file(error) from None
+            return
+        os.fstat(fd)  # EBADF here rather than later
+        if self.mechanism == "select" and fd >= _FD_SETSIZE:
+            raise ValueError(f"descriptor {fd} is too high: select.select takes those below {_FD_SETSIZE}")
+        self._changed()
+
+    def _rewatch(self, fd: int, old_events: int, events: int) -> None:
+        if self._epoll is None:
+            self._changed()
+        elif (events | old_events) & EXCLUSIVE and events != old_events:
+            self._epoll.unregister(fd)
+            self._epoll.register(fd, events)
+        elif events != old_events or events & (EDGE | ONESHOT):
+            self._epoll.modify(fd, events)
+
+    def _unwatch(self, fd: int) -> None:
+        if self._epoll is None:
+            self._changed()
+        else:
+            try:
+                self._epoll.unregister(fd)
+            except OSError:
+                pass  # closed before
+
+    def _changed(self) -> None:
+        """Have all waiters on poll and select copy the set again."""
+        self._version += 1
+        for waiter in self._waiters:
+            os.eventfd_write(waiter.wake_fd, 1)
+
+    # Waiting
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> Events:
+        ns = nanoseconds(timeout)
+        limit = check_maxevents(maxevents)
+        limit = self.capacity if limit == -1 else min(limit, self.capacity)
+        deadline = None if ns < 0 else monotonic_ns() + ns
+        waiter = self._enter()
+        try:
+            while True:
+                left = None if deadline is None else min(max(deadline - monotonic_ns(), 0) / 1e9, _LONGEST)
+                events, woken = self._ask(waiter, left, limit)
+                if self.closed:
+                    closed()
+                if events or woken or (deadline is not None and monotonic_ns() >= deadline):
+                    return events
+        finally:
+            self._leave(waiter)
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        found = self.poll(timeout)
+        with self._lock:
+            return [(self._keys[fd], events) for fd, events in found if fd in self._keys]
+
+    def wait(self, timeout: float | None = None) -> int:
+        found = self.poll(timeout)
+        fds, events = self._columns(max(self.capacity, len(found)))
+        for row, (fd, mask) in enumerate(found):
+            fds[row] = fd
+            events[row] = mask
+        return len(found)
+
+    @property
+    def fds(self) -> memoryview:
+        return memoryview(self._columns(0)[0]).toreadonly()
+
+    @property
+    def events(self) -> memoryview:
+        return memoryview(self._columns(0)[1]).toreadonly()
+
+    def _columns(self, rows: int) -> tuple[Any, Any]:
+        """This thread's two columns for the results of wait(), with at least so many rows."""
+        local = self._local
+        if not hasattr(local, "fds") or len(local.fds) < rows:
+            size = max(rows, self.capacity)
+            local.fds, local.events = array("i", bytes(4 * size)), array("I", bytes(4 * size))
+        return local.fds, local.events
+
+    def _enter(self) -> _Waiter:
+        with self._lock:
+            if self.closed:
+                closed()
+            if self._epoll is not None:
+                waiter = _Waiter(self._wake_fd)
+            else:
+                waiter = _Waiter(self._spare_fds.pop() if self._spare_fds else _new_wake_fd())
+            self._waiters.append(waiter)
+            return waiter
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._lock:
+            self._waiters.remove(waiter)
+            if self._epoll is None:
+                self._spare_fds.append(waiter.wake_fd)
+            if self.closed:
+                if not self._waiters:
+                    self._release()
+                elif self._epoll is not None:
+                    os.eventfd_write(self._wake_fd, 1)  # one edge wakes one waiter: pass it on
+
+    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool]:
+        """Ask the kernel once. Return what is ready among what is registered, and whether this was a wake-up."""
+        if self._epoll is not None:
+            found = self._epoll.poll(timeout, limit)
+            with self._lock:
+                return (
+                    [(fd, events) for fd, events in found if fd in self._keys],
+                    any(fd == self._wake_fd for fd, _ in found),
+                )
+        with self._lock:
+            woken = self._wake_pending
+            self._wake_pending = waiter.woken = False
+            waiter.version = self._version
+            interest = {waiter.wake_fd: READ} | {fd: key.events for fd, key in self._keys.items()}
+        found = (_ask_poll if self.mechanism == "poll" else _ask_select)(interest, 0 if woken else timeout)
+        with self._lock:
+            if any(fd == waiter.wake_fd for fd, _ in found):
+                os.eventfd_read(waiter.wake_fd)
+            woken |= waiter.woken
+            if waiter.version != self._version:
+                return [], woken  # the answer may be about what is not registered any more
+            return self._cut([pair for pair in found if pair[0] != waiter.wake_fd], limit), woken
+
+    def _cut(self, found: Events, limit: int) -> Events:
+        """Return at most limit of the events; the next call begins after those, so that nobody starves."""
+        start, self._cursor = self._cursor, 0
+        if len(found) <= limit:
+            return found
+        start %= len(found)
+        self._cursor = start + limit
+        return (found[start:] + found[:start])[:limit]
+
+    def wakeup(self) -> None:
+        with self._lock:
+            if self.closed:
+                closed()
+            if self._epoll is not None:
+                os.eventfd_write(self._wake_fd, 1)
+                return
+            for waiter in self._waiters:
+                if not waiter.woken:
+                    waiter.woken = True
+                    os.eventfd_write(waiter.wake_fd, 1)
+                    return
+            self._wake_pending = True
+
+    def fileno(self) -> int:
+        if self.closed:
+            closed()
+        if self._epoll is None:
+            raise io.UnsupportedOperation(f"{self.mechanism} has no descriptor of its own, only epoll has")
+        return self._epoll.fileno()
+
+    # End of life
+
+    def _close(self) -> None:
+        with self._lock:
+            for waiter in self._waiters:
+                os.eventfd_write(waiter.wake_fd, 1)
+            if not self._waiters:
+                self._release()
+
+    def _release(self) -> None:
+        if self._epoll is not None:
+            self._epoll.close()
+            os.close(self._wake_fd)
+        while self._spare_fds:
+            os.close(self._spare_fds.pop())
+
+
+def _new_wake_fd() -> int:
+    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+
+def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:
+    poll = select.poll()
+    for fd, events in interest.items():
+        poll.register(fd, events)
+    return poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+
+
+def _ask_select(interest: dict[int, int], timeout: float | None) -> Events:
+    wanted = [[fd for fd, events in interest.items() if events & bit] for bit in (READ, WRITE, PRIORITY)]
+    found: dict[int, int] = {}
+    for fds, bit in zip(select.select(*wanted, timeout), (READ, WRITE, PRIORITY)):
+        for fd in fds:
+            found[fd] = found.get(fd, 0) | bit
+    return list(found.items())
