@@ -179,21 +179,16 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
 
 static int fmux_epoll__wakeup(fmux_t *mux)
 {
-    pthread_mutex_lock(&mux->lock);
     int result = fmux_epoll__make_wake(mux);
     if (result == 0)
         fmux_wake_write(atomic_load(&mux->wake_fd));
-    pthread_mutex_unlock(&mux->lock);
     return result;
 }
 
 static void fmux_epoll__kick(fmux_t *mux)
 {
-    pthread_mutex_lock(&mux->lock);
-    int wake_fd = atomic_load(&mux->wake_fd);
-    if (wake_fd >= 0)
-        fmux_wake_write(wake_fd);
-    pthread_mutex_unlock(&mux->lock);
+    if (atomic_load(&mux->wake_fd) >= 0)
+        fmux_wake_write(atomic_load(&mux->wake_fd));
 }
 
 static void fmux_epoll__release(fmux_t *mux)
@@ -210,14 +205,13 @@ static int fmux_epoll__open(fmux_t *mux)
     return mux->epoll_fd < 0 ? -errno : 0;
 }
 
-/* A wait that nobody could wake must not begin. Whoever closes the mux while
- * the eventfd is being made has set FMUX_CLOSED before it asked for the lock,
- * or finds the eventfd. */
+/* A wait that nobody could wake must not begin. Whoever closes the mux has either
+ * done so before we get the lock, or will find the eventfd. */
 static int fmux_epoll__first_wait(fmux_t *mux)
 {
     pthread_mutex_lock(&mux->lock);
     int result = fmux_epoll__make_wake(mux);
-    if (atomic_load(&mux->users) >= FMUX_CLOSED)
+    if (atomic_load(&mux->closed))
         result = -ESHUTDOWN;
     pthread_mutex_unlock(&mux->lock);
     return result;

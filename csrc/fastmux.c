@@ -3,18 +3,21 @@
  *
  * Who may touch what, and when
  * ----------------------------
- * Every call on a mux enters it first and leaves it last; mux->users counts
- * those inside. Closing sets the top bit of the same word, so that one atomic
- * operation answers both questions, "may I come in?" and "am I the last to
- * leave?". The last to leave a closed mux closes its descriptors: never while
- * another thread is in the kernel with them, because the kernel would go on
- * with the old file while the number already belonged to somebody else.
+ * Everything that changes a mux happens under mux->lock. Waiting does not: it
+ * would hold the lock for as long as it waits. A wait reads the table while
+ * others change it, which is safe because entries never move, and the fields
+ * that it looks at are atomic.
+ *
+ * Closing must not take the descriptors from a wait that is in the kernel with
+ * them: the kernel would go on with the old file, and the number might already
+ * be somebody else's. So a wait first marks its array (ready->inside) and then
+ * looks at mux->closed; closing first sets mux->closed and then looks at the
+ * arrays. Whatever the interleaving, one of the two sees the other. The same
+ * two steps on the way out make sure that somebody is the last one, and the
+ * last one releases the descriptors.
  *
  * The memory lives longer than the descriptors. A closed mux still answers
  * -ESHUTDOWN, and only fmux_free, once no ready array is left, releases it.
- *
- * Changes of the table happen under mux->lock. A wait reads the table without
- * it: entries never move, and the one field that it looks at is atomic.
  */
 #include "internal.h"
 
@@ -141,7 +144,7 @@ int fmux_open(int mechanism, fmux_t **mux_out)
     mux->mechanism = chosen;
     mux->epoll_fd = -1;
     atomic_init(&mux->wake_fd, -1);
-    atomic_init(&mux->handles, 1);
+    mux->handles = 1;
 
     result = -pthread_mutex_init(&mux->lock, NULL);
     if (result < 0)
@@ -159,22 +162,46 @@ free_mux:
     return result;
 }
 
+/* Release the descriptors of a closed mux if nobody is inside; under the lock. */
+static void fmux__release_unused(fmux_t *mux)
+{
+    if (mux->released)
+        return;
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
+        if (atomic_load(&r->inside))
+            return;
+    mux->released = true;
+    mux->mechanism->release(mux);
+}
+
 int fmux_close(fmux_t *mux)
 {
-    /* Come in as a user: nobody else can be the last to leave, and release
-     * what the kick needs, before it has been given. */
-    atomic_fetch_add_explicit(&mux->users, 1, memory_order_acq_rel);
-    uint32_t before = atomic_fetch_or_explicit(&mux->users, FMUX_CLOSED,
-                                               memory_order_acq_rel);
-    if (before < FMUX_CLOSED)
+    pthread_mutex_lock(&mux->lock);
+    if (!atomic_exchange(&mux->closed, true)) {
         mux->mechanism->kick(mux);
-    fmux_leave(mux);
+        fmux__release_unused(mux);
+    }
+    pthread_mutex_unlock(&mux->lock);
     return 0;
 }
 
+void fmux_wait_left_closed(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    if (!mux->released) {
+        /* The kick that ended this wait may have reached no other. */
+        mux->mechanism->kick(mux);
+        fmux__release_unused(mux);
+    }
+    pthread_mutex_unlock(&mux->lock);
+}
+
+/* Give up a handle, with the lock held; the last one frees the memory. */
 static void fmux__drop_handle(fmux_t *mux)
 {
-    if (atomic_fetch_sub(&mux->handles, 1) != 1)
+    bool last = --mux->handles == 0;
+    pthread_mutex_unlock(&mux->lock);
+    if (!last)
         return;
     for (int k = 0; k < FMUX_CHUNKS; k++)
         free(atomic_load(&mux->chunks[k]));
@@ -186,26 +213,37 @@ static void fmux__drop_handle(fmux_t *mux)
 void fmux_free(fmux_t *mux)
 {
     fmux_close(mux);
+    pthread_mutex_lock(&mux->lock);
     fmux__drop_handle(mux);
+}
+
+/* Take the lock of a mux that is open. */
+static int fmux__lock(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    if (!atomic_load(&mux->closed))
+        return 0;
+    pthread_mutex_unlock(&mux->lock);
+    return -ESHUTDOWN;
 }
 
 int fmux_fileno(fmux_t *mux)
 {
-    int result = fmux_enter(mux);
+    int result = fmux__lock(mux);
     if (result < 0)
         return result;
     result = mux->epoll_fd >= 0 ? mux->epoll_fd : -EOPNOTSUPP;
-    fmux_leave(mux);
+    pthread_mutex_unlock(&mux->lock);
     return result;
 }
 
 int fmux_wakeup(fmux_t *mux)
 {
-    int result = fmux_enter(mux);
+    int result = fmux__lock(mux);
     if (result < 0)
         return result;
     result = mux->mechanism->wakeup(mux);
-    fmux_leave(mux);
+    pthread_mutex_unlock(&mux->lock);
     return result;
 }
 
@@ -250,10 +288,9 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
 {
     if (fd < 0)
         return -EBADF;
-    int result = fmux_enter(mux);
+    int result = fmux__lock(mux);
     if (result < 0)
         return result;
-    pthread_mutex_lock(&mux->lock);
 
     fmux_entry_t *entry;
     result = fmux__make_entry(mux, fd, &entry);
@@ -276,16 +313,14 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
 
 unlock:
     pthread_mutex_unlock(&mux->lock);
-    fmux_leave(mux);
     return result;
 }
 
 int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
 {
-    int result = fmux_enter(mux);
+    int result = fmux__lock(mux);
     if (result < 0)
         return result;
-    pthread_mutex_lock(&mux->lock);
 
     fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
     if (!fmux__watched(entry)) {
@@ -303,16 +338,14 @@ int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
 
 unlock:
     pthread_mutex_unlock(&mux->lock);
-    fmux_leave(mux);
     return result;
 }
 
 int fmux_remove(fmux_t *mux, int fd)
 {
-    int result = fmux_enter(mux);
+    int result = fmux__lock(mux);
     if (result < 0)
         return result;
-    pthread_mutex_lock(&mux->lock);
 
     fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
     if (fmux__watched(entry)) {
@@ -324,7 +357,6 @@ int fmux_remove(fmux_t *mux, int fd)
     }
 
     pthread_mutex_unlock(&mux->lock);
-    fmux_leave(mux);
     return result;
 }
 
@@ -332,10 +364,9 @@ int fmux_known(fmux_t *mux, int fd, int code)
 {
     if (code < 1 || code > 3)
         return -EINVAL;
-    int result = fmux_enter(mux);
+    int result = fmux__lock(mux);
     if (result < 0)
         return result;
-    pthread_mutex_lock(&mux->lock);
 
     fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
     if (!fmux__watched(entry))
@@ -345,21 +376,25 @@ int fmux_known(fmux_t *mux, int fd, int code)
                                  memory_order_release);
 
     pthread_mutex_unlock(&mux->lock);
-    fmux_leave(mux);
     return result;
 }
 
 /* ---- ready arrays ------------------------------------------------------ */
 
-/* The kernel's records come first in size and alignment, whichever mechanism
- * is in use: 16 bytes hold an epoll_event on every architecture. */
-enum { FMUX_ROW_BYTES = 3 * 4 + 16, FMUX_ROWS_MAX = INT32_MAX / 32 };
+/* Per row three columns, and 16 bytes for the kernel's record, which is as large
+ * as an epoll_event gets on any architecture. Before the rows the header; 16
+ * bytes more, to align the records. */
+enum {
+    FMUX_HEADER_BYTES = 16,
+    FMUX_ROW_BYTES = 3 * 4 + 16,
+    FMUX_CAPACITY_MAX = INT32_MAX / FMUX_ROW_BYTES - 2
+};
 
 int fmux_ready_bytes(int capacity)
 {
-    if (capacity < 1 || capacity > FMUX_ROWS_MAX)
+    if (capacity < 1 || capacity > FMUX_CAPACITY_MAX)
         return -EINVAL;
-    return capacity * FMUX_ROW_BYTES + 16;
+    return FMUX_HEADER_BYTES + capacity * FMUX_ROW_BYTES + 16;
 }
 
 int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
@@ -368,34 +403,32 @@ int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
     int needed = fmux_ready_bytes(capacity);
     if (needed < 0 || bytes < needed || (uintptr_t)memory % 4 != 0)
         return -EINVAL;
-    int result = fmux_enter(mux);
-    if (result < 0)
-        return result;
-
     fmux_ready_t *ready = calloc(1, sizeof *ready);
-    if (ready == NULL) {
-        result = -ENOMEM;
-        goto leave;
-    }
+    if (ready == NULL)
+        return -ENOMEM;
     ready->mux = mux;
     ready->capacity = capacity;
     ready->shared = shared != 0;
-    ready->indices = memory;
+    ready->owner = pthread_self();
+    ready->unread = memory;
+    ready->indices = (int32_t *)((char *)memory + FMUX_HEADER_BYTES);
     ready->fds = ready->indices + capacity;
     ready->events = (uint32_t *)(ready->fds + capacity);
     uintptr_t records = (uintptr_t)(ready->events + capacity);
     ready->records = (void *)((records + 15) & ~(uintptr_t)15);
     ready->wake_read = ready->wake_write = -1;
-    atomic_fetch_add(&mux->handles, 1);
-    pthread_mutex_lock(&mux->lock);
+
+    int result = fmux__lock(mux);
+    if (result < 0) {
+        free(ready);
+        return result;
+    }
+    mux->handles++;
     ready->next = mux->all_ready;
     mux->all_ready = ready;
     pthread_mutex_unlock(&mux->lock);
     *ready_out = ready;
-
-leave:
-    fmux_leave(mux);
-    return result;
+    return 0;
 }
 
 void fmux_ready_free(fmux_ready_t *ready)
@@ -406,19 +439,12 @@ void fmux_ready_free(fmux_ready_t *ready)
     while (*link != ready)
         link = &(*link)->next;
     *link = ready->next;
-    pthread_mutex_unlock(&mux->lock);
     if (ready->wake_read >= 0)
         fmux_wake_close(ready->wake_read, ready->wake_write);
     free(ready->copy);
     free(ready->bits);
     free(ready);
     fmux__drop_handle(mux);
-}
-
-int fmux_release(fmux_ready_t *ready)
-{
-    atomic_store_explicit(&ready->taken, false, memory_order_release);
-    return 0;
 }
 
 /* ---- waiting: tail calls, see fmux_mechanism_t -------------------------- */

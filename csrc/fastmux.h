@@ -26,15 +26,14 @@
 /* The kernel mechanism behind a mux. */
 enum { FMUX_EPOLL = 0, FMUX_POLL = 1, FMUX_SELECT = 2 };
 
-/* What a wait returns for exactly one event that has an index, plus the index:
- * the caller need not look at the array, and the array is free again. */
-enum { FMUX_ONE = 1 << 29 };
-
 /* An index is fd * 4 + code, a small number to look up what the caller keeps
  * for this descriptor and these events: code 1 is EPOLLIN alone, 2 EPOLLOUT
  * alone, 3 the two together. All else, and what fmux_known was not told
- * about, has the index FMUX_UNKNOWN, greater than any other. */
-enum { FMUX_UNKNOWN = FMUX_ONE - 1 };
+ * about, has the index FMUX_UNKNOWN, greater than any other.
+ *
+ * A wait on a shared array returns the index itself if there is one event only
+ * and it has an index, and FMUX_ROWS + n for n rows in the array. */
+enum { FMUX_ROWS = 1 << 29, FMUX_UNKNOWN = FMUX_ROWS - 1 };
 
 /* A set of watched descriptors. Opaque; made by fmux_open. */
 typedef struct fmux fmux_t;
@@ -53,8 +52,8 @@ int fmux_mechanisms(void);
 int fmux_open(int mechanism, fmux_t **mux_out);
 
 /* Close a mux: every wait in progress ends with -ESHUTDOWN, and so does every
- * later call. The descriptors are released by whoever leaves last. Returns 0,
- * the first time and every other time. */
+ * later call. The descriptors are released when the last wait has left the
+ * kernel. Returns 0, the first time and every other time. */
 int fmux_close(fmux_t *mux);
 
 /* Close the mux, and release its memory as soon as no ready array needs it. */
@@ -100,21 +99,20 @@ int fmux_ready_bytes(int capacity);
 int fmux_known(fmux_t *mux, int fd, int code);
 
 /* Make a ready array in memory that the caller owns and keeps until
- * fmux_ready_free. It starts with three columns, each of capacity 32-bit
- * numbers: indices (int32), descriptors (int32), events (uint32). What follows
- * them is scratch space of the kernel's. Row i of the three is one event.
+ * fmux_ready_free. Byte 0 is a flag, see below. From byte 16 on there are three
+ * columns, each of capacity 32-bit numbers: indices (int32), descriptors
+ * (int32), events (uint32). What follows them is scratch space of the
+ * kernel's. Row i of the three is one event.
  *
- * A private array is used by one thread at a time, and the caller sees to that.
- * A shared one may be used by any thread at any time: a wait takes it, and
- * keeps it if it leaves rows, until fmux_release gives it back.
+ * A private array serves the thread that opened it. A shared one serves any
+ * thread, one at a time: a wait that leaves rows in it sets the flag to 1, and
+ * it is free again when the reader has set it to 0. (A byte in memory, because
+ * that is cheaper for Python to write than any call.)
  * Returns 0 and sets *ready_out, or -EINVAL (memory too small or misaligned),
- * -EMFILE, -ENFILE, -ENOMEM, -ESHUTDOWN. */
+ * -ENOMEM, -ESHUTDOWN. */
 int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
                     int shared, fmux_ready_t **ready_out);
 void fmux_ready_free(fmux_ready_t *ready);
-
-/* Give a shared array back, once its rows have been read. Returns 0. */
-int fmux_release(fmux_ready_t *ready);
 
 /* Wait for events; each leaves the results in the ready array.
  *   fmux_wait          up to timeout_ns nanoseconds (below 0: for ever), for at
@@ -123,13 +121,14 @@ int fmux_release(fmux_ready_t *ready);
  *   fmux_wait_forever  until something happens
  * The short forms exist because a call with one argument is the cheapest call
  * that a Python binding can make.
- * Returns the number of rows, 0 after the time has passed or a wake-up; on a
- * shared array FMUX_ONE + index if there is one row and its index is known. Or
- * -EBUSY (a shared array that is taken, or NULL instead of one), -EINTR (a signal, or only stale events
- * came, or the time is longer than one call can wait: run the signal handlers,
- * and call again with what is left of the time), -EINVAL (max_events), -EBADF (select: a watched descriptor
- * was closed), -EMFILE or -ENFILE (no descriptor left for the wake-up; at the
- * first wait only), -ENOMEM, -ESHUTDOWN. */
+ * Returns the number of rows, or for a shared array an index or FMUX_ROWS plus
+ * the number of rows; 0 after the time has passed or a wake-up. Or -EBUSY (an
+ * array that is in use, or another thread's, or NULL instead of one), -EINTR (a
+ * signal, or only stale events came, or the time is longer than one call can
+ * wait: run the signal handlers, and call again with what is left of the time),
+ * -EINVAL (max_events), -EBADF (select: a watched descriptor was closed),
+ * -EMFILE or -ENFILE (no descriptor left for the wake-up; at the first wait
+ * only), -ENOMEM, -ESHUTDOWN. */
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 int fmux_wait_now(fmux_ready_t *ready);
 int fmux_wait_forever(fmux_ready_t *ready);

@@ -29,10 +29,10 @@ typedef struct {
  * reach every int, small programs need one, and growing moves nothing. */
 enum { FMUX_CHUNKS = 26 };
 
-/* What a mechanism must provide. add, modify and remove run under mux->lock;
- * the entry's generation and mask are already set, and undone on failure. wait
- * enters and leaves the mux by itself: after a system call every return is a
- * misprediction, so the hot path has as few as it can. */
+/* What a mechanism must provide. All but open and wait run under mux->lock. For
+ * add, modify and remove the entry's generation and mask are set already, and
+ * are undone if they fail. wait begins and ends the wait by itself: after a
+ * system call every return is mispredicted, so the hot path has few. */
 typedef struct {
     int (*open)(fmux_t *mux);
     void (*release)(fmux_t *mux); /* close the mux's descriptors; once */
@@ -40,16 +40,16 @@ typedef struct {
     int (*modify)(fmux_t *mux, int fd, fmux_entry_t *entry, uint32_t old_mask);
     void (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry);
     int (*wakeup)(fmux_t *mux); /* end one wait */
-    void (*kick)(fmux_t *mux);  /* make all waits look at mux->users */
+    void (*kick)(fmux_t *mux);  /* have all waits see that mux is closed */
     int (*wait)(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 } fmux_mechanism_t;
 
 struct fmux {
     const fmux_mechanism_t *mechanism; /* constant */
     pthread_mutex_t lock;              /* guards what says so */
-    _Atomic uint32_t users;            /* calls in progress | FMUX_CLOSED */
-    _Atomic uint32_t handles;          /* the mux's own + its ready arrays */
-    _Atomic bool released;             /* the descriptors are gone */
+    _Atomic bool closed;               /* written under lock */
+    bool released;                     /* descriptors are gone; under lock */
+    uint32_t handles;                  /* its own + ready arrays; under lock */
     _Atomic(fmux_entry_t *) chunks[FMUX_CHUNKS]; /* written under lock */
     uint32_t last_generation;                    /* under lock */
 
@@ -65,18 +65,20 @@ struct fmux {
     uint32_t cursor;         /* where in a copy a full result was cut off */
     uint64_t version;        /* counts changes of the set */
     bool wake_pending;       /* a wake-up that found nobody waiting */
-    fmux_ready_t *all_ready; /* every ready array of this mux */
+    fmux_ready_t *all_ready; /* every ready array of this mux; all mechanisms */
 };
 
 struct fmux_ready {
     fmux_t *mux;         /* constant, as all down to records */
     int capacity;        /* rows in each column */
-    bool shared;         /* is to be taken and released */
+    bool shared;         /* serves all threads, not only the owner */
+    pthread_t owner;     /* who opened it */
     int32_t *indices;    /* the three columns, in the caller's memory */
     int32_t *fds;        /*   "   */
     uint32_t *events;    /*   "   */
     void *records;       /* epoll: where epoll_wait writes */
-    _Atomic bool taken;  /* shared: a wait or its reader is at work */
+    _Atomic uint8_t *unread; /* shared: the flag in byte 0 of the memory */
+    _Atomic bool inside;     /* a wait with this array is in progress */
 
     /* poll and select: the waiter's own copy of the set, which the kernel may
      * write to, refreshed only when the set has changed. */
@@ -93,8 +95,6 @@ struct fmux_ready {
     uint32_t words;        /* words of one bitmap in use */
     uint32_t words_size;   /* words of one bitmap allocated */
 };
-
-#define FMUX_CLOSED UINT32_C(0x80000000)
 
 #if defined(FMUX_HAVE_EPOLL)
 extern const fmux_mechanism_t fmux_epoll;
@@ -114,54 +114,51 @@ static inline fmux_entry_t *fmux_entry(fmux_t *mux, int fd)
     return chunk + ((uint32_t)fd - (((UINT32_C(1) << k) - 1) << 6));
 }
 
-static inline void fmux_leave(fmux_t *mux)
-{
-    uint32_t before =
-        atomic_fetch_sub_explicit(&mux->users, 1, memory_order_acq_rel);
-    if (before == FMUX_CLOSED + 1 && !atomic_exchange(&mux->released, true))
-        mux->mechanism->release(mux);
-}
+/* What remains to be done by a wait that has left a closed mux. */
+void fmux_wait_left_closed(fmux_t *mux);
 
-static inline int fmux_enter(fmux_t *mux)
-{
-    uint32_t before =
-        atomic_fetch_add_explicit(&mux->users, 1, memory_order_acq_rel);
-    if (before < FMUX_CLOSED)
-        return 0;
-    fmux_leave(mux);
-    return -ESHUTDOWN;
-}
-
-/* Begin a wait: enter the mux and take the array. */
-static inline int fmux_wait_begin(fmux_ready_t *ready)
-{
-    int result = fmux_enter(ready->mux);
-    if (result == 0 && ready->shared &&
-        atomic_exchange_explicit(&ready->taken, true, memory_order_acquire)) {
-        fmux_leave(ready->mux);
-        return -EBUSY;
-    }
-    return result;
-}
-
-/* End it, with the result that the caller of the wait is to get. */
-static inline int fmux_wait_end(fmux_ready_t *ready, int result)
+/* Leave the array. Not to be undone: from here on it may be another's. */
+static inline bool fmux_wait_leave(fmux_ready_t *ready)
 {
     fmux_t *mux = ready->mux;
-    if (atomic_load_explicit(&mux->users, memory_order_acquire) >=
-        FMUX_CLOSED) {
-        /* The kick that ended this wait may have reached no other. */
-        mux->mechanism->kick(mux);
+    atomic_exchange(&ready->inside, false);
+    if (!atomic_load(&mux->closed))
+        return true;
+    fmux_wait_left_closed(mux);
+    return false;
+}
+
+/* Begin a wait: take the array, and see that the mux is open; in this order,
+ * see fastmux.c. If it fails, fmux_wait_end must not be called. */
+static inline int fmux_wait_begin(fmux_ready_t *ready)
+{
+    if (!ready->shared && !pthread_equal(ready->owner, pthread_self()))
+        return -EBUSY;
+    if (atomic_exchange(&ready->inside, true))
+        return -EBUSY;
+    int result = 0;
+    if (atomic_load_explicit(ready->unread, memory_order_acquire) != 0)
+        result = -EBUSY;
+    else if (atomic_load(&ready->mux->closed))
         result = -ESHUTDOWN;
-    }
-    if (ready->shared) {
-        if (result == 1 && ready->indices[0] != FMUX_UNKNOWN)
-            result = FMUX_ONE + ready->indices[0];
-        if (result <= 0 || result >= FMUX_ONE)
-            atomic_store_explicit(&ready->taken, false, memory_order_release);
-    }
-    fmux_leave(mux);
+    else
+        return 0;
+    (void)fmux_wait_leave(ready);
     return result;
+}
+
+/* End it; returns what the wait is to return. */
+static inline int fmux_wait_end(fmux_ready_t *ready, int result)
+{
+    if (ready->shared && result > 0) {
+        if (result == 1 && ready->indices[0] != FMUX_UNKNOWN) {
+            result = ready->indices[0];
+        } else {
+            result += FMUX_ROWS;
+            atomic_store_explicit(ready->unread, 1, memory_order_relaxed);
+        }
+    }
+    return fmux_wait_leave(ready) ? result : -ESHUTDOWN;
 }
 
 /* The codes that the caller knows. To be read before the generation is looked

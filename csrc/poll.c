@@ -115,19 +115,15 @@ static int fmux_poll__open(fmux_t *mux)
 
 static void fmux_poll__release(fmux_t *mux)
 {
-    /* Nobody is inside, but fmux_ready_free may run at this moment. */
-    pthread_mutex_lock(&mux->lock);
     for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
         if (r->wake_read >= 0)
             fmux_wake_close(r->wake_read, r->wake_write);
         r->wake_read = r->wake_write = -1;
     }
-    pthread_mutex_unlock(&mux->lock);
 }
 
 static int fmux_poll__wakeup(fmux_t *mux)
 {
-    pthread_mutex_lock(&mux->lock);
     fmux_ready_t *r = mux->all_ready;
     while (r != NULL && !(r->waiting && !r->woken))
         r = r->next;
@@ -137,15 +133,7 @@ static int fmux_poll__wakeup(fmux_t *mux)
     } else {
         mux->wake_pending = true;
     }
-    pthread_mutex_unlock(&mux->lock);
     return 0;
-}
-
-static void fmux_poll__kick(fmux_t *mux)
-{
-    pthread_mutex_lock(&mux->lock);
-    fmux_poll__changed(mux);
-    pthread_mutex_unlock(&mux->lock);
 }
 
 /* ---- the system calls -------------------------------------------------- */
@@ -342,7 +330,7 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
         if (n < 0)
             goto unlock;
     }
-    while (atomic_load(&mux->users) < FMUX_CLOSED) {
+    while (!atomic_load(&mux->closed)) {
         if (ready->version != mux->version) {
             n = call->refresh(ready);
             if (n < 0)
@@ -408,7 +396,7 @@ const fmux_mechanism_t fmux_poll = {
     .modify = fmux_poll__modify,
     .remove = fmux_poll__remove,
     .wakeup = fmux_poll__wakeup,
-    .kick = fmux_poll__kick,
+    .kick = fmux_poll__changed,
     .wait = fmux_poll__wait,
 };
 
@@ -419,6 +407,6 @@ const fmux_mechanism_t fmux_select = {
     .modify = fmux_poll__modify,
     .remove = fmux_poll__remove,
     .wakeup = fmux_poll__wakeup,
-    .kick = fmux_poll__kick,
+    .kick = fmux_poll__changed,
     .wait = fmux_select__wait,
 };

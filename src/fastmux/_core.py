@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
 from typing import Any, Final, NoReturn
 
 from ._base import closed, refuse_file
@@ -28,7 +29,8 @@ else:
     ffi = _native.ffi
 
 if implementation == "c":
-    ONE: Final[int] = lib.FMUX_ONE
+    #: What a wait on a shared array returns: an index below this, or this and the number of rows.
+    ROWS: Final[int] = lib.FMUX_ROWS
     #: Descriptors from here on have no index.
     FDS: Final[int] = lib.FMUX_UNKNOWN // 4
     MECHANISMS: Final[dict[str, int]] = {
@@ -43,7 +45,6 @@ if implementation == "c":
     wait = lib.fmux_wait
     wait_now = lib.fmux_wait_now
     wait_forever = lib.fmux_wait_forever
-    release = lib.fmux_release
     wakeup = lib.fmux_wakeup
     fileno = lib.fmux_fileno
     close = lib.fmux_close
@@ -71,10 +72,10 @@ class Ready:
     """A ready array: memory that the core writes to and that Python reads through three views.
 
     The memory belongs to Python, so a view that somebody keeps holds on to it, even when the array has long been
-    replaced. A shared array is taken by a wait and given back with release(), see fastmux.h.
+    replaced. A shared array stays taken after a wait that left rows in it, until ``memory[0] = 0``.
     """
 
-    __slots__ = ("handle", "indices", "fds", "events", "capacity", "_memory", "_mux")
+    __slots__ = ("handle", "memory", "indices", "first", "fds", "events", "capacity", "thread", "_mux")
 
     def __init__(self, mux: Any, capacity: int, *, shared: bool) -> None:
         size = lib.fmux_ready_bytes(capacity)
@@ -85,14 +86,18 @@ class Ready:
         result = lib.fmux_ready_open(mux, ffi.from_buffer(memory), size, capacity, shared, out)
         if result < 0:
             fail(result)
-        column = 4 * capacity
         view = memoryview(memory).toreadonly()
+        column = 4 * capacity
         self.handle = ffi.gc(out[0], lib.fmux_ready_free)
-        self.indices = view[:column].cast("i")
-        self.fds = view[column : 2 * column].cast("i")
-        self.events = view[2 * column : 3 * column].cast("I")
+        self.memory = memory
+        self.indices = view[16 : 16 + column].cast("i")
+        #: first[n] is indices[:n]: cutting a view costs more than all else that is done for a few rows.
+        self.first = [self.indices[:n] for n in range(min(capacity + 1, 17))] if shared else []
+        self.fds = view[16 + column : 16 + 2 * column].cast("i")
+        self.events = view[16 + 2 * column : 16 + 3 * column].cast("I")
         self.capacity = capacity
-        self._memory = memory
+        #: Who made it; a private array serves no other thread.
+        self.thread = threading.get_ident()
         self._mux = mux
 
 
@@ -101,3 +106,4 @@ class NoReady:
 
     handle = ffi.NULL if ffi is not None else None
     capacity = 1
+    thread = None

@@ -39,7 +39,7 @@ def _store(table: list[Any], index: int, pair: Any) -> None:
 if _core.implementation == "c":
     from ._core import (
         FDS,
-        ONE,
+        ROWS,
         NoReady,
         Ready,
         add,
@@ -48,7 +48,6 @@ if _core.implementation == "c":
         fileno,
         known,
         modify,
-        release,
         remove,
         wait,
         wait_forever,
@@ -72,7 +71,9 @@ if _core.implementation == "c":
             self._mux = _core.open_mux(self.mechanism)
             # Arrays are made when they are needed: first, the one that poll() and select() try first.
             self._ready: Any = NoReady
-            # Then those of single threads: .front for wait(), .spare for poll() and select().
+            # The one that wait() tries first; it belongs to the first thread that called wait().
+            self._front: Any = NoReady
+            # Those of other threads: .spare and .front.
             self._local: Any = None
             self._key_pairs: list[Any] = []
             # Counts what was taken out of _key_pairs, for those who are reading it.
@@ -82,36 +83,35 @@ if _core.implementation == "c":
 
         def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
             ready = self._ready
-            if maxevents != -1:
-                ready, n = self._wait(timeout, maxevents)
-            elif timeout is None:
-                n = wait_forever(ready.handle)
-            elif timeout == 0:
+            if timeout == 0 and maxevents == -1:
                 n = wait_now(ready.handle)
+            elif timeout is None and maxevents == -1:
+                n = wait_forever(ready.handle)
             else:
-                ready, n = self._wait(timeout)
+                ready, n = self._wait(timeout, maxevents)
             if n == 0:
                 return []
             if n < 0:
                 ready, n = self._wait(timeout)
                 if n == 0:
                     return []
-            if n >= ONE:
-                return [_fd_pairs[n - ONE]]
+            if n < ROWS:
+                return [_fd_pairs[n]]
+            n -= ROWS
             try:
-                result = [_fd_pairs[i] for i in ready.indices[:n]]
+                result = [_fd_pairs[i] for i in (ready.first[n] if n < 17 else ready.indices[:n])]
             except IndexError:
                 result = [(key.fd, events) for key, events in self._learn(ready, n)]
-            release(ready.handle)
+            ready.memory[0] = 0
             return result
 
         def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
             ready = self._ready
             removals = self._removals
-            if timeout is None:
-                n = wait_forever(ready.handle)
-            elif timeout == 0:
+            if timeout == 0:
                 n = wait_now(ready.handle)
+            elif timeout is None:
+                n = wait_forever(ready.handle)
             else:
                 ready, n = self._wait(timeout)
             if n == 0:
@@ -121,49 +121,44 @@ if _core.implementation == "c":
                 if n == 0:
                     return []
             pairs = self._key_pairs
-            if n >= ONE:
-                result = [pairs[n - ONE]]
+            if n < ROWS:
+                result = [pairs[n]]
             else:
+                n -= ROWS
                 try:
-                    result = [pairs[i] for i in ready.indices[:n]]
+                    result = [pairs[i] for i in (ready.first[n] if n < 17 else ready.indices[:n])]
                 except IndexError:
                     result = self._learn(ready, n)
-                release(ready.handle)
+                ready.memory[0] = 0
             if self._removals != removals:
                 # Another thread has unregistered something meanwhile.
                 result = [pair for pair in result if pair is not None]
             return result
 
         def wait(self, timeout: float | None = None) -> int:
-            try:
-                front = self._local.front
-            except AttributeError:
-                front = self._new_front()
+            front = self._front
             if front.capacity != self.capacity:
-                front = self._new_front()
-            if timeout is None:
+                front = self._own_front()
+            if timeout == 0:
+                n: int = wait_now(front.handle)
+            elif timeout is None:
                 n = wait_forever(front.handle)
-            elif timeout == 0:
-                n = wait_now(front.handle)
             else:
-                _, n = self._wait(timeout, ready=front)
-            if n < 0:
-                _, n = self._wait(timeout, ready=front)
-            return int(n)
+                n = self._wait(timeout, -1, front)[1]
+            return n if n >= 0 else self._wait(timeout, -1, front)[1]
 
-        def _wait(self, timeout: float | None, maxevents: int = -1, ready: Any = None) -> tuple[Any, int]:
+        def _wait(self, timeout: float | None, maxevents: int = -1, front: Any = None) -> tuple[Any, int]:
             """Wait with everything that can happen; return the array that was used, and what the core returned."""
             ns = nanoseconds(timeout)
             limit = check_maxevents(maxevents)
             deadline = monotonic_ns() + ns
-            if ready is None:
-                ready = self._ready
+            ready = front or self._ready
             while True:
                 n = wait(ready.handle, ns, ready.capacity if limit == -1 else min(limit, ready.capacity))
                 if n >= 0:
                     return ready, n
                 if n == -errno.EBUSY:
-                    ready = self._free_array(ready)
+                    ready = self._own_front() if front else self._free_array(ready)
                 elif n != -errno.EINTR:
                     fail(n)
                 if ns > 0:
@@ -172,7 +167,7 @@ if _core.implementation == "c":
         # Ready arrays
 
         def _free_array(self, busy: Any) -> Any:
-            """Return a shared array that nobody uses, after ``busy`` turned out to be taken.
+            """Return a shared array that nobody uses, after ``busy`` turned out to be in use.
 
             Whoever comes first uses self._ready. Others (a second thread, or a signal handler that interrupts
             the reading of a result) get an array of their thread.
@@ -181,20 +176,28 @@ if _core.implementation == "c":
                 if self._ready is NoReady:
                     self._ready = Ready(self._mux, self.capacity, shared=True)
                     return self._ready
-                local = self._thread()
-                spare = getattr(local, "spare", None)
+                spare = getattr(self._local, "spare", None)
                 if spare is None or spare is busy or spare.capacity != self.capacity:
-                    spare = local.spare = Ready(self._mux, self.capacity, shared=True)
+                    spare = self._thread_local().spare = Ready(self._mux, self.capacity, shared=True)
                 return spare
 
-        def _new_front(self) -> Any:
-            """Make the array for this thread's wait()."""
+        def _own_front(self) -> Any:
+            """Return this thread's array for wait(), made anew if it is missing or too small."""
             with self._lock:
-                front = self._thread().front = Ready(self._mux, self.capacity, shared=False)
-            return front
+                if self._front is NoReady or (self._is_mine(self._front) and self._front.capacity < self.capacity):
+                    self._front = Ready(self._mux, self.capacity, shared=False)
+                if self._is_mine(self._front):
+                    return self._front
+                front = getattr(self._local, "front", None)
+                if front is None or front.capacity < self.capacity:
+                    front = self._thread_local().front = Ready(self._mux, self.capacity, shared=False)
+                return front
 
-        def _thread(self) -> Any:
-            """This thread's own arrays."""
+        @staticmethod
+        def _is_mine(front: Any) -> bool:
+            return bool(front.thread == threading.get_ident())
+
+        def _thread_local(self) -> Any:
             if self._local is None:
                 self._local = threading.local()
             return self._local
@@ -203,16 +206,20 @@ if _core.implementation == "c":
             # Those who are waiting keep what they have; the next call makes a larger one.
             self._ready = NoReady
 
+        def _last_front(self) -> Any:
+            """The array that this thread's last wait() has filled."""
+            front = self._front
+            if not self._is_mine(front):
+                front = getattr(self._local, "front", None) or self._own_front()
+            return front
+
         @property
         def fds(self) -> memoryview:
-            return self._front().fds
+            return self._last_front().fds  # type: ignore[no-any-return]
 
         @property
         def events(self) -> memoryview:
-            return self._front().events
-
-        def _front(self) -> Any:
-            return getattr(self._local, "front", None) or self._new_front()
+            return self._last_front().events  # type: ignore[no-any-return]
 
         # Results
 
