@@ -49,6 +49,9 @@ if implementation == "c":
     fileno = lib.fmux_fileno
     close = lib.fmux_close
 
+#: Fewer rows than this are read in another way, which is faster for few and slower for many.
+FEW: Final = 24
+
 CLOSED: Final = -errno.ESHUTDOWN
 
 
@@ -92,7 +95,7 @@ class Ready:
         self.memory = memory
         self.indices = view[16 : 16 + column].cast("i")
         #: first[n] is indices[:n]: cutting a view costs more than all else that is done for a few rows.
-        self.first = [self.indices[:n] for n in range(min(capacity + 1, 17))] if shared else []
+        self.first = [self.indices[:n] for n in range(FEW)] if shared else []
         self.fds = view[16 + column : 16 + 2 * column].cast("i")
         self.events = view[16 + 2 * column : 16 + 3 * column].cast("I")
         self.capacity = capacity

@@ -39,6 +39,7 @@ def _store(table: list[Any], index: int, pair: Any) -> None:
 if _core.implementation == "c":
     from ._core import (
         FDS,
+        FEW,
         ROWS,
         NoReady,
         Ready,
@@ -93,13 +94,17 @@ if _core.implementation == "c":
                 return []
             if n < 0:
                 ready, n = self._wait(timeout)
-                if n == 0:
-                    return []
+            pairs = _fd_pairs
             if n < ROWS:
-                return [_fd_pairs[n]]
+                return [pairs[n]] if n else []
             n -= ROWS
             try:
-                result = [_fd_pairs[i] for i in (ready.first[n] if n < 17 else ready.indices[:n])]
+                if n < FEW:
+                    result = []
+                    for i in ready.first[n]:
+                        result.append(pairs[i])
+                else:
+                    result = [pairs[i] for i in ready.indices[:n]]
             except IndexError:
                 result = [(key.fd, events) for key, events in self._learn(ready, n)]
             ready.memory[0] = 0
@@ -118,15 +123,18 @@ if _core.implementation == "c":
                 return []
             if n < 0:
                 ready, n = self._wait(timeout)
-                if n == 0:
-                    return []
             pairs = self._key_pairs
             if n < ROWS:
-                result = [pairs[n]]
+                result = [pairs[n]] if n else []
             else:
                 n -= ROWS
                 try:
-                    result = [pairs[i] for i in (ready.first[n] if n < 17 else ready.indices[:n])]
+                    if n < FEW:
+                        result = []
+                        for i in ready.first[n]:
+                            result.append(pairs[i])
+                    else:
+                        result = [pairs[i] for i in ready.indices[:n]]
                 except IndexError:
                     result = self._learn(ready, n)
                 ready.memory[0] = 0
