@@ -8,6 +8,7 @@ A mechanism shows up here as five methods that a subclass provides (``_watch``, 
 from __future__ import annotations
 
 import errno
+import io
 import math
 import operator
 import threading
@@ -122,6 +123,11 @@ def descriptor(fileobj: FileObject) -> int:
 def closed() -> NoReturn:
     """Raise what every call on a closed poller raises."""
     raise ValueError("I/O operation on closed poller")
+
+
+def no_fileno(mechanism: str) -> OSError:
+    """Return what fileno() of a poller without an epoll set raises."""
+    return io.UnsupportedOperation(f"{mechanism} has no descriptor of its own, only epoll has")
 
 
 def refuse_file(error: OSError) -> OSError:

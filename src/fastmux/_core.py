@@ -78,7 +78,7 @@ class Ready:
     replaced. A shared array stays taken after a wait that left rows in it, until ``memory[0] = 0``.
     """
 
-    __slots__ = ("handle", "memory", "indices", "first", "fds", "events", "capacity", "thread", "_mux")
+    __slots__ = ("_mux", "capacity", "events", "fds", "first", "handle", "indices", "memory", "thread")
 
     def __init__(self, mux: Any, capacity: int, *, shared: bool) -> None:
         size = lib.fmux_ready_bytes(capacity)

@@ -14,13 +14,13 @@ an index that no table has, and the IndexError leads to ``_learn``.
 from __future__ import annotations
 
 import errno
-import io
 import threading
+from selectors import SelectorKey
 from time import monotonic_ns
 from typing import Any
 
 from . import _core
-from ._base import READ, WRITE, BasePoller, SelectorKey, check_maxevents, nanoseconds
+from ._base import READ, WRITE, BasePoller, check_maxevents, nanoseconds, no_fileno
 from ._stdlib import StdlibPoller
 
 _CODES = {READ: 1, WRITE: 2, READ | WRITE: 3}
@@ -28,6 +28,11 @@ _CODES = {READ: 1, WRITE: 2, READ | WRITE: 3}
 # What is true of a pair here is true for ever, so it is never removed. Entries are replaced by equal ones,
 # and list operations are atomic: no lock is needed.
 _fd_pairs: list[Any] = []
+
+
+def _look_up(table: list[Any], indices: memoryview) -> list[Any]:
+    # Its own function, because a comprehension in poll() would make every call of poll() pay for a closure.
+    return [table[i] for i in indices]
 
 
 def _store(table: list[Any], index: int, pair: Any) -> None:
@@ -94,17 +99,17 @@ if _core.implementation == "c":
                 return []
             if n < 0:
                 ready, n = self._wait(timeout)
-            pairs = _fd_pairs
             if n < ROWS:
-                return [pairs[n]] if n else []
+                return [_fd_pairs[n]] if n else []
             n -= ROWS
+            pairs = _fd_pairs
             try:
                 if n < FEW:
                     result = []
                     for i in ready.first[n]:
                         result.append(pairs[i])
                 else:
-                    result = [pairs[i] for i in ready.indices[:n]]
+                    result = _look_up(pairs, ready.indices[:n])
             except IndexError:
                 result = [(key.fd, events) for key, events in self._learn(ready, n)]
             ready.memory[0] = 0
@@ -134,7 +139,7 @@ if _core.implementation == "c":
                         for i in ready.first[n]:
                             result.append(pairs[i])
                     else:
-                        result = [pairs[i] for i in ready.indices[:n]]
+                        result = _look_up(pairs, ready.indices[:n])
                 except IndexError:
                     result = self._learn(ready, n)
                 ready.memory[0] = 0
@@ -275,11 +280,12 @@ if _core.implementation == "c":
                 fail(result)
 
         def fileno(self) -> int:
-            if (fd := fileno(self._mux)) >= 0:
-                return int(fd)
+            fd: int = fileno(self._mux)
             if fd == -errno.EOPNOTSUPP:
-                raise io.UnsupportedOperation(f"{self.mechanism} has no descriptor of its own, only epoll has")
-            fail(fd)
+                raise no_fileno(self.mechanism)
+            if fd < 0:
+                fail(fd)
+            return fd
 
         def _close(self) -> None:
             close(self._mux)

