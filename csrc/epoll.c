@@ -83,6 +83,7 @@
 
 #if defined(FMUX_HAVE_EPOLL)
 
+#include <fcntl.h>
 #include <limits.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -143,9 +144,14 @@ static int fmux_epoll__make_wake(fmux_t *mux)
 
 static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
+    /* First, because the eventfd might get the number of a closed fd. */
+    if (fcntl(fd, F_GETFD) < 0)
+        return -errno;
     int result = fmux_epoll__make_wake(mux);
     if (result < 0)
         return result;
+    if (fd == atomic_load(&mux->wake_fd))
+        return -EBADF; /* open, but not the caller's */
     return fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
 }
 

@@ -255,6 +255,9 @@ static int fmux__make_entry(fmux_t *mux, int fd, fmux_entry_t **entry_out)
     *entry_out = fmux_entry(mux, fd);
     if (*entry_out != NULL)
         return 0;
+    /* No chunk for a number that is not in use: the highest would be huge. */
+    if (fcntl(fd, F_GETFD) < 0)
+        return -errno;
     uint32_t block = ((uint32_t)fd >> 6) + 1;
     int k = 31 - __builtin_clz(block);
     /* calloc leaves a large chunk to the kernel, which gives it pages only

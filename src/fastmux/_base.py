@@ -46,6 +46,7 @@ _WHY_NOT: Final = {
 }
 
 MAX_CAPACITY: Final = 1 << 24
+_INT_MAX: Final = (1 << 31) - 1
 _INT64_MAX: Final = (1 << 63) - 1
 _UNCHANGED: Final[Any] = object()
 
@@ -221,6 +222,8 @@ class BasePoller:
         kernel does: EBADF for a descriptor that is not open, ENOSPC at the user's limit of watches.
         """
         fd = descriptor(fileobj)
+        if fd > _INT_MAX:
+            raise OverflowError(f"file descriptor {fd} does not fit a C int")
         events = check_events(self.mechanism, events)
         with self._lock:
             if self.closed:
@@ -232,8 +235,8 @@ class BasePoller:
                 self._watch(fd, events)
             except BaseException:
                 # KeyboardInterrupt, too: it may come after the kernel has agreed.
-                self._unwatch(fd)
                 del self._keys[fd]
+                self._unwatch(fd)
                 raise
             if len(self._keys) > self.capacity:
                 self.capacity *= 2

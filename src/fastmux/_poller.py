@@ -20,7 +20,7 @@ from time import monotonic_ns
 from typing import Any
 
 from . import _core
-from ._base import READ, WRITE, BasePoller, check_maxevents, nanoseconds, no_fileno
+from ._base import READ, WRITE, BasePoller, check_maxevents, closed, nanoseconds, no_fileno
 from ._stdlib import StdlibPoller
 
 _CODES = {READ: 1, WRITE: 2, READ | WRITE: 3}
@@ -33,6 +33,11 @@ _fd_pairs: list[Any] = []
 def _look_up(table: list[Any], indices: memoryview) -> list[Any]:
     # Its own function, because a comprehension in poll() would make every call of poll() pay for a closure.
     return [table[i] for i in indices]
+
+
+def _left(deadline: int) -> float:
+    """What is left of the time until a deadline, in the form of a timeout."""
+    return max(deadline - monotonic_ns(), 0) / 1e9
 
 
 def _store(table: list[Any], index: int, pair: Any) -> None:
@@ -94,11 +99,11 @@ if _core.implementation == "c":
             elif timeout is None and maxevents == -1:
                 n = wait_forever(ready.handle)
             else:
-                ready, n = self._wait(timeout, maxevents)
+                ready, n, deadline = self._wait(timeout, maxevents)
             if n == 0:
                 return []
             if n < 0:
-                ready, n = self._wait(timeout)
+                ready, n, deadline = self._wait(timeout)
             if n < ROWS:
                 return [_fd_pairs[n]] if n else []
             n -= ROWS
@@ -113,6 +118,9 @@ if _core.implementation == "c":
             except IndexError:
                 result = [(key.fd, events) for key, events in self._learn(ready, n)]
             ready.memory[0] = 0
+            if not result and timeout != 0:
+                # Another thread has unregistered all that was reported.
+                return self.poll(timeout and _left(deadline), maxevents)
             return result
 
         def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
@@ -123,11 +131,11 @@ if _core.implementation == "c":
             elif timeout is None:
                 n = wait_forever(ready.handle)
             else:
-                ready, n = self._wait(timeout)
+                ready, n, deadline = self._wait(timeout)
             if n == 0:
                 return []
             if n < 0:
-                ready, n = self._wait(timeout)
+                ready, n, deadline = self._wait(timeout)
             pairs = self._key_pairs
             if n < ROWS:
                 result = [pairs[n]] if n else []
@@ -144,8 +152,12 @@ if _core.implementation == "c":
                     result = self._learn(ready, n)
                 ready.memory[0] = 0
             if self._removals != removals:
-                # Another thread has unregistered something meanwhile.
+                # Another thread has unregistered something meanwhile, or everything.
+                if self.closed:
+                    closed()
                 result = [pair for pair in result if pair is not None]
+                if not result and timeout != 0:
+                    return self.select(timeout and _left(deadline))
             return result
 
         def wait(self, timeout: float | None = None) -> int:
@@ -160,8 +172,11 @@ if _core.implementation == "c":
                 n = self._wait(timeout, -1, front)[1]
             return n if n >= 0 else self._wait(timeout, -1, front)[1]
 
-        def _wait(self, timeout: float | None, maxevents: int = -1, front: Any = None) -> tuple[Any, int]:
-            """Wait with everything that can happen; return the array that was used, and what the core returned."""
+        def _wait(self, timeout: float | None, maxevents: int = -1, front: Any = None) -> tuple[Any, int, int]:
+            """Wait with everything that can happen.
+
+            Return the array that was used, what the core returned, and the deadline.
+            """
             ns = nanoseconds(timeout)
             limit = check_maxevents(maxevents)
             deadline = monotonic_ns() + ns
@@ -169,7 +184,7 @@ if _core.implementation == "c":
             while True:
                 n = wait(ready.handle, ns, ready.capacity if limit == -1 else min(limit, ready.capacity))
                 if n >= 0:
-                    return ready, n
+                    return ready, n, deadline
                 if n == -errno.EBUSY:
                     ready = self._own_front() if front else self._free_array(ready)
                 elif n != -errno.EINTR:
@@ -240,6 +255,9 @@ if _core.implementation == "c":
             """Return the n rows of an array as ``(key, events)``, and have the core know the pairs from now on."""
             result = []
             with self._lock:
+                if self.closed:
+                    ready.memory[0] = 0
+                    closed()
                 for fd, events in zip(ready.fds[:n], ready.events[:n]):
                     key = self._keys.get(fd)
                     if key is None:
@@ -257,9 +275,9 @@ if _core.implementation == "c":
         def _forget_results(self, fd: int) -> None:
             # The core has forgotten them by itself. First the count, then the entries: whoever finds an
             # entry gone must find the count changed.
+            self._removals += 1
             index = fd << 2
             if index < len(self._key_pairs):
-                self._removals += 1
                 self._key_pairs[index : index + 4] = [None] * 4
 
         # What BasePoller asks for

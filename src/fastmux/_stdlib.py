@@ -69,17 +69,12 @@ class StdlibPoller(BasePoller):
         self._version = 0  # counts changes of the set
         self._wake_pending = False  # a wake-up that found nobody waiting
         self._cursor = 0  # where a result that did not fit was cut off
-        self._epoll: select.epoll | None = None
+        self._epoll = select.epoll() if self.mechanism == "epoll" else None
         self._wake_fd = _new_wake_fd()
-        if self.mechanism == "epoll":
-            try:
-                self._epoll = select.epoll()
-                self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
-            except BaseException:
-                self._release()
-                raise
-        else:
+        if self._epoll is None:
             self._spare_fds.append(self._wake_fd)
+        else:
+            self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
 
     def __del__(self) -> None:
         if hasattr(self, "_wake_fd"):  # not if __init__ failed early
@@ -102,10 +97,12 @@ class StdlibPoller(BasePoller):
     def _rewatch(self, fd: int, old_events: int, events: int) -> None:
         if self._epoll is None:
             self._changed()
-        elif (events | old_events) & EXCLUSIVE and events != old_events:
+        elif events == old_events and not events & (EDGE | ONESHOT):
+            pass
+        elif (events | old_events) & EXCLUSIVE:
             self._epoll.unregister(fd)
             self._epoll.register(fd, events)
-        elif events != old_events or events & (EDGE | ONESHOT):
+        else:
             self._epoll.modify(fd, events)
 
     def _unwatch(self, fd: int) -> None:
@@ -132,9 +129,12 @@ class StdlibPoller(BasePoller):
         try:
             while True:
                 left = None if deadline is None else min(max(deadline - monotonic_ns(), 0) / 1e9, _LONGEST)
-                events, woken = self._ask(waiter, left, limit)
+                answer = self._ask(waiter, left, limit)
                 if self.closed:
                     closed()
+                if answer is None:
+                    continue
+                events, woken = answer
                 if events or woken or (deadline is not None and monotonic_ns() >= deadline):
                     return events
         finally:
@@ -191,8 +191,11 @@ class StdlibPoller(BasePoller):
                 elif self._epoll is not None:
                     os.eventfd_write(self._wake_fd, 1)  # one edge wakes one waiter: pass it on
 
-    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool]:
-        """Ask the kernel once. Return what is ready among what is registered, and whether this was a wake-up."""
+    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool] | None:
+        """Ask the kernel once. Return what is ready among what is registered, and whether this was a wake-up.
+
+        None means that the set was changed meanwhile: the answer may be about what is not registered any more.
+        """
         if self._epoll is not None:
             found = self._epoll.poll(timeout, limit)
             with self._lock:
@@ -211,7 +214,7 @@ class StdlibPoller(BasePoller):
                 os.eventfd_read(waiter.wake_fd)
             woken |= waiter.woken
             if waiter.version != self._version:
-                return [], woken  # the answer may be about what is not registered any more
+                return ([], True) if woken else None
             return self._cut([pair for pair in found if pair[0] != waiter.wake_fd], limit), woken
 
     def _cut(self, found: Events, limit: int) -> Events:
