@@ -18,8 +18,7 @@
 #define FMUX_QUICK                                                            \
     (FMUX_WRAPS("fmux_wait_now") || FMUX_WRAPS("fmux_wakeup") ||              \
      FMUX_WRAPS("fmux_add") || FMUX_WRAPS("fmux_modify") ||                   \
-     FMUX_WRAPS("fmux_remove") || FMUX_WRAPS("fmux_known") ||                 \
-     FMUX_WRAPS("fmux_fileno"))
+     FMUX_WRAPS("fmux_remove") || FMUX_WRAPS("fmux_fileno"))
 
 #undef Py_BEGIN_ALLOW_THREADS
 #define Py_BEGIN_ALLOW_THREADS                                                \

@@ -144,15 +144,25 @@ static int fmux_epoll__make_wake(fmux_t *mux)
 
 static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
-    /* First, because the eventfd might get the number of a closed fd. */
-    if (fcntl(fd, F_GETFD) < 0)
-        return -errno;
-    int result = fmux_epoll__make_wake(mux);
-    if (result < 0)
-        return result;
+    int result;
+    if (atomic_load(&mux->wake_fd) < 0) {
+        /* Not before looking: it might get the number of a closed fd. */
+        if (fcntl(fd, F_GETFD) < 0)
+            return -errno;
+        result = fmux_epoll__make_wake(mux);
+        if (result < 0)
+            return result;
+    }
     if (fd == atomic_load(&mux->wake_fd))
         return -EBADF; /* open, but not the caller's */
-    return fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
+    result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
+    if (result == -EEXIST) {
+        /* Not in the table, but in the set: a file that was closed and removed
+         * while a dup lived on, and is back under its old number. */
+        (void)fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
+        result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
+    }
+    return result;
 }
 
 static void fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
@@ -262,12 +272,10 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
             continue;
         }
         const fmux_entry_t *entry = fmux_entry(ready->mux, fd);
-        if (entry == NULL)
-            continue;
-        uint32_t known = fmux_codes(entry);
-        if (atomic_load_explicit(&entry->generation, memory_order_acquire) ==
-            data >> 32)
-            fmux_report(ready, rows++, fd, known, records[i].events);
+        if (entry != NULL && atomic_load_explicit(&entry->generation,
+                                                  memory_order_acquire) ==
+                                 data >> 32)
+            fmux_report(ready, rows++, fd, records[i].events);
     }
     return rows;
 }

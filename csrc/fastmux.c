@@ -162,38 +162,31 @@ free_mux:
     return result;
 }
 
-/* Release the descriptors of a closed mux if nobody is inside; under the lock. */
-static void fmux__release_unused(fmux_t *mux)
+/* Of a closed mux, release the descriptors, or if somebody is inside, have them
+ * leave. Each who leaves comes here again, since one kick may reach only one. */
+void fmux_leave_closed(fmux_t *mux)
 {
-    if (mux->released)
-        return;
-    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
-        if (atomic_load(&r->inside))
-            return;
-    mux->released = true;
-    mux->mechanism->release(mux);
+    pthread_mutex_lock(&mux->lock);
+    fmux_ready_t *r = mux->all_ready;
+    while (r != NULL && !atomic_load(&r->inside))
+        r = r->next;
+    if (r != NULL) {
+        mux->mechanism->kick(mux);
+    } else if (!mux->released) {
+        mux->released = true;
+        mux->mechanism->release(mux);
+    }
+    pthread_mutex_unlock(&mux->lock);
 }
 
 int fmux_close(fmux_t *mux)
 {
     pthread_mutex_lock(&mux->lock);
-    if (!atomic_exchange(&mux->closed, true)) {
-        mux->mechanism->kick(mux);
-        fmux__release_unused(mux);
-    }
+    bool first = !atomic_exchange(&mux->closed, true);
     pthread_mutex_unlock(&mux->lock);
+    if (first)
+        fmux_leave_closed(mux);
     return 0;
-}
-
-void fmux_wait_left_closed(fmux_t *mux)
-{
-    pthread_mutex_lock(&mux->lock);
-    if (!mux->released) {
-        /* The kick that ended this wait may have reached no other. */
-        mux->mechanism->kick(mux);
-        fmux__release_unused(mux);
-    }
-    pthread_mutex_unlock(&mux->lock);
 }
 
 /* Give up a handle, with the lock held; the last one frees the memory. */
@@ -282,11 +275,6 @@ static void fmux__set_generation(fmux_entry_t *entry, uint32_t generation)
                           memory_order_release);
 }
 
-static void fmux__forget(fmux_entry_t *entry)
-{
-    atomic_store_explicit(&entry->known, 0, memory_order_relaxed);
-}
-
 int fmux_add(fmux_t *mux, int fd, uint32_t mask)
 {
     if (fd < 0)
@@ -306,7 +294,6 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
     if (++mux->last_generation == 0) /* 0 means: not watched */
         mux->last_generation = 1;
     entry->mask = mask;
-    fmux__forget(entry);
     /* Before the kernel knows the descriptor: another thread may be told of
      * it at once, and must find the generation in place. */
     fmux__set_generation(entry, mux->last_generation);
@@ -332,7 +319,6 @@ int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
     }
     uint32_t old_mask = entry->mask;
     entry->mask = mask;
-    fmux__forget(entry);
     result = mux->mechanism->modify(mux, fd, entry, old_mask);
     if (result == -ENOENT || result == -EBADF)
         fmux__set_generation(entry, 0);
@@ -354,29 +340,9 @@ int fmux_remove(fmux_t *mux, int fd)
     if (fmux__watched(entry)) {
         mux->mechanism->remove(mux, fd, entry);
         fmux__set_generation(entry, 0);
-        fmux__forget(entry);
-    } else {
+        } else {
         result = -ENOENT;
     }
-
-    pthread_mutex_unlock(&mux->lock);
-    return result;
-}
-
-int fmux_known(fmux_t *mux, int fd, int code)
-{
-    if (code < 1 || code > 3)
-        return -EINVAL;
-    int result = fmux__lock(mux);
-    if (result < 0)
-        return result;
-
-    fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
-    if (!fmux__watched(entry))
-        result = -ENOENT;
-    else if (fd < FMUX_UNKNOWN / 4) /* else it keeps no index */
-        atomic_fetch_or_explicit(&entry->known, UINT32_C(1) << code,
-                                 memory_order_release);
 
     pthread_mutex_unlock(&mux->lock);
     return result;
@@ -404,7 +370,8 @@ int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
                     int shared, fmux_ready_t **ready_out)
 {
     int needed = fmux_ready_bytes(capacity);
-    if (needed < 0 || bytes < needed || (uintptr_t)memory % 4 != 0)
+    if (needed < 0 || bytes < needed || memory == NULL ||
+        (uintptr_t)memory % 4 != 0)
         return -EINVAL;
     fmux_ready_t *ready = calloc(1, sizeof *ready);
     if (ready == NULL)
@@ -414,6 +381,7 @@ int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
     ready->shared = shared != 0;
     ready->owner = pthread_self();
     ready->unread = memory;
+    atomic_init(ready->unread, 0);
     ready->indices = (int32_t *)((char *)memory + FMUX_HEADER_BYTES);
     ready->fds = ready->indices + capacity;
     ready->events = (uint32_t *)(ready->fds + capacity);
@@ -445,6 +413,7 @@ void fmux_ready_free(fmux_ready_t *ready)
     if (ready->wake_read >= 0)
         fmux_wake_close(ready->wake_read, ready->wake_write);
     free(ready->copy);
+    free(ready->copy_generations);
     free(ready->bits);
     free(ready);
     fmux__drop_handle(mux);

@@ -6,10 +6,12 @@
  *
  * Rules that hold for every function:
  *   - The result is >= 0, or it is -errno. Nothing is printed, nothing aborts.
- *   - -ESHUTDOWN from any function means: this mux has been closed.
- *   - Every function may be called from any thread at any time, but nothing may
- *     be called on a handle after its free function. (close is not free: a
- *     closed mux is safe to call, and answers -ESHUTDOWN.)
+ *   - -ESHUTDOWN from any function means: this mux has been closed. Arguments
+ *     that are wrong in themselves may be found first.
+ *   - Every function may be called from any thread at any time, but a free
+ *     function needs its handle to itself: nobody may be in a call with it, or
+ *     call anything later. (close is not free: it is for use while others wait,
+ *     and a closed mux is safe to call.)
  *   - EINTR is never retried here: only the caller can run its signal handlers.
  *
  * The block between the two markers is read by build_ffi.py as it stands: it is
@@ -28,8 +30,8 @@ enum { FMUX_EPOLL = 0, FMUX_POLL = 1, FMUX_SELECT = 2 };
 
 /* An index is fd * 4 + code, a small number to look up what the caller keeps
  * for this descriptor and these events: code 1 is EPOLLIN alone, 2 EPOLLOUT
- * alone, 3 the two together. All else, and what fmux_known was not told
- * about, has the index FMUX_UNKNOWN, greater than any other.
+ * alone, 3 the two together. All else has the index FMUX_UNKNOWN, greater than
+ * any other.
  *
  * A wait on a shared array returns the index itself if there is one event only
  * and it has an index, and FMUX_ROWS + n for n rows in the array. */
@@ -63,8 +65,10 @@ void fmux_free(fmux_t *mux);
  * Returns it, or -EOPNOTSUPP (poll and select have none), -ESHUTDOWN. */
 int fmux_fileno(fmux_t *mux);
 
-/* Watch fd for the events in mask (EPOLL* bits, which are the POLL* bits).
- * Returns 0, or -EEXIST (already watched), -EBADF (not open), -EPERM (a file
+/* Watch fd for the events in mask (EPOLL* bits, which are the POLL* bits; poll
+ * and select ignore those that they do not have).
+ * Returns 0, or -EEXIST (already watched, under this number: also if the file
+ * was closed since, and the number is another's now), -EBADF (not open), -EPERM (a file
  * that epoll cannot watch: a regular file or a directory), -EINVAL (the set
  * itself, or an impossible mask), -ELOOP (epoll sets watching each other),
  * -ENOMEM, -ENOSPC (the user's watch limit), -EMFILE or -ENFILE (no descriptor
@@ -72,7 +76,9 @@ int fmux_fileno(fmux_t *mux);
 int fmux_add(fmux_t *mux, int fd, uint32_t mask);
 
 /* Replace the events that fd is watched for. On epoll this also re-arms a
- * one-shot registration and asks an edge-triggered one to report again.
+ * one-shot registration and asks an edge-triggered one to report again. Nothing
+ * to change means nothing to do, and nothing can fail then. (poll and select
+ * keep no file, so they do not notice that one was closed.)
  * Returns 0, or -ENOENT (not watched, or the kernel has dropped it because the
  * file was closed; then it is not watched any more), -EBADF (closed; likewise),
  * -EINVAL (an impossible mask; the old one stays), -ENOMEM, -ENOSPC,
@@ -83,8 +89,8 @@ int fmux_modify(fmux_t *mux, int fd, uint32_t mask);
  * Returns 0, or -ENOENT (not watched), -ESHUTDOWN. */
 int fmux_remove(fmux_t *mux, int fd);
 
-/* End one wait: one that is in progress, else the next one. Several calls that
- * no wait has answered yet count as one. Returns 0, or -ESHUTDOWN; or, if
+/* End one wait: one that is in progress, or else the next one to begin. Several
+ * calls that no wait has answered yet count as one. Returns 0, or -ESHUTDOWN; or, if
  * nothing was ever added and nobody has waited, -EMFILE, -ENFILE, -ENOMEM or
  * -ENOSPC: epoll makes its wake-up descriptor at the first of these calls. */
 int fmux_wakeup(fmux_t *mux);
@@ -92,11 +98,6 @@ int fmux_wakeup(fmux_t *mux);
 /* How many bytes of memory a ready array for capacity events needs.
  * Returns it, or -EINVAL (capacity below 1 or above what an int can count). */
 int fmux_ready_bytes(int capacity);
-
-/* Tell that the caller has something to look up under the index of fd and
- * code, from now until fd is modified or removed.
- * Returns 0, or -ENOENT (not watched), -EINVAL (no such code), -ESHUTDOWN. */
-int fmux_known(fmux_t *mux, int fd, int code);
 
 /* Make a ready array in memory that the caller owns and keeps until
  * fmux_ready_free. Byte 0 is a flag, see below. From byte 16 on there are three
@@ -126,7 +127,7 @@ void fmux_ready_free(fmux_ready_t *ready);
  * array that is in use, or another thread's, or NULL instead of one), -EINTR (a
  * signal, or only stale events came, or the time is longer than one call can
  * wait: run the signal handlers, and call again with what is left of the time),
- * -EINVAL (max_events), -EBADF (select: a watched descriptor was closed),
+ * -EINVAL (max_events; or poll: more is watched than RLIMIT_NOFILE), -EBADF (select: a watched descriptor was closed),
  * -EMFILE or -ENFILE (no descriptor left for the wake-up; at the first wait
  * only), -ENOMEM, -ESHUTDOWN. */
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);

@@ -20,7 +20,6 @@
  * mux, so a wait may read one without a lock while it is being changed. */
 typedef struct {
     _Atomic uint32_t generation; /* which registration of this fd; 0: none */
-    _Atomic uint32_t known;      /* bit c: the caller knows code c */
     uint32_t mask;               /* events asked for; under mux->lock */
     uint32_t slot;               /* poll, select: place in mux->set; ditto */
 } fmux_entry_t;
@@ -89,6 +88,7 @@ struct fmux_ready {
     bool woken;            /* picked by a wake-up; under mux->lock */
     uint64_t version;      /* of the copy; the waiter's own, as all below */
     struct pollfd *copy;   /* poll: [0] is wake_read, then the set */
+    uint32_t *copy_generations; /* of the registrations in copy */
     uint32_t copy_length;  /* how many come after [0]; no holes */
     uint32_t copy_size;    /* allocated part of copy */
     unsigned long *bits;   /* select: 3 bitmaps to ask, 3 for the answer */
@@ -114,8 +114,8 @@ static inline fmux_entry_t *fmux_entry(fmux_t *mux, int fd)
     return chunk + ((uint32_t)fd - (((UINT32_C(1) << k) - 1) << 6));
 }
 
-/* What remains to be done by a wait that has left a closed mux. */
-void fmux_wait_left_closed(fmux_t *mux);
+/* What remains to be done once a wait has left a mux that is closed. */
+void fmux_leave_closed(fmux_t *mux);
 
 /* Leave the array. Not to be undone: from here on it may be another's. */
 static inline bool fmux_wait_leave(fmux_ready_t *ready)
@@ -124,7 +124,7 @@ static inline bool fmux_wait_leave(fmux_ready_t *ready)
     atomic_exchange(&ready->inside, false);
     if (!atomic_load(&mux->closed))
         return true;
-    fmux_wait_left_closed(mux);
+    fmux_leave_closed(mux);
     return false;
 }
 
@@ -161,21 +161,16 @@ static inline int fmux_wait_end(fmux_ready_t *ready, int result)
     return fmux_wait_leave(ready) ? result : -ESHUTDOWN;
 }
 
-/* The codes that the caller knows. To be read before the generation is looked
- * at: what is true of a newer registration then comes with its generation. */
-static inline uint32_t fmux_codes(const fmux_entry_t *entry)
-{
-    return atomic_load_explicit(&entry->known, memory_order_acquire);
-}
-
 /* Write row i of the ready array. */
 static inline void fmux_report(fmux_ready_t *ready, int i, int fd,
-                               uint32_t known, uint32_t events)
+                               uint32_t events)
 {
-    uint32_t code = (events & 1) | (events >> 1 & 2);
-    bool found = (events & ~UINT32_C(5)) == 0 && (known >> code & 1);
-    ready->indices[i] = found ? (int32_t)((uint32_t)fd << 2 | code)
-                              : FMUX_UNKNOWN;
+    /* POLLIN is bit 0 and POLLOUT bit 2, everywhere. */
+    uint32_t code = (events & POLLIN) | (events & POLLOUT) >> 1;
+    bool indexed = (events & ~(uint32_t)(POLLIN | POLLOUT)) == 0 &&
+                   events != 0 && fd < FMUX_UNKNOWN / 4;
+    ready->indices[i] = indexed ? (int32_t)((uint32_t)fd << 2 | code)
+                                : FMUX_UNKNOWN;
     ready->fds[i] = fd;
     ready->events[i] = events;
 }

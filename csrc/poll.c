@@ -23,7 +23,9 @@
  * before it waits, because another thread may change the set meanwhile, and
  * only the copy's owner may have the kernel write to it. The copy is refreshed
  * only if the set has a newer version. A change wakes those who wait with an
- * older one, so that a wait here sees additions as epoll's does. For this, and
+ * older one, so that a wait here sees additions as epoll's does. With each copy
+ * goes the generation of its registration: what was removed while the kernel
+ * was asked is dropped from the answer. To be woken for a change, and
  * for wake-ups, each ready array has an eventfd of its own: a shared one would
  * be readable to all waiters until one of them drains it.
  */
@@ -124,12 +126,16 @@ static void fmux_poll__release(fmux_t *mux)
 
 static int fmux_poll__wakeup(fmux_t *mux)
 {
-    fmux_ready_t *r = mux->all_ready;
-    while (r != NULL && !(r->waiting && !r->woken))
-        r = r->next;
-    if (r != NULL) {
-        r->woken = true;
-        fmux_wake_write(r->wake_write);
+    fmux_ready_t *waiter = NULL;
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
+        if (r->waiting && r->woken)
+            return 0; /* it has not answered the last one yet: the same */
+        if (r->waiting)
+            waiter = r;
+    }
+    if (waiter != NULL) {
+        waiter->woken = true;
+        fmux_wake_write(waiter->wake_write);
     } else {
         mux->wake_pending = true;
     }
@@ -156,13 +162,23 @@ static int fmux_poll__refresh(fmux_ready_t *ready)
         if (copy == NULL)
             return -ENOMEM;
         ready->copy = copy;
+        uint32_t *generations =
+            realloc(ready->copy_generations, size * sizeof *generations);
+        if (generations == NULL)
+            return -ENOMEM;
+        ready->copy_generations = generations;
         ready->copy_size = size;
     }
     ready->copy[0] = (struct pollfd){.fd = ready->wake_read, .events = POLLIN};
     uint32_t length = 0;
-    for (uint32_t slot = 0; slot < mux->set_length; slot++)
-        if (mux->set[slot].fd >= 0)
-            ready->copy[++length] = mux->set[slot];
+    for (uint32_t slot = 0; slot < mux->set_length; slot++) {
+        int fd = mux->set[slot].fd;
+        if (fd < 0)
+            continue;
+        ready->copy[++length] = mux->set[slot];
+        ready->copy_generations[length] =
+            atomic_load(&fmux_entry(mux, fd)->generation);
+    }
     ready->copy_length = length;
     return 0;
 }
@@ -284,7 +300,8 @@ static uint32_t fmux_select__answer(const fmux_ready_t *ready, uint32_t i,
 
 /* ---- waiting ----------------------------------------------------------- */
 
-/* Spread the kernel's n answers into the ready array. When they do not all fit,
+/* Spread the kernel's n answers into the ready array, except those about what
+ * was removed or changed while the kernel was asked. When they do not all fit,
  * the next wait goes on from where this one was cut off: nobody starves. */
 static int fmux_poll__collect(fmux_ready_t *ready, int n, int max_events,
                               const fmux_poll__call_t *call)
@@ -301,12 +318,17 @@ static int fmux_poll__collect(fmux_ready_t *ready, int n, int max_events,
         uint32_t events = call->answer(ready, i, &n);
         if (events == 0)
             continue;
+        const fmux_entry_t *entry = fmux_entry(mux, ready->copy[i].fd);
+        if (atomic_load(&entry->generation) != ready->copy_generations[i])
+            continue;
+        events &= entry->mask | POLLERR | POLLHUP | POLLNVAL;
+        if (events == 0)
+            continue;
         if (rows == max_events) {
             mux->cursor = i - 1;
             break;
         }
-        int fd = ready->copy[i].fd;
-        fmux_report(ready, rows++, fd, fmux_codes(fmux_entry(mux, fd)), events);
+        fmux_report(ready, rows++, ready->copy[i].fd, events);
     }
     return rows;
 }
@@ -356,15 +378,13 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
         if (!same || ready->woken || (n > 0 && ready->copy[0].revents != 0))
             fmux_wake_drain(ready->wake_read);
         woken |= ready->woken;
-        if (n < 0) {
-            if (woken)
-                n = 0;
-            break;
-        }
-        /* If somebody has changed the set, the answer may be about descriptors
-         * that are not in it any more. Nothing is lost by asking again. */
-        n = same ? fmux_poll__collect(ready, n, max_events, call) : 0;
-        if (n > 0 || woken || (same && timeout_ns == 0))
+        if (n == -EBADF && !same)
+            continue; /* removed first, then closed: not the caller's error */
+        if (n >= 0)
+            n = fmux_poll__collect(ready, n, max_events, call);
+        else if (woken)
+            n = 0;
+        if (n != 0 || woken || timeout_ns == 0)
             break;
     }
 

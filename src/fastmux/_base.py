@@ -1,8 +1,8 @@
 """What Poller and StdlibPoller share: the event names, the checks of what a user passes, and the table of
 registrations.
 
-A mechanism shows up here as five methods that a subclass provides (``_watch``, ``_rewatch``, ``_unwatch``,
-``_forget_results``, ``_close``), beside the public ``poll``, ``select``, ``wait``, ``wakeup`` and ``fileno``.
+A mechanism shows up here as four methods that a subclass provides (``_watch``, ``_rewatch``, ``_unwatch``,
+``_close``), beside the public ``poll``, ``select``, ``wait``, ``wakeup`` and ``fileno``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import io
 import math
 import operator
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from selectors import SelectorKey
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -48,7 +49,11 @@ _WHY_NOT: Final = {
 MAX_CAPACITY: Final = 1 << 24
 _INT_MAX: Final = (1 << 31) - 1
 _INT64_MAX: Final = (1 << 63) - 1
+_COMMON: Final = frozenset((0, READ, WRITE, READ | WRITE))
 _UNCHANGED: Final[Any] = object()
+
+#: SelectorKey from a tuple of its four fields, without a Python call in between.
+_new_key: Final[Callable[[tuple[Any, int, int, Any]], SelectorKey]] = partial(tuple.__new__, SelectorKey)
 
 FileObject = Any  # an int, or an object with a fileno() method
 _Self = TypeVar("_Self", bound="BasePoller")
@@ -64,6 +69,8 @@ def event_names(events: int) -> str:
 
 def check_events(mechanism: str, events: int) -> int:
     """Return events as an int if this mechanism can watch for them, else raise."""
+    if events.__class__ is int and events in _COMMON:
+        return events
     try:
         events = operator.index(events)
     except TypeError:
@@ -186,20 +193,17 @@ class BasePoller:
 
     # What a mechanism provides; all but _close are called with the lock held.
 
-    def _watch(self, fd: int, events: int) -> None:
-        """Begin to watch fd, or raise OSError."""
+    def _watch(self, key: SelectorKey) -> None:
+        """Begin to watch, or raise OSError."""
         raise NotImplementedError
 
-    def _rewatch(self, fd: int, old_events: int, events: int) -> None:
-        """Watch fd for other events, or re-arm it, or raise OSError."""
+    def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
+        """Watch the same descriptor for other events, or re-arm it, or have other data, or raise OSError."""
         raise NotImplementedError
 
     def _unwatch(self, fd: int) -> None:
         """Stop watching fd, whatever has become of it."""
         raise NotImplementedError
-
-    def _forget_results(self, fd: int) -> None:
-        """Drop what was derived from the key of fd."""
 
     def _grow(self) -> None:
         """Make room for the new capacity."""
@@ -230,9 +234,9 @@ class BasePoller:
                 closed()
             if (key := self._keys.get(fd)) is not None:
                 raise KeyError(f"{fileobj!r} (FD {fd}) is already registered, for {key.fileobj!r}")
-            self._keys[fd] = key = SelectorKey(fileobj, fd, events, data)
+            self._keys[fd] = key = _new_key((fileobj, fd, events, data))
             try:
-                self._watch(fd, events)
+                self._watch(key)
             except BaseException:
                 # KeyboardInterrupt, too: it may come after the kernel has agreed.
                 del self._keys[fd]
@@ -247,29 +251,28 @@ class BasePoller:
         """Change what a registered fileobj is watched for, and its data if given; return the new key.
 
         With ONESHOT this re-arms, even if nothing changes, and with EDGE it asks the kernel to report what
-        is ready once more. Otherwise a change that changes nothing costs no system call.
+        is ready once more. Otherwise events that stay the same cost no system call.
 
         Raises KeyError if fileobj is not registered, ValueError for events that the mechanism cannot watch
-        for, and FileNotFoundError or OSError (EBADF) if the file was closed without being unregistered; it is
-        not registered any more then.
+        for, and on epoll FileNotFoundError or OSError (EBADF) if the file was closed without being
+        unregistered; it is not registered any more then.
         """
         events = check_events(self.mechanism, events)
         with self._lock:
             key = self._find(fileobj)
-            fd = key.fd
             if data is _UNCHANGED:
                 data = key.data
             if events == key.events and data is key.data and not events & (EDGE | ONESHOT):
                 return key
+            new = _new_key((key.fileobj, key.fd, events, data))
             try:
-                self._rewatch(fd, key.events, events)
+                self._rewatch(key, new)
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.EBADF):
-                    self._drop(fd)
+                    self._drop(key.fd)
                 raise
-            self._forget_results(fd)
-            self._keys[fd] = key = key._replace(events=events, data=data)
-        return key
+            self._keys[key.fd] = new
+        return new
 
     def unregister(self, fileobj: FileObject) -> SelectorKey:
         """Stop watching fileobj and return its key. It may have been closed meanwhile.
@@ -284,7 +287,6 @@ class BasePoller:
     def _drop(self, fd: int) -> None:
         self._unwatch(fd)
         del self._keys[fd]
-        self._forget_results(fd)
 
     def _find(self, fileobj: FileObject) -> SelectorKey:
         """Return the key of fileobj, which may have been closed and so have lost its descriptor."""

@@ -41,7 +41,6 @@ if implementation == "c":
     add = lib.fmux_add
     modify = lib.fmux_modify
     remove = lib.fmux_remove
-    known = lib.fmux_known
     wait = lib.fmux_wait
     wait_now = lib.fmux_wait_now
     wait_forever = lib.fmux_wait_forever
@@ -50,7 +49,7 @@ if implementation == "c":
     close = lib.fmux_close
 
 #: Fewer rows than this are read in another way, which is faster for few and slower for many.
-FEW: Final = 24
+FEW: Final = 16
 
 CLOSED: Final = -errno.ESHUTDOWN
 

@@ -6,14 +6,15 @@ for the methods below.
 
 How a result is built. The core reports each event as an index, a small number made of the descriptor and the kind
 of event. Two tables hold ready-made pairs at these indices: ``(fd, events)``, the same for all pollers, and
-``(key, events)``, one table per poller. So an event costs one list look-up and no tuple. The tables are filled
-when an event is seen for the first time; until the core has been told that an entry exists (``known``), it reports
-an index that no table has, and the IndexError leads to ``_learn``.
+``(key, events)``, one table per poller. They are filled at registration, so an event costs one list look-up and no
+tuple. Events with ERROR, HANGUP and the like have no index; the core reports one that no table has, and the
+IndexError leads to ``_exact``.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from selectors import SelectorKey
 from time import monotonic_ns
@@ -23,11 +24,11 @@ from . import _core
 from ._base import READ, WRITE, BasePoller, check_maxevents, closed, nanoseconds, no_fileno
 from ._stdlib import StdlibPoller
 
-_CODES = {READ: 1, WRITE: 2, READ | WRITE: 3}
-
 # What is true of a pair here is true for ever, so it is never removed. Entries are replaced by equal ones,
 # and list operations are atomic: no lock is needed.
 _fd_pairs: list[Any] = []
+
+BOTH = READ | WRITE
 
 
 def _look_up(table: list[Any], indices: memoryview) -> list[Any]:
@@ -40,10 +41,11 @@ def _left(deadline: int) -> float:
     return max(deadline - monotonic_ns(), 0) / 1e9
 
 
-def _store(table: list[Any], index: int, pair: Any) -> None:
-    if index >= len(table):
-        table.extend([None] * (index + 4 - len(table)))
-    table[index] = pair
+def _reach(table: list[Any], index: int) -> None:
+    """Have a table reach as far as four entries from index."""
+    # A number that is not in use is refused here already: the highest would make a table of gigabytes.
+    os.fstat(index >> 2)
+    table.extend([None] * (index + 4 - len(table)))
 
 
 if _core.implementation == "c":
@@ -57,7 +59,6 @@ if _core.implementation == "c":
         close,
         fail,
         fileno,
-        known,
         modify,
         remove,
         wait,
@@ -116,7 +117,7 @@ if _core.implementation == "c":
                 else:
                     result = _look_up(pairs, ready.indices[:n])
             except IndexError:
-                result = [(key.fd, events) for key, events in self._learn(ready, n)]
+                result = [(key.fd, events) for key, events in self._exact(ready, n)]
             ready.memory[0] = 0
             if not result and timeout != 0:
                 # Another thread has unregistered all that was reported.
@@ -149,7 +150,7 @@ if _core.implementation == "c":
                     else:
                         result = _look_up(pairs, ready.indices[:n])
                 except IndexError:
-                    result = self._learn(ready, n)
+                    result = self._exact(ready, n)
                 ready.memory[0] = 0
             if self._removals != removals:
                 # Another thread has unregistered something meanwhile, or everything.
@@ -251,47 +252,56 @@ if _core.implementation == "c":
 
         # Results
 
-        def _learn(self, ready: Any, n: int) -> list[Any]:
-            """Return the n rows of an array as ``(key, events)``, and have the core know the pairs from now on."""
-            result = []
+        def _keep_results(self, key: SelectorKey) -> None:
+            """Make the pairs that can be looked up for a key, and only those; see FMUX_ROWS in fastmux.h."""
+            fd, asked = key.fd, key.events & BOTH
+            if fd >= FDS:
+                return
+            index = fd << 2
+            if index >= len(_fd_pairs) or _fd_pairs[index + 1] is None:
+                _reach(_fd_pairs, index)
+                _fd_pairs[index + 1 : index + 4] = (fd, READ), (fd, WRITE), (fd, BOTH)
+            pairs = self._key_pairs
+            if index >= len(pairs):
+                _reach(pairs, index)
+            # First the count, then the entries: whoever finds an entry gone must find the count changed.
+            self._removals += 1
+            pairs[index + 1] = (key, READ) if asked & READ else None
+            pairs[index + 2] = (key, WRITE) if asked & WRITE else None
+            pairs[index + 3] = (key, BOTH) if asked == BOTH else None
+
+        def _drop_results(self, fd: int) -> None:
+            self._removals += 1
+            if fd < FDS:
+                index = fd << 2
+                self._key_pairs[index + 1 : index + 4] = None, None, None
+
+        def _exact(self, ready: Any, n: int) -> list[Any]:
+            """Return the n rows of an array as ``(key, events)``, without those unregistered by another thread."""
             with self._lock:
                 if self.closed:
                     ready.memory[0] = 0
                     closed()
-                for fd, events in zip(ready.fds[:n], ready.events[:n]):
-                    key = self._keys.get(fd)
-                    if key is None:
-                        continue  # unregistered by another thread
-                    pair = (key, events)
-                    result.append(pair)
-                    code = _CODES.get(events)
-                    if code is not None and fd < FDS:
-                        index = fd << 2 | code
-                        _store(_fd_pairs, index, (fd, events))
-                        _store(self._key_pairs, index, pair)
-                        known(self._mux, fd, code)
-            return result
-
-        def _forget_results(self, fd: int) -> None:
-            # The core has forgotten them by itself. First the count, then the entries: whoever finds an
-            # entry gone must find the count changed.
-            self._removals += 1
-            index = fd << 2
-            if index < len(self._key_pairs):
-                self._key_pairs[index : index + 4] = [None] * 4
+                keys = self._keys
+                return [(keys[fd], events) for fd, events in zip(ready.fds[:n], ready.events[:n]) if fd in keys]
 
         # What BasePoller asks for
 
-        def _watch(self, fd: int, events: int) -> None:
-            if (result := add(self._mux, fd, events)) < 0:
+        def _watch(self, key: SelectorKey) -> None:
+            # The pairs first: another thread may be told of the descriptor at once.
+            self._keep_results(key)
+            if (result := add(self._mux, key.fd, key.events)) < 0:
                 fail(result)
 
-        def _rewatch(self, fd: int, old_events: int, events: int) -> None:
-            if (result := modify(self._mux, fd, events)) < 0:
+        def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
+            self._keep_results(new)
+            if (result := modify(self._mux, new.fd, new.events)) < 0:
+                self._keep_results(old)
                 fail(result)
 
         def _unwatch(self, fd: int) -> None:
             remove(self._mux, fd)
+            self._drop_results(fd)
 
         def wakeup(self) -> None:
             if (result := wakeup(self._mux)) < 0:

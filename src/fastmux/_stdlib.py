@@ -82,10 +82,11 @@ class StdlibPoller(BasePoller):
 
     # Registrations
 
-    def _watch(self, fd: int, events: int) -> None:
+    def _watch(self, key: SelectorKey) -> None:
+        fd = key.fd
         if self._epoll is not None:
             try:
-                self._epoll.register(fd, events)
+                self._epoll.register(fd, key.events)
             except OSError as error:
                 raise refuse_file(error) from None
             return
@@ -94,16 +95,16 @@ class StdlibPoller(BasePoller):
             raise ValueError(f"descriptor {fd} is too high: select.select takes those below {_FD_SETSIZE}")
         self._changed()
 
-    def _rewatch(self, fd: int, old_events: int, events: int) -> None:
+    def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
         if self._epoll is None:
             self._changed()
-        elif events == old_events and not events & (EDGE | ONESHOT):
+        elif new.events == old.events and not new.events & (EDGE | ONESHOT):
             pass
-        elif (events | old_events) & EXCLUSIVE:
-            self._epoll.unregister(fd)
-            self._epoll.register(fd, events)
+        elif (new.events | old.events) & EXCLUSIVE:
+            self._epoll.unregister(new.fd)
+            self._epoll.register(new.fd, new.events)
         else:
-            self._epoll.modify(fd, events)
+            self._epoll.modify(new.fd, new.events)
 
     def _unwatch(self, fd: int) -> None:
         if self._epoll is None:
@@ -233,12 +234,13 @@ class StdlibPoller(BasePoller):
             if self._epoll is not None:
                 os.eventfd_write(self._wake_fd, 1)
                 return
-            for waiter in self._waiters:
-                if not waiter.woken:
-                    waiter.woken = True
-                    os.eventfd_write(waiter.wake_fd, 1)
-                    return
-            self._wake_pending = True
+            if any(waiter.woken for waiter in self._waiters):
+                return  # it has not answered the last one yet: the same
+            if self._waiters:
+                self._waiters[0].woken = True
+                os.eventfd_write(self._waiters[0].wake_fd, 1)
+            else:
+                self._wake_pending = True
 
     def fileno(self) -> int:
         if self.closed:

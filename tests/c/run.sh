@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Build the C core and its tests, and run them under sanitizers.
+#
+# Usage: run.sh [part of a test's name]
+# CC is the compiler (default: cc). Works from any directory, leaves nothing behind.
+set -euo pipefail
+
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd -- "$here/../.." && pwd)
+compiler=${CC:-cc}
+filter=${1:-}
+
+sources=("$here"/*.c "$root"/csrc/fastmux.c "$root"/csrc/epoll.c "$root"/csrc/poll.c)
+strict=(-std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
+    -Wstrict-prototypes -Werror "-I$root/csrc" -pthread)
+undefined=(-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1)
+seconds=60 # for one run of the tests, which takes about 10
+
+build=$(mktemp -d)
+trap 'rm -rf -- "$build"' EXIT
+
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1:allocator_may_return_null=1}
+
+failures=0
+
+# try TITLE NAME FLAG...: build the tests as NAME with the flags, and run them.
+try() {
+    local title=$1 program=$build/$2 log=$build/$2.log
+    local run=(timeout "$seconds")
+    shift 2
+    echo "== $title"
+    if ! "$compiler" "${strict[@]}" "$@" "${sources[@]}" -o "$program"; then
+        failures=$((failures + 1))
+        return
+    fi
+    # Older thread sanitizers do not start where addresses are randomized widely.
+    # No test has this name, so this only starts the program and ends it.
+    if ! "$program" 'no such test' >"$log" 2>&1; then
+        run+=(setarch -R)
+    fi
+    local status=0
+    "${run[@]}" "$program" "$filter" >"$log" 2>&1 || status=$?
+    if ((status != 0)); then
+        failures=$((failures + 1))
+        grep -v ' ok$' "$log" || true
+        echo "exit status $status"
+    else
+        tail -n 1 "$log"
+    fi
+}
+
+try 'address and undefined behaviour' address "${undefined[@]}"
+try 'threads' thread -fsanitize=thread -g -O1
+try 'without epoll: address and undefined behaviour' no_epoll "${undefined[@]}" -DFMUX_NO_EPOLL
+
+if command -v clang >/dev/null; then
+    echo '== clang compiles it without a warning'
+    clang "${strict[@]}" -O2 "${sources[@]}" -o "$build/clang" || failures=$((failures + 1))
+fi
+
+if ((failures != 0)); then
+    echo "$failures of the runs failed"
+    exit 1
+fi
