@@ -1,0 +1,332 @@
+"""What all tests share: every poller there is, things to watch, threads that report their exceptions, and a check
+for leaked descriptors.
+
+Tests that ask for ``poller`` or ``make_poller`` run once for every implementation and mechanism; with
+``epoll_poller`` or ``scanning_poller`` as well, only for those that remember, or do not remember, what they watch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import platform
+import resource
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import fastmux
+import pytest
+
+#: Seconds after which something that must happen counts as not happening.
+PATIENCE = 20.0
+
+
+class Kind(NamedTuple):
+    """One way to wait: a class and one of its mechanisms."""
+
+    cls: type[fastmux.StdlibPoller]
+    mechanism: str
+
+    def __str__(self) -> str:
+        return f"{self.cls.__name__}-{self.mechanism}"
+
+
+CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])  # one and the same without the extension
+KINDS = [Kind(cls, mechanism) for cls in CLASSES for mechanism in cls.mechanisms]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "make_poller" not in metafunc.fixturenames:
+        return
+    kinds = KINDS
+    if "epoll_poller" in metafunc.fixturenames:
+        kinds = [kind for kind in KINDS if kind.mechanism == "epoll"]
+    if "scanning_poller" in metafunc.fixturenames:
+        kinds = [kind for kind in KINDS if kind.mechanism != "epoll"]
+    metafunc.parametrize("make_poller", kinds, indirect=True, ids=str)
+
+
+# Descriptors
+
+
+def open_files() -> dict[int, str]:
+    """The open descriptors of this process and what they refer to."""
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the descriptor that listdir itself was using
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_leak() -> Iterator[None]:
+    """Fail a test that leaves descriptors behind, or has closed some that are not its own."""
+    before = open_files()
+    yield
+    if open_files() != before:
+        gc.collect()  # what is garbage has not leaked
+        assert open_files() == before
+
+
+@pytest.fixture
+def open_descriptors() -> Callable[[], dict[int, str]]:
+    """A function that tells which descriptors are open now, and what they refer to."""
+    return open_files
+
+
+@pytest.fixture
+def descriptors_limit() -> Iterator[Callable[[int], None]]:
+    """A function that sets the soft limit of open files (at most the hard one); restored afterwards."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def limit(wanted: int) -> None:
+        if hard != resource.RLIM_INFINITY and wanted > hard:
+            pytest.skip(f"needs {wanted} open files, and the hard limit is {hard}")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+# Pollers
+
+
+class Factory:
+    """Makes pollers of one kind, and closes them at the end."""
+
+    def __init__(self, kind: Kind) -> None:
+        self.cls = kind.cls
+        self.mechanism = kind.mechanism
+        self.made: list[Any] = []
+
+    def __call__(self, **options: Any) -> fastmux.StdlibPoller:
+        poller = self.cls(self.mechanism, **options)
+        self.made.append(poller)
+        return poller
+
+    def forget(self) -> None:
+        """Leave the pollers that were made to the garbage collector."""
+        self.made.clear()
+
+
+@pytest.fixture
+def make_poller(request: pytest.FixtureRequest) -> Iterator[Factory]:
+    """Make pollers of the class and mechanism that this run of the test is about."""
+    factory = Factory(request.param)
+    yield factory
+    for poller in factory.made:
+        poller.close()
+    factory.forget()
+
+
+@pytest.fixture
+def poller(make_poller: Factory) -> fastmux.StdlibPoller:
+    return make_poller()
+
+
+@pytest.fixture
+def epoll_poller(make_poller: Factory) -> fastmux.StdlibPoller:
+    return make_poller()
+
+
+@pytest.fixture
+def scanning_poller(make_poller: Factory) -> fastmux.StdlibPoller:
+    """A poller on poll or select, which look at everything in each call."""
+    return make_poller()
+
+
+# Things to watch
+
+
+@pytest.fixture
+def make_socketpair() -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
+    """Make pairs of connected, non-blocking AF_UNIX stream sockets."""
+    made: list[socket.socket] = []
+
+    def make() -> tuple[socket.socket, socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        for end in (ours, theirs):
+            end.setblocking(False)
+            made.append(end)
+        return ours, theirs
+
+    yield make
+    for end in made:
+        end.close()
+
+
+@pytest.fixture
+def socketpair(
+    make_socketpair: Callable[[], tuple[socket.socket, socket.socket]],
+) -> tuple[socket.socket, socket.socket]:
+    return make_socketpair()
+
+
+@pytest.fixture
+def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The two ends of a TCP connection over the loopback interface."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname(), timeout=PATIENCE)
+        theirs, _ = server.accept()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        yield ours, theirs
+
+
+@pytest.fixture
+def make_eventfd() -> Iterator[Callable[..., int]]:
+    """Make eventfds, which are readable while their counter is not 0."""
+    made: list[int] = []
+
+    def make(counter: int = 0) -> int:
+        made.append(os.eventfd(counter, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        return made[-1]
+
+    yield make
+    for fd in made:
+        os.close(fd)
+
+
+# The oracle
+
+
+def ask_stdlib(mechanism: str, interest: dict[int, int]) -> list[tuple[int, int]]:
+    """What the standard library says is ready now, sorted."""
+    found: dict[int, int] = {}
+    if mechanism == "select":
+        bits = (fastmux.READ, fastmux.WRITE, fastmux.PRIORITY)
+        wanted = [[fd for fd, events in interest.items() if events & bit] for bit in bits]
+        for bit, ready in zip(bits, select.select(*wanted, 0)):
+            for fd in ready:
+                found[fd] = found.get(fd, 0) | bit
+        return sorted(found.items())
+    with contextlib.ExitStack() as stack:
+        reference: Any = select.poll() if mechanism == "poll" else stack.enter_context(select.epoll())
+        for fd, events in interest.items():
+            reference.register(fd, events)
+        return sorted(reference.poll(0))
+
+
+@pytest.fixture
+def oracle() -> Callable[[str, dict[int, int]], list[tuple[int, int]]]:
+    """A function that asks the standard library what is ready: mechanism and {fd: events} -> sorted pairs."""
+    return ask_stdlib
+
+
+# Threads, signals, processes
+
+#: The system calls that the mechanisms block in, where their numbers are known.
+_BLOCKING_CALLS = {
+    "x86_64": {7, 23, 232, 270, 271, 281, 441},
+    "aarch64": {22, 72, 73, 441},
+}.get(platform.machine())
+
+
+class Task(threading.Thread):
+    """A thread that keeps the result or the exception of its function."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        super().__init__(daemon=True)
+        self._function, self._args = function, args
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._value = self._function(*self._args)
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Any:
+        """Join, and return what the function returned or raise what it raised."""
+        self.join(PATIENCE)
+        if self.is_alive():
+            pytest.fail(f"{self._function} has not ended after {PATIENCE} s")
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return self._value
+
+    def until_blocked(self) -> Task:
+        """Return once the thread sleeps in the kernel, in one of the calls that wait for descriptors."""
+        deadline = time.monotonic() + PATIENCE
+        while not self._blocked():
+            assert self.is_alive(), "the thread has ended instead of waiting"
+            assert time.monotonic() < deadline, "the thread is not waiting"
+            time.sleep(0.001)
+        return self
+
+    def _blocked(self) -> bool:
+        files = Path(f"/proc/self/task/{self.native_id}")
+        try:
+            if (files / "stat").read_text().rpartition(")")[2].split()[0] != "S":
+                return False
+            call = (files / "syscall").read_text().split()[0]
+        except PermissionError:
+            return True  # as far as can be told
+        except OSError:
+            return False  # it has ended
+        return call.isdigit() and (_BLOCKING_CALLS is None or int(call) in _BLOCKING_CALLS)
+
+
+@pytest.fixture
+def start_thread() -> Iterator[Callable[..., Task]]:
+    """Start a function in a thread; exceptions of threads that nobody asked for results fail the test."""
+    tasks: list[Task] = []
+
+    def start(function: Callable[..., Any], *args: Any) -> Task:
+        tasks.append(Task(function, *args))
+        tasks[-1].start()
+        return tasks[-1]
+
+    yield start
+    for task in tasks:
+        task.result()
+
+
+@pytest.fixture
+def on_alarm() -> Iterator[Callable[..., None]]:
+    """Have a function called by SIGALRM: once after ``delay`` seconds, then every ``interval`` seconds."""
+    previous = signal.getsignal(signal.SIGALRM)
+
+    def arrange(function: Callable[[], Any], delay: float, interval: float = 0.0) -> None:
+        def handler(signum: int, frame: FrameType | None) -> None:
+            function()
+
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, delay, interval)
+
+    yield arrange
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+@pytest.fixture
+def run_python(tmp_path: Path) -> Callable[..., str]:
+    """Run a program in a fresh interpreter and return what it prints; variables=None removes one."""
+
+    def run(program: str, *args: str, **variables: str | None) -> str:
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables}
+        finished = subprocess.run(
+            [sys.executable, "-W", "error", "-c", program, *args],
+            env={name: value for name, value in environment.items() if value is not None},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=3 * PATIENCE,
+        )
+        assert finished.returncode == 0, finished.stderr
+        return finished.stdout
+
+    return run

@@ -1,0 +1,267 @@
+"""Descriptors with a past: closed, reused, duplicated, regular files, high numbers, many at once."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import select
+
+import fastmux
+import pytest
+from fastmux import READ, WRITE
+
+PATIENCE = 20.0
+POLLNVAL = select.POLLNVAL
+
+
+def is_limited(poller):
+    """Whether this poller takes descriptors below 1024 only."""
+    return isinstance(poller, fastmux.StdlibPoller) and poller.mechanism == "select"
+
+
+# Closed
+
+
+def test_a_closed_descriptor_cannot_be_registered(poller, make_socketpair):
+    ours, _ = make_socketpair()
+    fd = ours.detach()
+    os.close(fd)
+
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        poller.register(fd)
+
+    assert len(poller) == 0
+    assert fd not in poller
+
+
+def test_a_descriptor_that_was_refused_can_be_registered_once_it_is_open(poller):
+    poller.poll(0)  # so that it has all descriptors that it needs for itself
+    fd = os.eventfd(1)
+    os.close(fd)
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        poller.register(fd)
+
+    assert os.eventfd(1) == fd
+    poller.register(fd)
+
+    assert poller.poll(0) == [(fd, READ)]
+    os.close(fd)
+
+
+def test_a_file_closed_without_being_unregistered_is_silent_on_epoll(epoll_poller, socketpair):
+    ours, theirs = socketpair
+    theirs.send(b"x")
+    epoll_poller.register(ours)
+    ours.close()
+
+    assert epoll_poller.poll(0) == []
+
+
+def test_a_file_closed_without_being_unregistered_is_told_of_on_poll_and_select(scanning_poller):
+    fd = os.eventfd(1)
+    scanning_poller.register(fd, READ)
+    assert scanning_poller.poll(0) == [(fd, READ)]
+    os.close(fd)
+
+    if scanning_poller.mechanism == "poll":
+        assert scanning_poller.poll(PATIENCE) == [(fd, POLLNVAL)]
+    else:
+        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+            scanning_poller.poll(PATIENCE)
+    scanning_poller.unregister(fd)
+    assert scanning_poller.poll(0) == []
+
+
+# Reused
+
+
+def test_a_reused_descriptor_is_reported_under_its_new_key_only(poller):
+    reports = []
+    for i in range(5):
+        fd = os.eventfd(1)
+        key = poller.register(fd, READ, i)
+        reports.append((poller.select(0) == [(key, READ)], poller.poll(0) == [(fd, READ)]))
+        os.close(fd)
+        poller.unregister(fd)
+
+    assert reports == [(True, True)] * 5
+    assert poller.select(0) == []
+
+
+def test_a_reused_descriptor_is_watched_for_its_new_events(poller, make_eventfd):
+    fd = os.eventfd(1)
+    poller.register(fd, READ | WRITE, "old")
+    assert poller.poll(0) == [(fd, READ | WRITE)]
+    os.dup2(make_eventfd(0), fd)
+    poller.unregister(fd)
+
+    key = poller.register(fd, READ, "new")
+
+    assert poller.select(0) == []
+    os.eventfd_write(fd, 1)
+    assert poller.select(0) == [(key, READ)]
+    os.close(fd)
+
+
+# Duplicated
+
+
+def test_a_duplicate_is_a_descriptor_of_its_own(poller, socketpair):
+    ours, theirs = socketpair
+    theirs.send(b"x")
+    other = os.dup(ours.fileno())
+    poller.register(ours, READ)
+    poller.register(other, READ | WRITE)
+
+    assert sorted(poller.poll(0)) == sorted([(ours.fileno(), READ), (other, READ | WRITE)])
+    poller.unregister(ours)
+    assert poller.poll(0) == [(other, READ | WRITE)]
+    os.close(other)
+
+
+def test_a_file_that_a_duplicate_keeps_open_is_not_reported_after_unregister(poller):
+    """The kernel goes on reporting it in an epoll set, and it cannot be removed any more."""
+    fd = os.eventfd(1)
+    duplicate = os.dup(fd)
+    poller.register(fd, READ)
+    os.close(fd)
+
+    poller.unregister(fd)
+
+    assert poller.poll(0) == []
+    assert poller.select(0.01) == []
+    assert poller.wait(0.01) == 0
+    os.close(duplicate)
+
+
+def test_what_a_duplicate_keeps_open_does_not_hide_other_events(poller, make_eventfd):
+    fd = os.eventfd(1)
+    duplicate = os.dup(fd)
+    poller.register(fd, READ)
+    os.close(fd)
+    poller.unregister(fd)
+    other = make_eventfd(1)
+    poller.register(other, READ)
+
+    for _ in range(5):
+        assert [events for reported, events in poller.poll(PATIENCE, maxevents=1) if reported == other] == [READ]
+    os.close(duplicate)
+
+
+def test_what_a_duplicate_keeps_open_is_not_taken_for_what_has_its_number_now(poller):
+    """The old file is ready and the new one is not. An epoll set reports the old one under the number of the new."""
+    if isinstance(poller, fastmux.StdlibPoller) and poller.mechanism == "epoll":
+        pytest.skip("select.epoll does not tell the two apart")
+    fd = os.eventfd(1)
+    duplicate = os.dup(fd)
+    poller.register(fd, READ, "old")
+    os.close(fd)
+    poller.unregister(fd)
+    assert os.eventfd(0) == fd
+
+    poller.register(fd, READ, "new")
+
+    assert poller.poll(0) == []
+    assert poller.select(0.01) == []
+    assert poller.wait(0) == 0
+    os.close(fd)
+    os.close(duplicate)
+
+
+# Regular files
+
+
+def test_regular_files_and_directories_are_refused_by_epoll(epoll_poller, tmp_path):
+    directory = os.open(tmp_path, os.O_RDONLY)
+    with open(tmp_path / "file", "w") as file:
+        for fileobj in (file, directory):
+            with pytest.raises(PermissionError, match="regular files and directories are always ready") as raised:
+                epoll_poller.register(fileobj)
+            assert raised.value.errno == errno.EPERM
+    os.close(directory)
+
+    assert len(epoll_poller) == 0
+
+
+def test_regular_files_are_always_ready_on_poll_and_select(scanning_poller, oracle, tmp_path):
+    with open(tmp_path / "file", "w+") as file:
+        scanning_poller.register(file, READ | WRITE)
+
+        expected = oracle(scanning_poller.mechanism, {file.fileno(): READ | WRITE})
+
+        assert expected == scanning_poller.poll(0) == [(file.fileno(), READ | WRITE)]
+
+
+# High numbers and many
+
+
+@pytest.fixture
+def high_descriptor(descriptors_limit, make_eventfd):
+    """An eventfd with a number above 1024."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors_limit(max(soft, 4096))
+    fd = fcntl.fcntl(make_eventfd(1), fcntl.F_DUPFD_CLOEXEC, 3000)
+    yield fd
+    os.close(fd)
+
+
+def test_a_descriptor_above_1024_is_watched_like_any_other(poller, high_descriptor):
+    if is_limited(poller):
+        with pytest.raises(ValueError, match=f"descriptor {high_descriptor} is too high.*1024"):
+            poller.register(high_descriptor)
+        assert len(poller) == 0
+        assert poller.poll(0) == []
+        return
+
+    key = poller.register(high_descriptor, READ)
+
+    assert high_descriptor > 1024
+    assert poller.poll(PATIENCE) == [(high_descriptor, READ)]
+    assert poller.select(0) == [(key, READ)]
+    os.eventfd_read(high_descriptor)
+    assert poller.poll(0) == []
+
+
+@pytest.mark.parametrize("number", [1023, 1024, 1025])
+def test_descriptors_around_the_limit_of_select(poller, make_eventfd, descriptors_limit, number):
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors_limit(max(soft, 4096))
+    fd = fcntl.fcntl(make_eventfd(1), fcntl.F_DUPFD_CLOEXEC, number)
+    assert fd == number
+
+    if is_limited(poller) and number >= 1024:
+        with pytest.raises(ValueError, match="below 1024"):
+            poller.register(fd)
+    else:
+        poller.register(fd, READ)
+        assert poller.poll(0) == [(fd, READ)]
+    os.close(fd)
+
+
+def test_five_thousand_descriptors_at_once(poller, descriptors_limit):
+    count = 5000
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    descriptors_limit(max(soft, count + 1000))
+    fds = [os.eventfd(1, os.EFD_NONBLOCK) for _ in range(count)]
+    try:
+        if is_limited(poller):
+            with pytest.raises(ValueError, match="too high"):
+                list(map(poller.register, fds))
+            return
+        keys = {fd: poller.register(fd, READ) for fd in fds}
+        expected = sorted((fd, READ) for fd in fds)
+
+        assert sorted(poller.poll(PATIENCE)) == expected
+        assert all(key is keys[key.fd] for key, _ in poller.select(PATIENCE))
+        assert poller.wait(PATIENCE) == count
+
+        for fd in fds[::2]:
+            os.eventfd_read(fd)
+        for fd in fds[1::4]:
+            poller.unregister(fd)
+        assert sorted(poller.poll(PATIENCE)) == [(fd, READ) for fd in sorted(fds[3::4])]
+    finally:
+        for fd in fds:
+            os.close(fd)

@@ -1,0 +1,188 @@
+"""Systems that refuse: no descriptors left, and sandboxes that do not know a system call."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import resource
+
+import pytest
+from fastmux import READ
+
+PATIENCE = 20.0
+
+
+@pytest.fixture
+def leave_descriptors(descriptors_limit):
+    """Lower the limit of open files until so many are left; None restores what was before."""
+    before, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def leave(count):
+        if count is None:
+            descriptors_limit(before)
+            return
+        free = []
+        try:
+            for _ in range(count + 1):
+                free.append(os.dup(0))
+        finally:
+            for fd in free:
+                os.close(fd)
+        descriptors_limit(free[-1])
+
+    return leave
+
+
+def use(make_poller, fd):
+    """All that takes descriptors of its own."""
+    poller = make_poller()
+    poller.register(fd, READ)
+    poller.wakeup()
+    for wait in (poller.poll, poller.select, poller.wait):
+        assert wait(0)
+    poller.close()
+
+
+def error_of(function, *args):
+    """The OSError that a call ends with, if it does."""
+    try:
+        function(*args)
+    except OSError as error:
+        return error
+    return None
+
+
+def test_running_out_of_descriptors_is_an_os_error_and_leaks_nothing(
+    make_poller, make_eventfd, leave_descriptors, open_descriptors
+):
+    """However many are left, it works or it says EMFILE; what could be made before is released by close()."""
+    fd = make_eventfd(1)
+    before = open_descriptors()
+    outcomes = []
+    for count in range(8):
+        leave_descriptors(count)
+        try:
+            use(make_poller, fd)
+            outcomes.append("works")
+        except OSError as error:
+            outcomes.append(errno.errorcode[error.errno])
+        leave_descriptors(None)
+        for poller in make_poller.made:
+            poller.close()
+        make_poller.forget()
+        assert open_descriptors() == before, count
+
+    assert outcomes[0] == "EMFILE"
+    assert outcomes[-1] == "works"
+    assert sorted(outcomes) == outcomes, "more descriptors must not be worse"
+
+
+def test_a_registration_that_fails_for_want_of_descriptors_can_be_repeated(
+    make_poller, make_eventfd, leave_descriptors
+):
+    fd = make_eventfd(1)
+    for count in range(3):
+        leave_descriptors(count)
+        try:
+            poller = make_poller()
+        except OSError:
+            continue
+        finally:
+            leave_descriptors(None)
+        leave_descriptors(0)
+        error = error_of(poller.register, fd, READ)
+        leave_descriptors(None)
+        if error is not None:
+            assert error.errno == errno.EMFILE
+            assert len(poller) == 0
+            poller.register(fd, READ)
+
+        assert poller.poll(0) == [(fd, READ)]
+
+
+def test_a_wait_that_fails_for_want_of_descriptors_can_be_repeated(poller, make_eventfd, leave_descriptors):
+    fd = make_eventfd(1)
+    poller.register(fd, READ)
+    leave_descriptors(0)
+    errors = [error_of(wait, 0) for wait in (poller.poll, poller.select, poller.wait)]
+    leave_descriptors(None)
+
+    assert {error.errno for error in errors if error is not None} <= {errno.EMFILE}
+    assert poller.poll(0) == [(fd, READ)]
+    assert len(poller.select(0)) == poller.wait(0) == 1
+
+
+#: Installs a seccomp filter that refuses one system call with an error, and then waits in all ways.
+SANDBOX = """
+import ctypes, errno, os, struct, sys, time
+import fastmux
+
+class_name, mechanism, call, error = sys.argv[1:]
+poller = getattr(fastmux, class_name)(mechanism)
+
+libc = ctypes.CDLL(None, use_errno=True)
+PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS, SECCOMP_MODE_FILTER = 22, 38, 2
+LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
+ALLOW, ERRNO = 0x7FFF0000, 0x00050000
+instructions = b"".join(
+    struct.pack("HBBI", *line)
+    for line in [
+        (LOAD, 0, 0, 0),  # the number of the call
+        (JUMP_IF_EQUAL, 0, 1, int(call)),
+        (RETURN, 0, 0, ERRNO | getattr(errno, error)),
+        (RETURN, 0, 0, ALLOW),
+    ]
+)
+buffer = ctypes.create_string_buffer(instructions, len(instructions))
+
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
+
+program = Program(len(instructions) // 8, ctypes.addressof(buffer))
+zero = ctypes.c_ulong(0)
+if libc.prctl(PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), zero, zero, zero) or libc.prctl(
+    PR_SET_SECCOMP, ctypes.c_ulong(SECCOMP_MODE_FILTER), ctypes.byref(program), zero, zero
+):
+    print("no seccomp:", os.strerror(ctypes.get_errno()))
+    sys.exit()
+
+ctypes.set_errno(0)
+assert libc.syscall(ctypes.c_long(int(call)), -1, 0, 0, 0, 0, 0) == -1
+assert ctypes.get_errno() == getattr(errno, error), "the filter does not work"
+
+for timeout in (1e-9, 0.0004, 0.0011, 0.03):
+    for wait in (poller.poll, poller.select, poller.wait):
+        start = time.monotonic()
+        assert not wait(timeout)
+        assert time.monotonic() - start >= timeout, (wait, timeout)
+
+fd = os.eventfd(1)
+key = poller.register(fd)
+for timeout in (None, 0, 0.0004, 1, 1e6, 4e6):
+    assert poller.poll(timeout) == [(fd, fastmux.READ)]
+    assert poller.select(timeout) == [(key, fastmux.READ)]
+    assert poller.wait(timeout) == 1
+poller.modify(fd, 0)
+poller.wakeup()
+assert poller.poll(4e6) == []
+print("works")
+"""
+
+#: The newer of two system calls that do the same; the older one has to serve. (arm64 has no older poll.)
+NEWER_CALLS = {"epoll_pwait2": ("epoll", 441)}
+if platform.machine() == "x86_64":
+    NEWER_CALLS["ppoll"] = ("poll", 271)
+
+
+@pytest.mark.parametrize("error", ["EPERM", "ENOSYS"])
+@pytest.mark.parametrize("call", NEWER_CALLS)
+@pytest.mark.parametrize("class_name", ["Poller", "StdlibPoller"])
+def test_waiting_works_where_a_sandbox_refuses_the_newer_system_call(run_python, class_name, call, error):
+    mechanism, number = NEWER_CALLS[call]
+
+    output = run_python(SANDBOX, class_name, mechanism, str(number), error).strip()
+
+    if output.startswith("no seccomp"):
+        pytest.skip(output)
+    assert output == "works"

@@ -1,0 +1,58 @@
+"""Which implementation runs, and how to choose."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import fastmux
+import pytest
+
+REPORT = """
+import sys, fastmux
+print(fastmux.implementation, fastmux.Poller is fastmux.StdlibPoller, "fastmux._native" in sys.modules)
+"""
+INSTALLED = importlib.util.find_spec("fastmux._native") is not None
+
+
+@pytest.mark.parametrize("value", [None, "", "0"], ids=["unset", "empty", "0"])
+def test_the_extension_is_used_where_it_is_installed(run_python, value):
+    expected = "c False True" if INSTALLED else "python True False"
+
+    assert run_python(REPORT, FASTMUX_PURE=value).strip() == expected
+
+
+@pytest.mark.parametrize("value", ["1", "yes"])
+def test_the_environment_can_force_the_standard_library(run_python, value):
+    assert run_python(REPORT, FASTMUX_PURE=value).strip() == "python True False"
+
+
+def test_this_process_says_what_it_runs_on():
+    assert fastmux.implementation == ("python" if fastmux.Poller is fastmux.StdlibPoller else "c")
+
+
+def test_a_program_without_the_extension_works(run_python):
+    program = """
+import os, fastmux
+fd = os.eventfd(1)
+for mechanism in fastmux.Poller.mechanisms:
+    with fastmux.Poller(mechanism) as poller:
+        poller.register(fd)
+        print(mechanism, poller.poll(1) == [(fd, fastmux.READ)])
+"""
+
+    assert run_python(program, FASTMUX_PURE="1").split() == ["epoll", "True", "poll", "True", "select", "True"]
+
+
+def test_both_classes_have_the_same_mechanisms():
+    assert fastmux.Poller.mechanisms == fastmux.StdlibPoller.mechanisms == ("epoll", "poll", "select")
+
+
+def test_both_classes_have_the_same_public_names():
+    def names(cls):
+        return {name for name in dir(cls) if not name.startswith("_")}
+
+    assert names(fastmux.Poller) == names(fastmux.StdlibPoller)
+
+
+def test_the_version_is_a_version():
+    assert [part.isdecimal() for part in fastmux.__version__.split(".")[:2]] == [True, True]

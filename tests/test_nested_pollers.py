@@ -1,0 +1,69 @@
+"""The descriptor of a poller, and pollers that watch each other."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+
+import pytest
+from fastmux import EXCLUSIVE, READ
+
+PATIENCE = 20.0
+
+
+def test_a_poller_with_a_descriptor_can_be_watched_by_another(epoll_poller, make_poller, socketpair):
+    ours, theirs = socketpair
+    outer = make_poller()
+    outer.register(epoll_poller, READ, "inner")
+    epoll_poller.register(ours, READ)
+    assert outer.poll(0) == []
+
+    theirs.send(b"x")
+
+    assert outer.select(PATIENCE) == [(outer.get_key(epoll_poller), READ)]
+    assert epoll_poller.poll(0) == [(ours.fileno(), READ)]
+    ours.recv(1)
+    assert outer.poll(0) == []
+
+
+def test_the_descriptor_of_a_poller_can_be_watched_by_the_standard_library(epoll_poller, socketpair):
+    ours, theirs = socketpair
+    epoll_poller.register(ours, READ)
+    idle = select.select([epoll_poller], [], [], 0)
+    theirs.send(b"x")
+
+    assert idle == ([], [], [])
+    assert select.select([epoll_poller], [], [], PATIENCE) == ([epoll_poller], [], [])
+
+
+def test_a_poller_cannot_watch_itself(epoll_poller):
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+        epoll_poller.register(epoll_poller)
+
+    assert len(epoll_poller) == 0
+
+
+def test_two_pollers_cannot_watch_each_other(epoll_poller, make_poller):
+    other = make_poller()
+    epoll_poller.register(other)
+
+    with pytest.raises(OSError, match=os.strerror(errno.ELOOP)):
+        other.register(epoll_poller)
+
+    assert len(other) == 0
+
+
+def test_a_poller_cannot_be_watched_exclusively(epoll_poller, make_poller):
+    with pytest.raises(OSError, match=os.strerror(errno.EINVAL)):
+        make_poller().register(epoll_poller, READ | EXCLUSIVE)
+
+
+def test_pollers_on_poll_and_select_have_no_descriptor(scanning_poller):
+    with pytest.raises(io.UnsupportedOperation, match=f"{scanning_poller.mechanism} has no descriptor of its own"):
+        scanning_poller.fileno()
+
+
+def test_the_descriptor_of_a_poller_is_not_inherited(epoll_poller):
+    assert os.get_inheritable(epoll_poller.fileno()) is False
