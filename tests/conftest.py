@@ -24,8 +24,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-import fastmux
 import pytest
+
+import fastmux
 
 #: Seconds after which something that must happen counts as not happening.
 PATIENCE = 20.0

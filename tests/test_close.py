@@ -6,6 +6,7 @@ import gc
 import io
 
 import pytest
+
 from fastmux import READ, WRITE
 
 PATIENCE = 20.0

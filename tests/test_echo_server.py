@@ -16,8 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import fastmux
 import pytest
+
+import fastmux
 
 PATIENCE = 20.0
 PROGRAM = Path(__file__).resolve().parent.parent / "examples" / "echo_server.py"

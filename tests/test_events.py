@@ -9,6 +9,7 @@ import socket
 import struct
 
 import pytest
+
 from fastmux import ERROR, HANGUP, PEER_CLOSED, PRIORITY, READ, WRITE
 
 PATIENCE = 20.0

@@ -8,6 +8,7 @@ import platform
 import resource
 
 import pytest
+
 from fastmux import READ
 
 PATIENCE = 20.0

@@ -7,8 +7,9 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
-import fastmux
 import pytest
+
+import fastmux
 
 PACKAGE = Path(fastmux.__file__).parent
 

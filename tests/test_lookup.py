@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import select
 
-import fastmux
 import pytest
+
+import fastmux
 from fastmux import PEER_CLOSED, PRIORITY, READ, WRITE
 
 

@@ -8,6 +8,7 @@ import os
 import select
 
 import pytest
+
 from fastmux import EXCLUSIVE, READ
 
 PATIENCE = 20.0

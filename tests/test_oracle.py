@@ -7,9 +7,10 @@ import selectors
 import socket
 
 import pytest
-from fastmux import EDGE, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from fastmux import EDGE, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 
 #: What each mechanism can be asked for, but for EXCLUSIVE: it is about which of several sets is told.
 BITS = {

@@ -7,6 +7,7 @@ import os
 import selectors
 
 import pytest
+
 from fastmux import READ, WRITE
 
 

@@ -6,6 +6,7 @@ import os
 import time
 
 import pytest
+
 from fastmux import READ
 
 PATIENCE = 20.0

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+
 from fastmux import ONESHOT, READ, WRITE
 
 PATIENCE = 20.0

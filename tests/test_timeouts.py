@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from fastmux import EDGE, READ, WRITE
 
 PATIENCE = 20.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from fastmux import EDGE, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 
 PATIENCE = 20.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 
 import pytest
+
 from fastmux import READ, WRITE
 
 PATIENCE = 20.0

@@ -1,8 +1,8 @@
 """Poller on the C core.
 
 The three ways to wait are one flat function each, because every call and every attribute counts there. The rare
-cases (a deadline, a signal, an array that another thread is using, an event seen for the first time) leave them
-for the methods below.
+cases (a deadline, a signal, an array that another thread is using, an event without an index) leave them for the
+methods below.
 
 How a result is built. The core reports each event as an index, a small number made of the descriptor and the kind
 of event. Two tables hold ready-made pairs at these indices: ``(fd, events)``, the same for all pollers, and
@@ -29,6 +29,11 @@ from ._stdlib import StdlibPoller
 _fd_pairs: list[Any] = []
 
 BOTH = READ | WRITE
+
+# The common arguments, recognised by identity: the cheapest test that there is, and no other type passes for an int.
+# What is equal but not identical (0.0, say) takes the way of all other arguments.
+_NOW = 0
+_ALL = -1
 
 
 def _look_up(table: list[Any], indices: memoryview) -> list[Any]:
@@ -83,6 +88,7 @@ if _core.implementation == "c":
             self._mux = _core.open_mux(self.mechanism)
             # Arrays are made when they are needed: first, the one that poll() and select() try first.
             self._ready: Any = NoReady
+            self._refusals = 0  # how often it was in use
             # The one that wait() tries first; it belongs to the first thread that called wait().
             self._front: Any = NoReady
             # Those of other threads: .spare and .front.
@@ -95,9 +101,9 @@ if _core.implementation == "c":
 
         def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
             ready = self._ready
-            if timeout == 0 and maxevents == -1:
+            if timeout is _NOW and maxevents is _ALL:
                 n = wait_now(ready.handle)
-            elif timeout is None and maxevents == -1:
+            elif timeout is None and maxevents is _ALL:
                 n = wait_forever(ready.handle)
             else:
                 ready, n, deadline = self._wait(timeout, maxevents)
@@ -127,7 +133,7 @@ if _core.implementation == "c":
         def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
             ready = self._ready
             removals = self._removals
-            if timeout == 0:
+            if timeout is _NOW:
                 n = wait_now(ready.handle)
             elif timeout is None:
                 n = wait_forever(ready.handle)
@@ -165,7 +171,7 @@ if _core.implementation == "c":
             front = self._front
             if front.capacity != self.capacity:
                 front = self._own_front()
-            if timeout == 0:
+            if timeout is _NOW:
                 n: int = wait_now(front.handle)
             elif timeout is None:
                 n = wait_forever(front.handle)
@@ -202,6 +208,12 @@ if _core.implementation == "c":
             the reading of a result) get an array of their thread.
             """
             with self._lock:
+                if busy is self._ready:
+                    # An exception from a signal handler can keep a reader from giving its array back. That costs
+                    # time, not results; so now and then begin with a new one.
+                    self._refusals += 1
+                    if self._refusals % 1000 == 0:
+                        self._ready = NoReady
                 if self._ready is NoReady:
                     self._ready = Ready(self._mux, self.capacity, shared=True)
                     return self._ready

@@ -15,6 +15,7 @@ import contextlib
 import math
 import os
 import select
+import sys
 import threading
 from array import array
 from selectors import SelectorKey
@@ -43,11 +44,36 @@ _LONGEST = 2_000_000
 _FD_SETSIZE = 1024
 
 
+class _WakeUp:
+    """A descriptor that can be made readable: an eventfd, or a pipe where there are none."""
+
+    def __init__(self) -> None:
+        if hasattr(os, "eventfd"):
+            self.fd = self._write_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:
+            self.fd, self._write_fd = os.pipe()
+            os.set_blocking(self.fd, False)
+            os.set_blocking(self._write_fd, False)
+
+    def set(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full, so it is readable
+            os.write(self._write_fd, (1).to_bytes(8, sys.byteorder))
+
+    def clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while len(os.read(self.fd, 512)) == 512:
+                pass
+
+    def close(self) -> None:
+        for fd in {self.fd, self._write_fd}:
+            os.close(fd)
+
+
 class _Waiter:
     """One wait in progress: on poll and select, its wake-up and the version of the set that it has copied."""
 
-    def __init__(self, wake_fd: int) -> None:
-        self.wake_fd = wake_fd
+    def __init__(self, wake_up: _WakeUp) -> None:
+        self.wake_up = wake_up
         self.version = 0
         self.woken = False
 
@@ -56,7 +82,9 @@ class StdlibPoller(BasePoller):
     """The Poller on the standard library alone: same signature, same behaviour, no compiled code.
 
     It differs where the standard library cannot do better: timeouts of epoll and poll are rounded up to
-    milliseconds, and the mechanism "select" takes descriptors below 1024 only (ValueError).
+    milliseconds; the mechanism "select" takes descriptors below 1024 only (ValueError); and an epoll set that still
+    holds a file which was closed while a dup lives on reports it under its old number, also if that has a new
+    owner.
     """
 
     mechanisms = tuple(name for name in ("epoll", "poll", "select") if hasattr(select, name))
@@ -65,19 +93,19 @@ class StdlibPoller(BasePoller):
         super().__init__(mechanism, capacity=capacity)
         self._local = threading.local()
         self._waiters: list[_Waiter] = []
-        self._spare_fds: list[int] = []  # eventfds for waiters to come
+        self._spares: list[_WakeUp] = []  # for waiters to come
         self._version = 0  # counts changes of the set
         self._wake_pending = False  # a wake-up that found nobody waiting
         self._cursor = 0  # where a result that did not fit was cut off
         self._epoll = select.epoll() if self.mechanism == "epoll" else None
-        self._wake_fd = _new_wake_fd()
+        self._wake_up = _WakeUp()
         if self._epoll is None:
-            self._spare_fds.append(self._wake_fd)
+            self._spares.append(self._wake_up)
         else:
-            self._epoll.register(self._wake_fd, select.EPOLLIN | select.EPOLLET)
+            self._epoll.register(self._wake_up.fd, select.EPOLLIN | select.EPOLLET)
 
     def __del__(self) -> None:
-        if hasattr(self, "_wake_fd"):  # not if __init__ failed early
+        if hasattr(self, "_wake_up"):  # not if __init__ failed early
             self.close()
 
     # Registrations
@@ -86,7 +114,11 @@ class StdlibPoller(BasePoller):
         fd = key.fd
         if self._epoll is not None:
             try:
-                self._epoll.register(fd, key.events)
+                try:
+                    self._epoll.register(fd, key.events)
+                except FileExistsError:  # was closed while a dup lived on, and is back under its old number
+                    self._epoll.unregister(fd)
+                    self._epoll.register(fd, key.events)
             except OSError as error:
                 raise refuse_file(error) from None
             return
@@ -117,7 +149,7 @@ class StdlibPoller(BasePoller):
         """Have all waiters on poll and select copy the set again."""
         self._version += 1
         for waiter in self._waiters:
-            os.eventfd_write(waiter.wake_fd, 1)
+            waiter.wake_up.set()
 
     # Waiting
 
@@ -142,9 +174,16 @@ class StdlibPoller(BasePoller):
             self._leave(waiter)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        found = self.poll(timeout)
-        with self._lock:
-            return [(self._keys[fd], events) for fd, events in found if fd in self._keys]
+        ns = nanoseconds(timeout)
+        deadline = monotonic_ns() + ns
+        while True:
+            found = self.poll(None if ns < 0 else max(deadline - monotonic_ns(), 0) / 1e9)
+            with self._lock:
+                if self.closed:
+                    closed()
+                pairs = [(self._keys[fd], events) for fd, events in found if fd in self._keys]
+            if pairs or not found:  # else another thread has unregistered all that was reported
+                return pairs
 
     def wait(self, timeout: float | None = None) -> int:
         found = self.poll(timeout)
@@ -175,9 +214,9 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 closed()
             if self._epoll is not None:
-                waiter = _Waiter(self._wake_fd)
+                waiter = _Waiter(self._wake_up)
             else:
-                waiter = _Waiter(self._spare_fds.pop() if self._spare_fds else _new_wake_fd())
+                waiter = _Waiter(self._spares.pop() if self._spares else _WakeUp())
             self._waiters.append(waiter)
             return waiter
 
@@ -185,12 +224,12 @@ class StdlibPoller(BasePoller):
         with self._lock:
             self._waiters.remove(waiter)
             if self._epoll is None:
-                self._spare_fds.append(waiter.wake_fd)
+                self._spares.append(waiter.wake_up)
             if self.closed:
                 if not self._waiters:
                     self._release()
                 elif self._epoll is not None:
-                    os.eventfd_write(self._wake_fd, 1)  # one edge wakes one waiter: pass it on
+                    self._wake_up.set()  # one edge wakes one waiter: pass it on
 
     def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool] | None:
         """Ask the kernel once. Return what is ready among what is registered, and whether this was a wake-up.
@@ -202,21 +241,21 @@ class StdlibPoller(BasePoller):
             with self._lock:
                 return (
                     [(fd, events) for fd, events in found if fd in self._keys],
-                    any(fd == self._wake_fd for fd, _ in found),
+                    any(fd == self._wake_up.fd for fd, _ in found),
                 )
         with self._lock:
             woken = self._wake_pending
             self._wake_pending = waiter.woken = False
             waiter.version = self._version
-            interest = {waiter.wake_fd: READ} | {fd: key.events for fd, key in self._keys.items()}
+            interest = {waiter.wake_up.fd: READ} | {fd: key.events for fd, key in self._keys.items()}
         found = (_ask_poll if self.mechanism == "poll" else _ask_select)(interest, 0 if woken else timeout)
         with self._lock:
-            if any(fd == waiter.wake_fd for fd, _ in found):
-                os.eventfd_read(waiter.wake_fd)
+            if any(fd == waiter.wake_up.fd for fd, _ in found):
+                waiter.wake_up.clear()
             woken |= waiter.woken
             if waiter.version != self._version:
                 return ([], True) if woken else None
-            return self._cut([pair for pair in found if pair[0] != waiter.wake_fd], limit), woken
+            return self._cut([pair for pair in found if pair[0] != waiter.wake_up.fd], limit), woken
 
     def _cut(self, found: Events, limit: int) -> Events:
         """Return at most limit of the events; the next call begins after those, so that nobody starves."""
@@ -232,13 +271,13 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 closed()
             if self._epoll is not None:
-                os.eventfd_write(self._wake_fd, 1)
+                self._wake_up.set()
                 return
             if any(waiter.woken for waiter in self._waiters):
                 return  # it has not answered the last one yet: the same
             if self._waiters:
                 self._waiters[0].woken = True
-                os.eventfd_write(self._waiters[0].wake_fd, 1)
+                self._waiters[0].wake_up.set()
             else:
                 self._wake_pending = True
 
@@ -254,20 +293,16 @@ class StdlibPoller(BasePoller):
     def _close(self) -> None:
         with self._lock:
             for waiter in self._waiters:
-                os.eventfd_write(waiter.wake_fd, 1)
+                waiter.wake_up.set()
             if not self._waiters:
                 self._release()
 
     def _release(self) -> None:
         if self._epoll is not None:
             self._epoll.close()
-            os.close(self._wake_fd)
-        while self._spare_fds:
-            os.close(self._spare_fds.pop())
-
-
-def _new_wake_fd() -> int:
-    return os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._wake_up.close()
+        while self._spares:
+            self._spares.pop().close()
 
 
 def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:
