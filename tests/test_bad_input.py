@@ -113,7 +113,7 @@ def test_the_refusal_of_events_spells_them(working, socketpair):
 class TestTimeouts:
     @pytest.mark.parametrize(
         "timeout",
-        ["1", b"1", [], (), object, 1j, 0j, Decimal(1), Decimal(0), Fraction(1), Fraction(0)],
+        ["1", b"1", [], (), object, 1j, Decimal(1), Fraction(1)],
         ids=repr,
     )
     def test_a_timeout_that_is_no_number_of_seconds_is_refused(self, working, name, timeout):
@@ -142,7 +142,7 @@ def test_maxevents_below_one_is_refused(working, timeout, maxevents):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.01, 1, None], ids=repr)
-@pytest.mark.parametrize("maxevents", [1.0, -1.0, "1", None, [], Decimal(1), Decimal(-1)], ids=repr)
+@pytest.mark.parametrize("maxevents", [1.0, "1", None, [], Decimal(1)], ids=repr)
 def test_maxevents_that_is_no_int_is_refused(working, timeout, maxevents):
     with pytest.raises(TypeError):
         working.poll(timeout, maxevents)

@@ -88,6 +88,8 @@ def nanoseconds(timeout: float | None) -> int:
     """Convert a timeout in seconds to nanoseconds, rounded up; -1 stands for None, and <= 0 becomes 0."""
     if timeout is None:
         return -1
+    if timeout == 0:
+        return 0
     if isinstance(timeout, float):
         if math.isnan(timeout):
             raise ValueError("timeout is NaN (not a number)")
@@ -108,8 +110,10 @@ def nanoseconds(timeout: float | None) -> int:
 
 def check_maxevents(maxevents: int) -> int:
     """Return maxevents as an int if it is positive or -1, else raise as ``select.epoll.poll`` does."""
+    if maxevents == -1:
+        return -1
     maxevents = operator.index(maxevents)
-    if maxevents < 1 and maxevents != -1:
+    if maxevents < 1:
         raise ValueError(f"maxevents must be greater than 0, got {maxevents}")
     return maxevents
 
@@ -191,7 +195,7 @@ class BasePoller:
         self._lock = threading.RLock()
         self._keys: dict[int, SelectorKey] = {}
 
-    # What a mechanism provides; all but _close are called with the lock held.
+    # What a mechanism provides; called with the lock held.
 
     def _watch(self, key: SelectorKey) -> None:
         """Begin to watch, or raise OSError."""
@@ -389,7 +393,7 @@ class BasePoller:
                 return
             self.closed = True
             self._keys.clear()
-        self._close()
+            self._close()
 
     def __enter__(self: _Self) -> _Self:
         if self.closed:

@@ -48,6 +48,9 @@ if implementation == "c":
     fileno = lib.fmux_fileno
     close = lib.fmux_close
 
+    _MUX_OUT = ffi.typeof("fmux_t **")
+    _READY_OUT = ffi.typeof("fmux_ready_t **")
+
 #: Fewer rows than this are read in another way, which is faster for few and slower for many.
 FEW: Final = 16
 
@@ -63,7 +66,7 @@ def fail(result: int) -> NoReturn:
 
 def open_mux(mechanism: str) -> Any:
     """Make a mux; its memory is released with the last reference to what this returns."""
-    out = ffi.new("fmux_t **")
+    out = ffi.new(_MUX_OUT)
     result = lib.fmux_open(MECHANISMS[mechanism], out)
     if result < 0:
         fail(result)
@@ -84,7 +87,7 @@ class Ready:
         if size < 0:
             fail(size)
         memory = bytearray(size)
-        out = ffi.new("fmux_ready_t **")
+        out = ffi.new(_READY_OUT)
         result = lib.fmux_ready_open(mux, ffi.from_buffer(memory), size, capacity, shared, out)
         if result < 0:
             fail(result)

@@ -30,11 +30,6 @@ _fd_pairs: list[Any] = []
 
 BOTH = READ | WRITE
 
-# The common arguments, recognised by identity: the cheapest test that there is, and no other type passes for an int.
-# What is equal but not identical (0.0, say) takes the way of all other arguments.
-_NOW = 0
-_ALL = -1
-
 
 def _look_up(table: list[Any], indices: memoryview) -> list[Any]:
     # Its own function, because a comprehension in poll() would make every call of poll() pay for a closure.
@@ -101,9 +96,9 @@ if _core.implementation == "c":
 
         def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
             ready = self._ready
-            if timeout is _NOW and maxevents is _ALL:
+            if timeout == 0 and maxevents == -1:
                 n = wait_now(ready.handle)
-            elif timeout is None and maxevents is _ALL:
+            elif timeout is None and maxevents == -1:
                 n = wait_forever(ready.handle)
             else:
                 ready, n, deadline = self._wait(timeout, maxevents)
@@ -111,8 +106,10 @@ if _core.implementation == "c":
                 return []
             if n < 0:
                 ready, n, deadline = self._wait(timeout)
+                if n == 0:
+                    return []
             if n < ROWS:
-                return [_fd_pairs[n]] if n else []
+                return [_fd_pairs[n]]
             n -= ROWS
             pairs = _fd_pairs
             try:
@@ -131,9 +128,10 @@ if _core.implementation == "c":
             return result
 
         def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+            result: list[Any]
             ready = self._ready
             removals = self._removals
-            if timeout is _NOW:
+            if timeout == 0:
                 n = wait_now(ready.handle)
             elif timeout is None:
                 n = wait_forever(ready.handle)
@@ -143,9 +141,14 @@ if _core.implementation == "c":
                 return []
             if n < 0:
                 ready, n, deadline = self._wait(timeout)
+                if n == 0:
+                    return []
             pairs = self._key_pairs
             if n < ROWS:
-                result = [pairs[n]] if n else []
+                pair = pairs[n]
+                if pair is not None:
+                    return [pair]
+                result = []
             else:
                 n -= ROWS
                 try:
@@ -171,7 +174,7 @@ if _core.implementation == "c":
             front = self._front
             if front.capacity != self.capacity:
                 front = self._own_front()
-            if timeout is _NOW:
+            if timeout == 0:
                 n: int = wait_now(front.handle)
             elif timeout is None:
                 n = wait_forever(front.handle)
@@ -329,10 +332,9 @@ if _core.implementation == "c":
 
         def _close(self) -> None:
             close(self._mux)
-            with self._lock:
-                self._removals += 1
-                self._key_pairs[:] = [None] * len(self._key_pairs)
-                self._ready = NoReady
+            self._removals += 1
+            self._key_pairs[:] = [None] * len(self._key_pairs)
+            self._ready = NoReady
 
 else:
     Poller = StdlibPoller  # type: ignore[misc, assignment]

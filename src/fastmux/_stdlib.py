@@ -291,11 +291,10 @@ class StdlibPoller(BasePoller):
     # End of life
 
     def _close(self) -> None:
-        with self._lock:
-            for waiter in self._waiters:
-                waiter.wake_up.set()
-            if not self._waiters:
-                self._release()
+        for waiter in self._waiters:
+            waiter.wake_up.set()
+        if not self._waiters:
+            self._release()
 
     def _release(self) -> None:
         if self._epoll is not None:
