@@ -78,7 +78,7 @@ def wheel(session: nox.Session) -> None:
 
     found = interpreters()
     for version in dict.fromkeys((min(found), max(found))):
-        place = Path(session.create_tmp()) / "python{}.{}".format(*version)
+        place = Path(session.create_tmp()).resolve() / "python{}.{}".format(*version)
         shutil.rmtree(place, ignore_errors=True)
         session.run(found[version], "-m", "venv", str(place), external=True)
         python = str(place / "bin" / "python")
