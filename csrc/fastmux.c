@@ -340,7 +340,7 @@ int fmux_remove(fmux_t *mux, int fd)
     if (fmux__watched(entry)) {
         mux->mechanism->remove(mux, fd, entry);
         fmux__set_generation(entry, 0);
-        } else {
+    } else {
         result = -ENOENT;
     }
 

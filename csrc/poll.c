@@ -38,10 +38,6 @@
 #include <sys/select.h>
 #include <time.h>
 
-#ifndef POLLRDHUP
-#define POLLRDHUP 0x2000 /* accepted nowhere but on Linux */
-#endif
-
 enum {
     FMUX__WORD_BITS = (int)(sizeof(unsigned long) * CHAR_BIT),
     FMUX__HOLES_MIN = 64 /* fewer are not worth closing up */
@@ -247,8 +243,6 @@ static int fmux_select__refresh(fmux_ready_t *ready)
     for (uint32_t i = 0; i <= ready->copy_length; i++) {
         int fd = ready->copy[i].fd;
         int events = ready->copy[i].events;
-        if (fd < 0)
-            continue;
         if (events & POLLIN)
             fmux_select__ask_for(ready, 0, fd);
         if (events & POLLOUT)

@@ -195,3 +195,16 @@ def test_capacity_is_given_by_name_only(make_poller):
 def test_wrong_numbers_of_arguments_are_refused(working, call):
     with pytest.raises(TypeError):
         call(working)
+
+
+def test_refused_descriptors_leave_no_trace_in_later_registrations(poller, make_eventfd):
+    """Whatever numbers were refused before, those that are registered after are reported."""
+    closed = make_eventfd(0) + 100
+    for _ in range(50):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            poller.register(closed, READ)
+    fds = [make_eventfd(1) for _ in range(20)]
+    for fd in fds:
+        poller.register(fd, READ)
+
+    assert sorted(poller.poll(0)) == [(fd, READ) for fd in sorted(fds)]

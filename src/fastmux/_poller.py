@@ -287,8 +287,8 @@ if _core.implementation == "c":
 
         def _drop_results(self, fd: int) -> None:
             self._removals += 1
-            if fd < FDS:
-                index = fd << 2
+            index = fd << 2
+            if index < len(self._key_pairs):  # else it was refused before it had any
                 self._key_pairs[index + 1 : index + 4] = None, None, None
 
         def _exact(self, ready: Any, n: int) -> list[Any]:
