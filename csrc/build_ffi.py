@@ -1,8 +1,8 @@
 """Describe the extension module to cffi: what to compile, and what Python sees of it.
 
 Executed by setuptools at build time (``cffi_modules`` in setup.py), with the project root as the
-working directory. What Python sees is the marked block of fastmux.h, word for word, so the
-two cannot disagree.
+working directory. What Python sees is the marked blocks of two headers, word for word, so that they
+cannot disagree.
 """
 
 from pathlib import Path
@@ -12,15 +12,17 @@ from cffi import FFI
 CSRC = Path("csrc")
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
-header = (CSRC / "fastmux.h").read_text(encoding="utf-8")
-declarations = header[header.index(BEGIN) : header.index(END)]
+declarations = ""
+for name in ("fastmux.h", "binding.h"):
+    header = (CSRC / name).read_text(encoding="utf-8")
+    declarations += header[header.index(BEGIN) : header.index(END)]
 
 ffi = FFI()
 ffi.cdef(declarations)
 ffi.set_source(
     "fastmux._native",
     '#include "fastmux.h"\n#include "binding.h"',
-    sources=[str(CSRC / name) for name in ("fastmux.c", "epoll.c", "poll.c")],
+    sources=[str(CSRC / name) for name in ("fastmux.c", "epoll.c", "poll.c", "once.c")],
     depends=[str(CSRC / name) for name in ("fastmux.h", "internal.h", "binding.h")],
     include_dirs=[str(CSRC)],
     define_macros=[("_GNU_SOURCE", None)],

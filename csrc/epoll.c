@@ -165,11 +165,11 @@ static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
     return result;
 }
 
-static void fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
+static int fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     /* EBADF and ENOENT: the file was closed before, and is gone or out of
      * reach. Either way the generation silences it. */
-    (void)fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
+    return fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
 }
 
 static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
@@ -314,6 +314,55 @@ const fmux_mechanism_t fmux_epoll = {
     .wakeup = fmux_epoll__wakeup,
     .kick = fmux_epoll__kick,
     .wait = fmux_epoll__wait,
+};
+
+/* ---- the bare set: what the kernel says, and nothing else --------------- */
+
+static int fmux_bare_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
+{
+    return fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
+}
+
+static int fmux_bare_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
+                                   uint32_t old_mask)
+{
+    (void)old_mask;
+    return fmux_epoll__ctl(mux, EPOLL_CTL_MOD, fd, entry);
+}
+
+static int fmux_bare_epoll__wakeup(fmux_t *mux)
+{
+    (void)mux;
+    return -EOPNOTSUPP;
+}
+
+static int fmux_bare_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
+                                 int max_events)
+{
+    bool cut = false;
+    int n = fmux_wait_begin(ready);
+    if (n < 0)
+        return n;
+    n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
+                         timeout_ns, &cut);
+    const struct epoll_event *records = ready->records;
+    for (int i = 0; i < n; i++)
+        fmux_report(ready, i, (int)(uint32_t)records[i].data.u64,
+                    records[i].events);
+    if (n == 0 && cut)
+        n = -EINTR;
+    return fmux_wait_end(ready, n);
+}
+
+const fmux_mechanism_t fmux_bare_epoll = {
+    .bare = true,
+    .open = fmux_epoll__open,
+    .release = fmux_epoll__release,
+    .add = fmux_bare_epoll__add,
+    .modify = fmux_bare_epoll__modify,
+    .remove = fmux_epoll__remove,
+    .wakeup = fmux_bare_epoll__wakeup,
+    .wait = fmux_bare_epoll__wait,
 };
 
 #else

@@ -36,6 +36,8 @@ static const fmux_mechanism_t *fmux__mechanism(int number)
 #if defined(FMUX_HAVE_EPOLL)
     case FMUX_EPOLL:
         return &fmux_epoll;
+    case FMUX_BARE_EPOLL:
+        return &fmux_bare_epoll;
 #endif
     case FMUX_POLL:
         return &fmux_poll;
@@ -131,7 +133,8 @@ void fmux_wake_drain(int read_fd)
 
 /* ---- the mux ----------------------------------------------------------- */
 
-int fmux_open(int mechanism, fmux_t **mux_out)
+/* Make a mux; epoll_fd is adopted, or -1. */
+static int fmux__open(int mechanism, int epoll_fd, fmux_t **mux_out)
 {
     int result;
     const fmux_mechanism_t *chosen = fmux__mechanism(mechanism);
@@ -142,15 +145,14 @@ int fmux_open(int mechanism, fmux_t **mux_out)
     if (mux == NULL)
         return -ENOMEM;
     mux->mechanism = chosen;
-    mux->epoll_fd = -1;
+    mux->epoll_fd = epoll_fd;
     atomic_init(&mux->wake_fd, -1);
     mux->handles = 1;
 
     result = -pthread_mutex_init(&mux->lock, NULL);
     if (result < 0)
         goto free_mux;
-    result = chosen->open(mux);
-    if (result < 0)
+    if (epoll_fd < 0 && (result = chosen->open(mux)) < 0)
         goto destroy_lock;
     *mux_out = mux;
     return 0;
@@ -162,6 +164,17 @@ free_mux:
     return result;
 }
 
+int fmux_open(int mechanism, fmux_t **mux_out)
+{
+    return fmux__open(mechanism, -1, mux_out);
+}
+
+int fmux_adopt(int epoll_fd, fmux_t **mux_out)
+{
+    return epoll_fd < 0 ? -EINVAL
+                        : fmux__open(FMUX_BARE_EPOLL, epoll_fd, mux_out);
+}
+
 /* Of a closed mux, release the descriptors, or if somebody is inside, have them
  * leave. Each who leaves comes here again, since one kick may reach only one. */
 void fmux_leave_closed(fmux_t *mux)
@@ -170,7 +183,7 @@ void fmux_leave_closed(fmux_t *mux)
     fmux_ready_t *r = mux->all_ready;
     while (r != NULL && !atomic_load(&r->inside))
         r = r->next;
-    if (r != NULL) {
+    if (r != NULL && !mux->mechanism->bare) {
         mux->mechanism->kick(mux);
     } else if (!mux->released) {
         mux->released = true;
@@ -284,6 +297,11 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
         return result;
 
     fmux_entry_t *entry;
+    if (mux->mechanism->bare) {
+        fmux_entry_t bare = {.mask = mask};
+        result = mux->mechanism->add(mux, fd, &bare);
+        goto unlock;
+    }
     result = fmux__make_entry(mux, fd, &entry);
     if (result < 0)
         goto unlock;
@@ -312,6 +330,11 @@ int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
     if (result < 0)
         return result;
 
+    if (mux->mechanism->bare) {
+        fmux_entry_t bare = {.mask = mask};
+        result = mux->mechanism->modify(mux, fd, &bare, 0);
+        goto unlock;
+    }
     fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
     if (!fmux__watched(entry)) {
         result = -ENOENT;
@@ -336,14 +359,20 @@ int fmux_remove(fmux_t *mux, int fd)
     if (result < 0)
         return result;
 
+    if (mux->mechanism->bare) {
+        fmux_entry_t bare = {.mask = 0};
+        result = mux->mechanism->remove(mux, fd, &bare);
+        goto unlock;
+    }
     fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
     if (fmux__watched(entry)) {
-        mux->mechanism->remove(mux, fd, entry);
+        (void)mux->mechanism->remove(mux, fd, entry);
         fmux__set_generation(entry, 0);
     } else {
         result = -ENOENT;
     }
 
+unlock:
     pthread_mutex_unlock(&mux->lock);
     return result;
 }

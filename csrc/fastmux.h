@@ -25,8 +25,9 @@
 
 /* cffi: begin */
 
-/* The kernel mechanism behind a mux. */
-enum { FMUX_EPOLL = 0, FMUX_POLL = 1, FMUX_SELECT = 2 };
+/* The kernel mechanism behind a mux. FMUX_BARE_EPOLL is an epoll set with
+ * nothing of ours around it: see fmux_adopt. */
+enum { FMUX_EPOLL = 0, FMUX_POLL = 1, FMUX_SELECT = 2, FMUX_BARE_EPOLL = 3 };
 
 /* An index is fd * 4 + code, a small number to look up what the caller keeps
  * for this descriptor and these events: code 1 is EPOLLIN alone, 2 EPOLLOUT
@@ -45,13 +46,24 @@ typedef struct fmux fmux_t;
 typedef struct fmux_ready fmux_ready_t;
 
 /* Which mechanisms this build and this kernel have: a set of 1 << FMUX_EPOLL,
- * 1 << FMUX_POLL and 1 << FMUX_SELECT. Never fails. */
+ * 1 << FMUX_POLL and 1 << FMUX_SELECT. Bare sets are there where epoll is.
+ * Never fails. */
 int fmux_mechanisms(void);
 
 /* Make a mux. Its descriptors are close-on-exec.
  * Returns 0 and sets *mux_out, or -EINVAL (no such mechanism here), -EMFILE or
  * -ENFILE (no descriptor left), -ENOMEM. */
 int fmux_open(int mechanism, fmux_t **mux_out);
+
+/* Make a bare epoll mux around the descriptor of a set that exists, or of anything
+ * else: what is wrong with it shows at the first use.
+ *
+ * A bare mux keeps no table and adds nothing to the set. add, modify and remove
+ * are epoll_ctl with the errors of epoll_ctl. Whatever the kernel reports is
+ * reported, under the low 32 bits of epoll_data. There is no wake-up, and
+ * closing wakes nobody: a wait in progress ends when it would have ended.
+ * Returns 0 and sets *mux_out, or -EINVAL (no epoll in this build), -ENOMEM. */
+int fmux_adopt(int epoll_fd, fmux_t **mux_out);
 
 /* Close a mux: every wait in progress ends with -ESHUTDOWN, and so does every
  * later call. The descriptors are released when the last wait has left the
@@ -133,6 +145,42 @@ void fmux_ready_free(fmux_ready_t *ready);
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 int fmux_wait_now(fmux_ready_t *ready);
 int fmux_wait_forever(fmux_ready_t *ready);
+
+/* One call of poll or select on a list that the caller keeps: no mux, no table,
+ * no lock. The memory is an array of 32-bit numbers, of the caller's:
+ *
+ *   [0]  in its first byte, 0: free. 1: a call is in progress. 2: poll has left
+ *        rows that are still to be read; whoever has read them sets it to 0
+ *   [1]  the capacity: how many descriptors there is room for
+ *   [2], [3], [4]  how many descriptors are asked about: for poll [2] alone, for
+ *        select readable, writable and exceptional ones
+ *   [5], [6], [7]  select: how many of each are ready
+ *   [8]  from here on the question, and behind it the answer
+ *
+ * The question is a struct pollfd for each descriptor (room for capacity of them).
+ *
+ * fmux_poll_once: the answer is three columns as in a ready array. It returns
+ * what a wait on a shared ready array returns. As ever with poll, a descriptor
+ * that is not open is reported with POLLNVAL, and a negative one is skipped.
+ *
+ * fmux_select_once: only the descriptors are looked at, the readable ones first. The
+ * answer is the places, counted from 0 in each kind, of those that are ready: in the
+ * order of the question, as often as they stand there. It returns how many.
+ *
+ * timeout_ns is as for fmux_wait. Both return -EBUSY (the memory is not free),
+ * -EINTR (a signal, or the time is longer than one call can wait), -EINVAL
+ * (more descriptors than RLIMIT_NOFILE), -EBADF (select: one that is negative, or
+ * not open), -ENOMEM. */
+int fmux_poll_once(int32_t *memory, int64_t timeout_ns);
+int fmux_poll_once_now(int32_t *memory); /* the same with a time-out of 0 */
+int fmux_select_once(int32_t *memory, int64_t timeout_ns);
+
+/* How many 32-bit numbers such memory holds, for poll or for select.
+ * Returns it, or -EINVAL (a capacity below 1 or above what an int can count). */
+int fmux_once_size(int mechanism, int capacity);
+
+/* Nanoseconds on the clock that deadlines are kept on. */
+int64_t fmux_now_ns(void);
 
 /* cffi: end */
 

@@ -33,11 +33,12 @@ enum { FMUX_CHUNKS = 26 };
  * are undone if they fail. wait begins and ends the wait by itself: after a
  * system call every return is mispredicted, so the hot path has few. */
 typedef struct {
+    bool bare; /* no table, no wake-up; add, modify and remove as they come */
     int (*open)(fmux_t *mux);
     void (*release)(fmux_t *mux); /* close the mux's descriptors; once */
     int (*add)(fmux_t *mux, int fd, fmux_entry_t *entry);
     int (*modify)(fmux_t *mux, int fd, fmux_entry_t *entry, uint32_t old_mask);
-    void (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry);
+    int (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry); /* bare: may fail */
     int (*wakeup)(fmux_t *mux); /* end one wait */
     void (*kick)(fmux_t *mux);  /* have all waits see that mux is closed */
     int (*wait)(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
@@ -98,6 +99,7 @@ struct fmux_ready {
 
 #if defined(FMUX_HAVE_EPOLL)
 extern const fmux_mechanism_t fmux_epoll;
+extern const fmux_mechanism_t fmux_bare_epoll;
 #endif
 extern const fmux_mechanism_t fmux_poll;
 extern const fmux_mechanism_t fmux_select;
@@ -158,29 +160,37 @@ static inline int fmux_wait_end(fmux_ready_t *ready, int result)
             atomic_store_explicit(ready->unread, 1, memory_order_relaxed);
         }
     }
-    return fmux_wait_leave(ready) ? result : -ESHUTDOWN;
+    return fmux_wait_leave(ready) || ready->mux->mechanism->bare ? result
+                                                                 : -ESHUTDOWN;
+}
+
+/* The index of these events of fd, see fastmux.h. */
+static inline int32_t fmux_index(int fd, uint32_t events)
+{
+    /* POLLIN is bit 0 and POLLOUT bit 2, everywhere. */
+    uint32_t code = (events & POLLIN) | (events & POLLOUT) >> 1;
+    bool indexed = (events & ~(uint32_t)(POLLIN | POLLOUT)) == 0 &&
+                   events != 0 && (uint32_t)fd < FMUX_UNKNOWN / 4;
+    return indexed ? (int32_t)((uint32_t)fd << 2 | code) : FMUX_UNKNOWN;
 }
 
 /* Write row i of the ready array. */
 static inline void fmux_report(fmux_ready_t *ready, int i, int fd,
                                uint32_t events)
 {
-    /* POLLIN is bit 0 and POLLOUT bit 2, everywhere. */
-    uint32_t code = (events & POLLIN) | (events & POLLOUT) >> 1;
-    bool indexed = (events & ~(uint32_t)(POLLIN | POLLOUT)) == 0 &&
-                   events != 0 && fd < FMUX_UNKNOWN / 4;
-    ready->indices[i] = indexed ? (int32_t)((uint32_t)fd << 2 | code)
-                                : FMUX_UNKNOWN;
+    ready->indices[i] = fmux_index(fd, events);
     ready->fds[i] = fd;
     ready->events[i] = events;
 }
 
-/* Nanoseconds on the clock that deadlines are kept on. */
-int64_t fmux_now_ns(void);
-
 /* timeout_ns as milliseconds for poll and epoll_wait: rounded up, because a
  * wait must not end early. *cut_out says that the int was too small. */
 int fmux_milliseconds(int64_t timeout_ns, bool *cut_out);
+
+/* ppoll and pselect in nanoseconds; fmux_ask_poll by the milliseconds of poll where
+ * ppoll is refused. Results as of fmux_poll_once. */
+int fmux_ask_poll(struct pollfd *records, nfds_t length, int64_t timeout_ns);
+int fmux_ask_select(int bits, unsigned long *maps[3], int64_t timeout_ns);
 
 /* A pair of descriptors, the second of which makes the first readable. */
 int fmux_wake_open(int *read_out, int *write_out);

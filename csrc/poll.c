@@ -35,8 +35,6 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/select.h>
-#include <time.h>
 
 enum {
     FMUX__WORD_BITS = (int)(sizeof(unsigned long) * CHAR_BIT),
@@ -84,7 +82,7 @@ static int fmux_poll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
     return 0;
 }
 
-static void fmux_poll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
+static int fmux_poll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     (void)fd;
     mux->set[entry->slot].fd = -1;
@@ -103,6 +101,7 @@ static void fmux_poll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
         mux->cursor = 0;
     }
     fmux_poll__changed(mux);
+    return 0;
 }
 
 static int fmux_poll__open(fmux_t *mux)
@@ -181,24 +180,8 @@ static int fmux_poll__refresh(fmux_ready_t *ready)
 
 static int fmux_poll__ask(fmux_ready_t *ready, int64_t timeout_ns)
 {
-    nfds_t length = (nfds_t)ready->copy_length + 1;
-    int n;
-#if defined(__linux__)
-    struct timespec timeout = {
-        .tv_sec = (time_t)(timeout_ns / 1000000000),
-        .tv_nsec = (long)(timeout_ns % 1000000000),
-    };
-    n = ppoll(ready->copy, length, timeout_ns < 0 ? NULL : &timeout, NULL);
-    if (n < 0 && (errno == ENOSYS || errno == EPERM))
-#endif
-    {
-        bool cut = false;
-        int ms = timeout_ns < 0 ? -1 : fmux_milliseconds(timeout_ns, &cut);
-        n = poll(ready->copy, length, ms);
-        if (n == 0 && cut)
-            return -EINTR;
-    }
-    return n < 0 ? -errno : n;
+    return fmux_ask_poll(ready->copy, (nfds_t)ready->copy_length + 1,
+                         timeout_ns);
 }
 
 static uint32_t fmux_poll__answer(const fmux_ready_t *ready, uint32_t i, int *n)
@@ -255,19 +238,14 @@ static int fmux_select__refresh(fmux_ready_t *ready)
 
 static int fmux_select__ask(fmux_ready_t *ready, int64_t timeout_ns)
 {
-    struct timespec timeout = {
-        .tv_sec = (time_t)(timeout_ns / 1000000000),
-        .tv_nsec = (long)(timeout_ns % 1000000000),
-    };
-    memcpy(fmux_select__bitmap(ready, 3), ready->bits,
-           3 * ready->words * sizeof *ready->bits);
-    int n = pselect((int)ready->words * FMUX__WORD_BITS,
-                    (fd_set *)(void *)fmux_select__bitmap(ready, 3),
-                    (fd_set *)(void *)fmux_select__bitmap(ready, 4),
-                    (fd_set *)(void *)fmux_select__bitmap(ready, 5),
-                    timeout_ns < 0 ? NULL : &timeout, NULL);
+    unsigned long *maps[3] = {fmux_select__bitmap(ready, 3),
+                              fmux_select__bitmap(ready, 4),
+                              fmux_select__bitmap(ready, 5)};
+    memcpy(maps[0], ready->bits, 3 * ready->words * sizeof *ready->bits);
+    int n = fmux_ask_select((int)ready->words * FMUX__WORD_BITS, maps,
+                            timeout_ns);
     if (n < 0)
-        return -errno;
+        return n;
     /* From here on as after poll: the wake-up's answer is in copy[0]. */
     int fd = ready->wake_read;
     unsigned long word = fmux_select__bitmap(ready, 3)[fd / FMUX__WORD_BITS];
