@@ -1,7 +1,9 @@
 """Fast I/O multiplexing: wait on many file descriptors at once, by epoll, poll or select."""
 
+from . import select, selectors
 from ._base import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 from ._core import implementation
+from ._patch import patch, unpatch
 from ._poller import Poller
 from ._stdlib import StdlibPoller
 from ._version import __version__
@@ -20,4 +22,8 @@ __all__ = [
     "StdlibPoller",
     "__version__",
     "implementation",
+    "patch",
+    "select",
+    "selectors",
+    "unpatch",
 ]

@@ -13,7 +13,6 @@ import math
 import operator
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from selectors import SelectorKey
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -52,8 +51,8 @@ _INT64_MAX: Final = (1 << 63) - 1
 _COMMON: Final = frozenset((0, READ, WRITE, READ | WRITE))
 _UNCHANGED: Final[Any] = object()
 
-#: SelectorKey from a tuple of its four fields, without a Python call in between.
-_new_key: Final[Callable[[tuple[Any, int, int, Any]], SelectorKey]] = partial(tuple.__new__, SelectorKey)
+#: new_tuple(SelectorKey, (fileobj, fd, events, data)) makes a key without a Python call in between.
+new_tuple: Final[Callable[[type[SelectorKey], tuple[Any, int, int, Any]], SelectorKey]] = tuple.__new__
 
 FileObject = Any  # an int, or an object with a fileno() method
 _Self = TypeVar("_Self", bound="BasePoller")
@@ -238,7 +237,7 @@ class BasePoller:
                 closed()
             if (key := self._keys.get(fd)) is not None:
                 raise KeyError(f"{fileobj!r} (FD {fd}) is already registered, for {key.fileobj!r}")
-            self._keys[fd] = key = _new_key((fileobj, fd, events, data))
+            self._keys[fd] = key = new_tuple(SelectorKey, (fileobj, fd, events, data))
             try:
                 self._watch(key)
             except BaseException:
@@ -268,7 +267,7 @@ class BasePoller:
                 data = key.data
             if events == key.events and data is key.data and not events & (EDGE | ONESHOT):
                 return key
-            new = _new_key((key.fileobj, key.fd, events, data))
+            new = new_tuple(SelectorKey, (key.fileobj, key.fd, events, data))
             try:
                 self._rewatch(key, new)
             except OSError as error:

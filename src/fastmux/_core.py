@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
 import threading
+from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from ._base import closed, refuse_file
@@ -38,6 +40,7 @@ if implementation == "c":
         for name, number in (("epoll", lib.FMUX_EPOLL), ("poll", lib.FMUX_POLL), ("select", lib.FMUX_SELECT))
         if lib.fmux_mechanisms() >> number & 1
     }
+    BARE_EPOLL: Final[int] = lib.FMUX_BARE_EPOLL
     add = lib.fmux_add
     modify = lib.fmux_modify
     remove = lib.fmux_remove
@@ -47,9 +50,15 @@ if implementation == "c":
     wakeup = lib.fmux_wakeup
     fileno = lib.fmux_fileno
     close = lib.fmux_close
+    poll_once = lib.fmux_poll_once
+    poll_once_now = lib.fmux_poll_once_now
+    select_files = lib.fmux_select_files
 
     _MUX_OUT = ffi.typeof("fmux_t **")
+    _NUMBERS = ffi.typeof("int32_t[]")
     _READY_OUT = ffi.typeof("fmux_ready_t **")
+
+_NUMBER: Final = struct.Struct("i")
 
 #: Fewer rows than this are read in another way, which is faster for few and slower for many.
 FEW: Final = 16
@@ -57,50 +66,72 @@ FEW: Final = 16
 CLOSED: Final = -errno.ESHUTDOWN
 
 
+def os_error(result: int) -> OSError:
+    """What a negative result of the core stands for, in the standard library's words."""
+    return OSError(-result, os.strerror(-result))
+
+
 def fail(result: int) -> NoReturn:
-    """Raise what a negative result of the core stands for."""
+    """Raise what a negative result of the core stands for, in our own words."""
     if result == CLOSED:
         closed()
-    raise refuse_file(OSError(-result, os.strerror(-result)))
+    raise refuse_file(os_error(result))
 
 
-def open_mux(mechanism: str) -> Any:
-    """Make a mux; its memory is released with the last reference to what this returns."""
+def open_mux(mechanism: int, adopt: int | None = None) -> Any:
+    """Make a mux; its memory is released with the last reference to what this returns.
+
+    adopt is the descriptor of an epoll set that exists, for a bare mux around it.
+    """
     out = ffi.new(_MUX_OUT)
-    result = lib.fmux_open(MECHANISMS[mechanism], out)
+    result = lib.fmux_open(mechanism, out) if adopt is None else lib.fmux_adopt(adopt, out)
     if result < 0:
-        fail(result)
+        raise os_error(result)
     return ffi.gc(out[0], lib.fmux_free)
 
 
-class Ready:
-    """A ready array: memory that the core writes to and that Python reads through three views.
+class Rows:
+    """Memory that the core leaves rows in, and views of its columns; memory[0] says whose turn it is.
 
-    The memory belongs to Python, so a view that somebody keeps holds on to it, even when the array has long been
-    replaced. A shared array stays taken after a wait that left rows in it, until ``memory[0] = 0``.
+    The memory belongs to Python, so a view that somebody keeps holds on to it, even when it has long been replaced.
+    The views are made when there is something to see: many a poller is gone before.
     """
 
-    __slots__ = ("_mux", "capacity", "events", "fds", "first", "handle", "indices", "memory", "thread")
+    __slots__ = ("_start", "capacity", "events", "fds", "first", "handle", "indices", "memory")
 
-    def __init__(self, mux: Any, capacity: int, *, shared: bool) -> None:
-        size = lib.fmux_ready_bytes(capacity)
-        if size < 0:
+    def __init__(self, handle: Any, memory: bytearray, start: int, capacity: int) -> None:
+        self.handle = handle
+        self.memory = memory
+        self._start = start
+        self.capacity = capacity
+        #: first[n] is indices[:n]: cutting a view costs more than all else that is done for a few rows.
+        self.first: list[memoryview] | None = None
+
+    def views(self) -> list[memoryview]:
+        """Make the views; return self.first, which is None until then."""
+        view = memoryview(self.memory).toreadonly()
+        start, length = self._start, 4 * self.capacity
+        self.indices = view[start : start + length].cast("i")
+        self.fds = view[start + length : start + 2 * length].cast("i")
+        self.events = view[start + 2 * length : start + 3 * length].cast("I")
+        self.first = [self.indices[:n] for n in range(min(FEW, self.capacity + 1))]
+        return self.first
+
+
+class Ready(Rows):
+    """A ready array of a mux. A shared one stays taken after a wait that left rows in it, until ``memory[0] = 0``."""
+
+    __slots__ = ("_mux", "thread")
+
+    def __init__(self, mux: Any, capacity: int, shared: bool, fail: Callable[[int], Any]) -> None:
+        if (size := lib.fmux_ready_bytes(capacity)) < 0:
             fail(size)
         memory = bytearray(size)
         out = ffi.new(_READY_OUT)
         result = lib.fmux_ready_open(mux, ffi.from_buffer(memory), size, capacity, shared, out)
         if result < 0:
             fail(result)
-        view = memoryview(memory).toreadonly()
-        column = 4 * capacity
-        self.handle = ffi.gc(out[0], lib.fmux_ready_free)
-        self.memory = memory
-        self.indices = view[16 : 16 + column].cast("i")
-        #: first[n] is indices[:n]: cutting a view costs more than all else that is done for a few rows.
-        self.first = [self.indices[:n] for n in range(FEW)] if shared else []
-        self.fds = view[16 + column : 16 + 2 * column].cast("i")
-        self.events = view[16 + 2 * column : 16 + 3 * column].cast("I")
-        self.capacity = capacity
+        super().__init__(ffi.gc(out[0], lib.fmux_ready_free), memory, 16, capacity)
         #: Who made it; a private array serves no other thread.
         self.thread = threading.get_ident()
         self._mux = mux
@@ -112,3 +143,22 @@ class NoReady:
     handle = ffi.NULL if ffi is not None else None
     capacity = 1
     thread = None
+
+
+class PollList(Rows):
+    """The list of one poll object, in memory for fmux_poll_once: a struct pollfd each."""
+
+    __slots__ = ("few",)
+
+    def __init__(self, capacity: int) -> None:
+        memory = bytearray(4 * lib.fmux_once_size(lib.FMUX_POLL, capacity))
+        super().__init__(ffi.from_buffer(_NUMBERS, memory), memory, 32 + 8 * capacity, capacity)
+        _NUMBER.pack_into(memory, 4, capacity)
+        #: Asking about so few takes so little that the interpreter lock is not worth letting go of.
+        self.few = True
+
+    def fill(self, records: bytes) -> None:
+        """Ask about these from now on."""
+        self.memory[32 : 32 + len(records)] = records
+        _NUMBER.pack_into(self.memory, 8, len(records) // 8)
+        self.few = len(records) <= 8 * 128

@@ -3,50 +3,18 @@
 The three ways to wait are one flat function each, because every call and every attribute counts there. The rare
 cases (a deadline, a signal, an array that another thread is using, an event without an index) leave them for the
 methods below.
-
-How a result is built. The core reports each event as an index, a small number made of the descriptor and the kind
-of event. Two tables hold ready-made pairs at these indices: ``(fd, events)``, the same for all pollers, and
-``(key, events)``, one table per poller. They are filled at registration, so an event costs one list look-up and no
-tuple. Events with ERROR, HANGUP and the like have no index; the core reports one that no table has, and the
-IndexError leads to ``_exact``.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from selectors import SelectorKey
-from time import monotonic_ns
 from typing import Any
 
 from . import _core
 from ._base import READ, WRITE, BasePoller, check_maxevents, closed, nanoseconds, no_fileno
 from ._stdlib import StdlibPoller
-
-# What is true of a pair here is true for ever, so it is never removed. Entries are replaced by equal ones,
-# and list operations are atomic: no lock is needed.
-_fd_pairs: list[Any] = []
-
-BOTH = READ | WRITE
-
-
-def _look_up(table: list[Any], indices: memoryview) -> list[Any]:
-    # Its own function, because a comprehension in poll() would make every call of poll() pay for a closure.
-    return [table[i] for i in indices]
-
-
-def _left(deadline: int) -> float:
-    """What is left of the time until a deadline, in the form of a timeout."""
-    return max(deadline - monotonic_ns(), 0) / 1e9
-
-
-def _reach(table: list[Any], index: int) -> None:
-    """Have a table reach as far as four entries from index."""
-    # A number that is not in use is refused here already: the highest would make a table of gigabytes.
-    os.fstat(index >> 2)
-    table.extend([None] * (index + 4 - len(table)))
-
 
 if _core.implementation == "c":
     from ._core import (
@@ -54,20 +22,19 @@ if _core.implementation == "c":
         FEW,
         ROWS,
         NoReady,
-        Ready,
         add,
         close,
         fail,
         fileno,
         modify,
         remove,
-        wait,
         wait_forever,
         wait_now,
         wakeup,
     )
+    from ._waiting import BOTH, CODES, Waiting, cover, fd_pairs, left, look_up, reach
 
-    class Poller(BasePoller):
+    class Poller(BasePoller, Waiting):
         """Waits on many file descriptors at once: epoll, poll or select through a C core.
 
         mechanism is "epoll", "poll", "select" or None for the best there is. capacity is how many events one
@@ -79,15 +46,10 @@ if _core.implementation == "c":
         mechanisms = tuple(_core.MECHANISMS)
 
         def __init__(self, mechanism: str | None = None, *, capacity: int = 1024) -> None:
-            super().__init__(mechanism, capacity=capacity)
-            self._mux = _core.open_mux(self.mechanism)
-            # Arrays are made when they are needed: first, the one that poll() and select() try first.
-            self._ready: Any = NoReady
-            self._refusals = 0  # how often it was in use
-            # The one that wait() tries first; it belongs to the first thread that called wait().
+            BasePoller.__init__(self, mechanism, capacity=capacity)
+            self._start(_core.open_mux(_core.MECHANISMS[self.mechanism]), self.capacity)
+            # The array that wait() tries first; it belongs to the first thread that called wait().
             self._front: Any = NoReady
-            # Those of other threads: .spare and .front.
-            self._local: Any = None
             self._key_pairs: list[Any] = []
             # Counts what was taken out of _key_pairs, for those who are reading it.
             self._removals = 0
@@ -109,22 +71,26 @@ if _core.implementation == "c":
                 if n == 0:
                     return []
             if n < ROWS:
-                return [_fd_pairs[n]]
+                try:
+                    return [fd_pairs[n]]
+                except IndexError:
+                    return [(n >> 2, CODES[n & 3])]
             n -= ROWS
-            pairs = _fd_pairs
+            pairs = fd_pairs
+            first = ready.first or ready.views()
             try:
                 if n < FEW:
                     result = []
-                    for i in ready.first[n]:
+                    for i in first[n]:
                         result.append(pairs[i])
                 else:
-                    result = _look_up(pairs, ready.indices[:n])
+                    result = look_up(pairs, ready.indices[:n])
             except IndexError:
                 result = [(key.fd, events) for key, events in self._exact(ready, n)]
             ready.memory[0] = 0
             if not result and timeout != 0:
                 # Another thread has unregistered all that was reported.
-                return self.poll(timeout and _left(deadline), maxevents)
+                return self.poll(timeout and left(deadline), maxevents)
             return result
 
         def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
@@ -151,13 +117,14 @@ if _core.implementation == "c":
                 result = []
             else:
                 n -= ROWS
+                first = ready.first or ready.views()
                 try:
                     if n < FEW:
                         result = []
-                        for i in ready.first[n]:
+                        for i in first[n]:
                             result.append(pairs[i])
                     else:
-                        result = _look_up(pairs, ready.indices[:n])
+                        result = look_up(pairs, ready.indices[:n])
                 except IndexError:
                     result = self._exact(ready, n)
                 ready.memory[0] = 0
@@ -167,7 +134,7 @@ if _core.implementation == "c":
                     closed()
                 result = [pair for pair in result if pair is not None]
                 if not result and timeout != 0:
-                    return self.select(timeout and _left(deadline))
+                    return self.select(timeout and left(deadline))
             return result
 
         def wait(self, timeout: float | None = None) -> int:
@@ -183,78 +150,41 @@ if _core.implementation == "c":
             return n if n >= 0 else self._wait(timeout, -1, front)[1]
 
         def _wait(self, timeout: float | None, maxevents: int = -1, front: Any = None) -> tuple[Any, int, int]:
-            """Wait with everything that can happen.
+            """Wait with everything that can happen; see _wait_for."""
+            ns, limit = nanoseconds(timeout), check_maxevents(maxevents)
+            return self._wait_for(ns, limit, front, self._own_front if front else None)
 
-            Return the array that was used, what the core returned, and the deadline.
-            """
-            ns = nanoseconds(timeout)
-            limit = check_maxevents(maxevents)
-            deadline = monotonic_ns() + ns
-            ready = front or self._ready
-            while True:
-                n = wait(ready.handle, ns, ready.capacity if limit == -1 else min(limit, ready.capacity))
-                if n >= 0:
-                    return ready, n, deadline
-                if n == -errno.EBUSY:
-                    ready = self._own_front() if front else self._free_array(ready)
-                elif n != -errno.EINTR:
-                    fail(n)
-                if ns > 0:
-                    ns = max(deadline - monotonic_ns(), 0)
+        def _fail(self, result: int) -> Any:
+            fail(result)
+
+        def _grow(self) -> None:
+            self._enlarge(self.capacity)
 
         # Ready arrays
 
-        def _free_array(self, busy: Any) -> Any:
-            """Return a shared array that nobody uses, after ``busy`` turned out to be in use.
-
-            Whoever comes first uses self._ready. Others (a second thread, or a signal handler that interrupts
-            the reading of a result) get an array of their thread.
-            """
-            with self._lock:
-                if busy is self._ready:
-                    # An exception from a signal handler can keep a reader from giving its array back. That costs
-                    # time, not results; so now and then begin with a new one.
-                    self._refusals += 1
-                    if self._refusals % 1000 == 0:
-                        self._ready = NoReady
-                if self._ready is NoReady:
-                    self._ready = Ready(self._mux, self.capacity, shared=True)
-                    return self._ready
-                spare = getattr(self._local, "spare", None)
-                if spare is None or spare is busy or spare.capacity != self.capacity:
-                    spare = self._thread_local().spare = Ready(self._mux, self.capacity, shared=True)
-                return spare
-
-        def _own_front(self) -> Any:
+        def _own_front(self, busy: Any = None) -> Any:
             """Return this thread's array for wait(), made anew if it is missing or too small."""
             with self._lock:
                 if self._front is NoReady or (self._is_mine(self._front) and self._front.capacity < self.capacity):
-                    self._front = Ready(self._mux, self.capacity, shared=False)
+                    self._front = self._new_array(self.capacity, shared=False)
                 if self._is_mine(self._front):
                     return self._front
                 front = getattr(self._local, "front", None)
                 if front is None or front.capacity < self.capacity:
-                    front = self._thread_local().front = Ready(self._mux, self.capacity, shared=False)
+                    front = self._thread_local().front = self._new_array(self.capacity, shared=False)
                 return front
 
         @staticmethod
         def _is_mine(front: Any) -> bool:
             return bool(front.thread == threading.get_ident())
 
-        def _thread_local(self) -> Any:
-            if self._local is None:
-                self._local = threading.local()
-            return self._local
-
-        def _grow(self) -> None:
-            # Those who are waiting keep what they have; the next call makes a larger one.
-            self._ready = NoReady
-
         def _last_front(self) -> Any:
             """The array that this thread's last wait() has filled."""
             front = self._front
             if not self._is_mine(front):
                 front = getattr(self._local, "front", None) or self._own_front()
+            if front.first is None:
+                front.views()
             return front
 
         @property
@@ -273,12 +203,11 @@ if _core.implementation == "c":
             if fd >= FDS:
                 return
             index = fd << 2
-            if index >= len(_fd_pairs) or _fd_pairs[index + 1] is None:
-                _reach(_fd_pairs, index)
-                _fd_pairs[index + 1 : index + 4] = (fd, READ), (fd, WRITE), (fd, BOTH)
+            if index >= len(fd_pairs):
+                cover(fd)
             pairs = self._key_pairs
             if index >= len(pairs):
-                _reach(pairs, index)
+                reach(pairs, index)
             # First the count, then the entries: whoever finds an entry gone must find the count changed.
             self._removals += 1
             pairs[index + 1] = (key, READ) if asked & READ else None

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import select
 import sys
 import threading
 from array import array
@@ -36,6 +35,7 @@ from ._base import (
     no_fileno,
     refuse_file,
 )
+from ._standard import select
 
 Events = list[tuple[int, int]]
 
@@ -44,8 +44,10 @@ _LONGEST = 2_000_000
 _FD_SETSIZE = 1024
 
 
-class _WakeUp:
+class WakeUp:
     """A descriptor that can be made readable: an eventfd, or a pipe where there are none."""
+
+    fd = _write_fd = -1
 
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):
@@ -65,14 +67,17 @@ class _WakeUp:
                 pass
 
     def close(self) -> None:
-        for fd in {self.fd, self._write_fd}:
+        for fd in {self.fd, self._write_fd} - {-1}:
             os.close(fd)
+        self.fd = self._write_fd = -1
+
+    __del__ = close
 
 
 class _Waiter:
     """One wait in progress: on poll and select, its wake-up and the version of the set that it has copied."""
 
-    def __init__(self, wake_up: _WakeUp) -> None:
+    def __init__(self, wake_up: WakeUp) -> None:
         self.wake_up = wake_up
         self.version = 0
         self.woken = False
@@ -93,12 +98,12 @@ class StdlibPoller(BasePoller):
         super().__init__(mechanism, capacity=capacity)
         self._local = threading.local()
         self._waiters: list[_Waiter] = []
-        self._spares: list[_WakeUp] = []  # for waiters to come
+        self._spares: list[WakeUp] = []  # for waiters to come
         self._version = 0  # counts changes of the set
         self._wake_pending = False  # a wake-up that found nobody waiting
         self._cursor = 0  # where a result that did not fit was cut off
         self._epoll = select.epoll() if self.mechanism == "epoll" else None
-        self._wake_up = _WakeUp()
+        self._wake_up = WakeUp()
         if self._epoll is None:
             self._spares.append(self._wake_up)
         else:
@@ -216,7 +221,7 @@ class StdlibPoller(BasePoller):
             if self._epoll is not None:
                 waiter = _Waiter(self._wake_up)
             else:
-                waiter = _Waiter(self._spares.pop() if self._spares else _WakeUp())
+                waiter = _Waiter(self._spares.pop() if self._spares else WakeUp())
             self._waiters.append(waiter)
             return waiter
 
@@ -286,7 +291,8 @@ class StdlibPoller(BasePoller):
             closed()
         if self._epoll is None:
             raise no_fileno(self.mechanism)
-        return self._epoll.fileno()
+        fd: int = self._epoll.fileno()
+        return fd
 
     # End of life
 
@@ -308,7 +314,8 @@ def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:
     poll = select.poll()
     for fd, events in interest.items():
         poll.register(fd, events)
-    return poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+    found: Events = poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+    return found
 
 
 def _ask_select(interest: dict[int, int], timeout: float | None) -> Events:

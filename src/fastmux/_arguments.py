@@ -1,0 +1,57 @@
+"""Arguments as the standard ``select`` module takes them.
+
+Wrong arguments are rare, and their messages differ between versions. So the standard functions themselves are asked to
+complain about them.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, Final, NoReturn
+
+from ._standard import select
+
+INT_MAX: Final = (1 << 31) - 1
+INT64_MAX: Final = (1 << 63) - 1
+#: The commonest timeout, and the default of maxevents. Compared by identity, which is quick and takes no 0j for a 0.
+NOW: Final = 0
+ALL: Final = -1
+
+
+def nanoseconds_away(timeout: Any, unit: int) -> int:
+    """Convert a timeout, rounded away from zero, as the standard library does; or raise something."""
+    if isinstance(timeout, float):
+        ns = timeout * unit
+        whole = math.ceil(ns) if ns >= 0 else math.floor(ns)  # refuses NaN and infinity
+    else:
+        whole = operator.index(timeout) * unit
+    if not -INT64_MAX <= whole <= INT64_MAX:
+        raise OverflowError
+    return whole
+
+
+def descriptor_of(file: Any) -> int:
+    """Return the descriptor of an int or an object with a fileno() method."""
+    if isinstance(file, int):
+        fd = int(file)
+    elif (method := getattr(file, "fileno", None)) is None or not isinstance(fd := method(), int):
+        complain(file)
+    if not 0 <= fd <= INT_MAX:
+        complain(fd)
+    return fd
+
+
+def complain(file: Any) -> NoReturn:
+    """Have the standard library say what is wrong with a descriptor. (Its poll object needs none of its own.)"""
+    select.poll().register(file)
+    raise TypeError("argument must be an int, or have a fileno() method.")
+
+
+class NotCopied:
+    """Neither copy nor pickle knows what to do with a kernel object."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle '{type(self).__module__}.{type(self).__qualname__}' object")

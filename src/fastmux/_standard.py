@@ -1,0 +1,10 @@
+"""The standard modules as they were found, whatever patch() puts into them later."""
+
+from __future__ import annotations
+
+import select as _select
+import selectors as _selectors
+from types import SimpleNamespace
+
+select = SimpleNamespace(**vars(_select))
+selectors = SimpleNamespace(**vars(_selectors))

@@ -1,0 +1,155 @@
+"""What Poller and the mirrors of epoll have in common: which ready array a wait uses, what happens when a wait does
+not go straight through, and how results are built.
+
+How a result is built. The core reports each event as an index, a small number made of the descriptor and the kind
+of event. A table holds ready-made pairs at these indices, so an event costs one list look-up and no tuple:
+``fd_pairs`` here holds ``(fd, events)``, and whoever reports keys has a table of ``(key, events)`` of its own. Events
+with ERROR, HANGUP and the like have no index; the core reports one that no table has, and the IndexError leads to a
+slower way that reads the columns.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Any
+
+from . import _core
+from ._base import READ, WRITE
+from ._core import FEW, NoReady, Ready
+
+BOTH = READ | WRITE
+#: What the codes in an index stand for.
+CODES = (0, READ, WRITE, BOTH)
+
+#: (fd, events) at fd * 4 + 1, 2 and 3 for READ, WRITE and both. What is true of a pair here is true for ever, so
+#: entries are never removed, and there are no gaps.
+fd_pairs: list[Any] = []
+_cover_lock = threading.Lock()
+
+
+def cover(fd: int) -> None:
+    """Have fd_pairs reach as far as fd, unless that number stands alone, far above all others.
+
+    It is then reported in the slower way: a table up to it would be large for nothing.
+    """
+    with _cover_lock:
+        known = len(fd_pairs) >> 2
+        if fd < 4 * known + 16384:
+            for new in range(known, (fd | 63) + 1):
+                fd_pairs.extend((None, (new, READ), (new, WRITE), (new, BOTH)))
+
+
+def reach(table: list[Any], index: int) -> None:
+    """Have a table of key pairs reach as far as four entries from index."""
+    # A number that is not in use is refused here already: the highest would make a table of gigabytes.
+    os.fstat(index >> 2)
+    table.extend([None] * (index + 4 - len(table)))
+
+
+def look_up(table: list[Any], indices: memoryview) -> list[Any]:
+    """The entries of a table at these indices."""
+    # Its own function, because a comprehension in poll() would make every call of poll() pay for a closure.
+    return [table[i] for i in indices]
+
+
+def pairs_of(area: Any, n: int) -> list[tuple[int, int]]:
+    """Build the list of pairs that a wait which found something has left in an array, and give that back."""
+    if n < _core.ROWS:
+        return [(n >> 2, CODES[n & 3])]  # beyond what fd_pairs covers
+    n -= _core.ROWS
+    first = area.first or area.views()
+    try:
+        if n < FEW:
+            pairs = fd_pairs
+            result = []
+            for i in first[n]:
+                result.append(pairs[i])
+        else:
+            result = look_up(fd_pairs, area.indices[:n])
+    except IndexError:
+        result = list(zip(area.fds[:n], area.events[:n]))
+    area.memory[0] = 0
+    return result
+
+
+def left(deadline: int) -> float:
+    """What is left of the time until a deadline, in the form of a timeout."""
+    return max(deadline - monotonic_ns(), 0) / 1e9
+
+
+class Waiting:
+    """Something that waits with a mux: a mixin that picks the ready array and deals with refusals and signals."""
+
+    __slots__ = ("_capacity", "_local", "_mux", "_ready", "_refusals")
+
+    def _start(self, mux: Any, capacity: int) -> None:
+        self._mux = mux
+        self._capacity = capacity  # of new arrays
+        # Arrays are made when they are needed: first, the one that every wait tries first.
+        self._ready: Any = NoReady
+        self._refusals = 0  # how often it was in use
+        # Those of other threads: .spare and .front.
+        self._local: Any = None
+
+    def _fail(self, result: int) -> Any:
+        """Raise what a negative result of the core stands for."""
+        raise NotImplementedError
+
+    def _wait_for(
+        self, ns: int, limit: int = -1, ready: Any = None, instead: Callable[[Any], Any] | None = None
+    ) -> tuple[Any, int, int]:
+        """Wait with everything that can happen, for ns nanoseconds (-1: for ever) and limit events (-1: all).
+
+        instead takes an array that is in use and returns another. Return the array that was used, what the core
+        returned, and the deadline.
+        """
+        ready = ready or self._ready
+        instead = instead or self._free_array
+        deadline = monotonic_ns() + ns
+        while True:
+            n = _core.wait(ready.handle, ns, ready.capacity if limit == -1 else min(limit, ready.capacity))
+            if n >= 0:
+                return ready, n, deadline
+            if n == -errno.EBUSY:
+                ready = instead(ready)
+            elif n != -errno.EINTR:
+                self._fail(n)
+            if ns > 0:
+                ns = max(deadline - monotonic_ns(), 0)
+
+    def _free_array(self, busy: Any) -> Any:
+        """Return a shared array that nobody uses, after ``busy`` turned out to be in use.
+
+        Whoever comes first uses self._ready. Others (a second thread, or a signal handler that interrupts the
+        reading of a result) get an array of their thread.
+        """
+        if busy is self._ready:
+            # An exception from a signal handler can keep a reader from giving its array back. That costs time,
+            # not results; so now and then begin with a new one.
+            self._refusals += 1
+            if self._refusals % 1000 == 0:
+                self._ready = NoReady
+        if (ready := self._ready) is NoReady:
+            ready = self._ready = self._new_array(self._capacity)
+            return ready
+        spare = getattr(self._local, "spare", None)
+        if spare is None or spare is busy or spare.capacity != self._capacity:
+            spare = self._thread_local().spare = self._new_array(self._capacity)
+        return spare
+
+    def _new_array(self, capacity: int, *, shared: bool = True) -> Ready:
+        return Ready(self._mux, capacity, shared, self._fail)
+
+    def _thread_local(self) -> Any:
+        if self._local is None:
+            self._local = threading.local()
+        return self._local
+
+    def _enlarge(self, capacity: int) -> None:
+        """Have larger arrays from now on. Those who are waiting keep what they have."""
+        self._capacity = capacity
+        self._ready = NoReady

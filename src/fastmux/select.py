@@ -1,0 +1,57 @@
+"""A drop-in replacement for the standard ``select`` module, on the core.
+
+Names, arguments, units, rounding, results and errors are those of the standard module of the running interpreter,
+but select() has no limit: any descriptor, any number of them. What the platform has beyond that (kqueue, devpoll) is
+passed through, and without the extension everything is.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterable
+from select import *  # noqa: F403
+from typing import Any, Final
+
+from . import _core, _standard
+
+#: The standard objects that have a mirror here.
+STANDARD: Final = {
+    name: getattr(_standard.select, name) for name in ("select", "poll", "epoll") if hasattr(_standard.select, name)
+}
+
+if _core.implementation == "c":
+    from ._arguments import NOW, nanoseconds_away
+    from ._core import select_files
+
+    if "poll" in STANDARD:
+        from ._poll import poll as poll  # type: ignore[assignment]
+    if "epoll" in STANDARD:
+        from ._epoll import epoll as epoll
+
+    def select(  # type: ignore[misc]
+        rlist: Iterable[Any], wlist: Iterable[Any], xlist: Iterable[Any], timeout: float | None = None, /
+    ) -> tuple[list[Any], list[Any], list[Any]]:
+        """Wait until something in one of three lists is ready, and return what is: three lists, in the same order.
+
+        The lists hold ints or objects with a fileno() method: those to wait for until they can be read, until they can
+        be written, and until something exceptional happens. timeout is seconds; None waits for ever.
+        """
+        ns = 0 if timeout is NOW else -1 if timeout is None else _interval(timeout)
+        lists: list[Any] = [rlist, wlist, xlist]
+        n = select_files(id(lists), ns)
+        if n > 0:
+            readers, writers, others = lists
+            return readers, writers, others
+        if n == 0:
+            return [], [], []
+        raise lists.pop() if n == -errno.EFAULT else _core.os_error(n)
+
+    def _interval(timeout: float) -> int:
+        """Convert a timeout of select() to nanoseconds."""
+        try:
+            if (ns := nanoseconds_away(timeout, 1_000_000_000)) >= 0:
+                return ns
+        except Exception:
+            pass
+        _standard.select.select([], [], [], timeout)
+        raise OverflowError("timeout is too large")

@@ -1,0 +1,364 @@
+"""What fastmux.selectors can do beyond the standard module."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import selectors
+import socket
+import threading
+import time
+
+import pytest
+
+import fastmux
+from fastmux.selectors import EVENT_PRIORITY, EVENT_READ, EVENT_WRITE, EpollSelector, PollSelector, SelectSelector
+
+ALL = [EpollSelector, PollSelector, SelectSelector]
+PATIENCE = 20.0
+
+
+@pytest.fixture(params=ALL, ids=lambda cls: cls.__name__)
+def selector(request):
+    with request.param() as made:
+        yield made
+
+
+@pytest.fixture(params=ALL, ids=lambda cls: cls.__name__)
+def healing(request):
+    with request.param(heal=True) as made:
+        yield made
+
+
+@pytest.fixture
+def epoll():
+    with EpollSelector() as made:
+        yield made
+
+
+def test_a_selector_is_one_of_the_standard_ones(selector):
+    assert isinstance(selector, selectors.BaseSelector)
+    assert isinstance(selector, getattr(selectors, type(selector).__name__))
+
+
+# More events
+
+
+def test_urgent_data_is_reported_apart_from_reading_and_writing(selector, tcp_pair):
+    ours, theirs = tcp_pair
+    key = selector.register(ours, EVENT_READ | EVENT_PRIORITY)
+    theirs.send(b"!", socket.MSG_OOB)
+
+    assert selector.select(PATIENCE) == [(key, EVENT_PRIORITY)]
+
+
+def test_urgent_data_alone_can_be_waited_for(selector, tcp_pair):
+    ours, theirs = tcp_pair
+    key = selector.register(ours, EVENT_PRIORITY)
+    theirs.send(b"ordinary")
+    assert selector.select(0.05) == []
+    theirs.send(b"!", socket.MSG_OOB)
+
+    assert selector.select(PATIENCE) == [(key, EVENT_PRIORITY)]
+
+
+@pytest.mark.parametrize("selector", [EpollSelector, PollSelector], indirect=True)
+def test_half_close_is_reported_without_reading(selector, tcp_pair):
+    ours, theirs = tcp_pair
+    key = selector.register(ours, fastmux.PEER_CLOSED)
+    theirs.send(b"last words")
+    theirs.shutdown(socket.SHUT_WR)
+
+    assert selector.select(PATIENCE) == [(key, fastmux.PEER_CLOSED)]
+
+
+def test_more_events_can_be_asked_for_and_given_up_by_modify(selector, tcp_pair):
+    ours, theirs = tcp_pair
+    selector.register(ours, EVENT_READ)
+    key = selector.modify(ours, EVENT_PRIORITY, "urgent")
+    theirs.send(b"!", socket.MSG_OOB)
+    assert selector.select(PATIENCE) == [(key, EVENT_PRIORITY)]
+
+    key = selector.modify(ours, EVENT_WRITE)
+    assert selector.select(PATIENCE) == [(key, EVENT_WRITE)]
+
+
+def test_an_edge_is_reported_once_and_again_after_modify(epoll, socketpair):
+    ours, theirs = socketpair
+    key = epoll.register(ours, EVENT_READ | fastmux.EDGE)
+    theirs.send(b"x")
+    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+    assert epoll.select(0) == []
+
+    epoll.modify(ours, EVENT_READ | fastmux.EDGE)
+    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+
+
+def test_a_one_shot_registration_is_armed_again_by_the_same_modify(epoll, socketpair):
+    ours, theirs = socketpair
+    key = epoll.register(ours, EVENT_READ | fastmux.ONESHOT)
+    theirs.send(b"x")
+    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+    assert epoll.select(0) == []
+
+    assert epoll.modify(ours, EVENT_READ | fastmux.ONESHOT) == key
+    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+
+
+def test_an_exclusive_registration_can_be_changed(epoll, socketpair):
+    ours, theirs = socketpair
+    epoll.register(ours, EVENT_READ | fastmux.EXCLUSIVE)
+    key = epoll.modify(ours, EVENT_WRITE | fastmux.EXCLUSIVE)
+    assert epoll.select(PATIENCE) == [(key, EVENT_WRITE)]
+
+    key = epoll.modify(ours, EVENT_READ)
+    theirs.send(b"x")
+    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+
+
+@pytest.mark.parametrize("cls", [PollSelector, SelectSelector])
+@pytest.mark.parametrize("event", [fastmux.EDGE, fastmux.ONESHOT, fastmux.EXCLUSIVE], ids=["EDGE", "ONESHOT", "EXCL"])
+def test_what_only_epoll_can_do_is_refused_elsewhere(cls, event, socketpair):
+    with cls() as selector, pytest.raises(ValueError, match="Invalid events"):
+        selector.register(socketpair[0], EVENT_READ | event)
+
+
+def test_a_way_of_reporting_without_anything_to_report_is_refused(epoll, socketpair):
+    with pytest.raises(ValueError, match="Invalid events"):
+        epoll.register(socketpair[0], fastmux.EDGE)
+
+
+def test_a_hang_up_wakes_whoever_waits_for_urgent_data_only(selector, socketpair):
+    ours, theirs = socketpair
+    if isinstance(selector, SelectSelector):
+        pytest.skip("select(2) has no word for it")
+    key = selector.register(ours, EVENT_PRIORITY)
+    theirs.close()
+
+    assert selector.select(PATIENCE) == [(key, EVENT_PRIORITY)]
+
+
+def test_a_file_refused_with_more_events_leaves_no_trace(epoll, tmp_path):
+    with open(tmp_path / "file", "w") as file:
+        with pytest.raises(PermissionError):
+            epoll.register(file, EVENT_READ | fastmux.EDGE)
+        assert len(epoll.get_map()) == 0
+    assert epoll.select(0) == []
+
+
+# Waking up
+
+
+def test_a_wakeup_ends_a_wait_of_another_thread(selector, start_thread):
+    thread = start_thread(selector.select, None)
+    time.sleep(0.05)
+    selector.wakeup()
+
+    assert thread.result() == []
+
+
+def test_a_wakeup_before_a_wait_ends_the_next_one_only(selector):
+    selector.wakeup()
+    selector.wakeup()
+    begin = time.monotonic()
+    assert selector.select(PATIENCE) == []
+    assert time.monotonic() - begin < PATIENCE
+    begin = time.monotonic()
+    assert selector.select(0.05) == []
+    assert time.monotonic() - begin >= 0.05
+
+
+def test_a_wakeup_hides_nothing_that_is_ready(selector, socketpair):
+    ours, theirs = socketpair
+    key = selector.register(ours, EVENT_READ)
+    theirs.send(b"x")
+    selector.wakeup()
+    found = selector.select(PATIENCE)
+
+    assert (found or selector.select(0)) == [(key, EVENT_READ)]
+
+
+def test_closing_ends_a_wait_of_another_thread(selector, start_thread):
+    def wait():
+        with contextlib.suppress(ValueError):  # what epoll says
+            assert selector.select(None) == []
+
+    thread = start_thread(wait)
+    time.sleep(0.05)
+    selector.close()
+    thread.result()
+
+
+# Time
+
+
+@pytest.mark.parametrize("timeout", [1e-9, 0.0002, 0.0005])
+def test_a_wait_is_never_cut_short(selector, timeout):
+    for _ in range(50):
+        begin = time.perf_counter()
+        assert selector.select(timeout) == []
+        assert time.perf_counter() - begin >= timeout
+
+
+@pytest.mark.skipif(fastmux.implementation != "c", reason="the standard selectors count milliseconds")
+def test_waits_are_shorter_than_a_millisecond_if_asked_to_be(selector):
+    shortest = 1.0
+    for _ in range(50):
+        begin = time.perf_counter()
+        selector.select(0.0001)
+        shortest = min(shortest, time.perf_counter() - begin)
+
+    assert shortest < 0.001
+
+
+# Many
+
+
+def test_everything_that_is_ready_is_reported_at_once(selector, descriptors_limit):
+    descriptors_limit(max(4096, resource.getrlimit(resource.RLIMIT_NOFILE)[0]))
+    if isinstance(selector, SelectSelector) and fastmux.implementation != "c":
+        pytest.skip("the standard select() has a limit")
+    r, w = os.pipe()
+    os.write(w, b"x")
+    copies = [os.dup(r) for _ in range(2500)]
+    try:
+        for fd in copies:
+            selector.register(fd, EVENT_READ)
+        assert sorted(key.fd for key, _ in selector.select(0)) == copies
+        assert sorted(key.fd for key, _ in selector.select(0)) == copies
+    finally:
+        for fd in [r, w, *copies]:
+            os.close(fd)
+
+
+def test_results_never_mix_up_old_and_new_keys(selector, socketpair):
+    ours, theirs = socketpair
+    theirs.send(b"x")
+    for data in range(100):
+        key = selector.register(ours, EVENT_READ, data)
+        assert selector.select(PATIENCE) == [(key, EVENT_READ)]
+        key = selector.modify(ours, EVENT_READ | EVENT_WRITE, -data)
+        assert selector.select(PATIENCE) == [(key, EVENT_READ | EVENT_WRITE)]
+        assert selector.select(PATIENCE)[0][0] is key
+        selector.unregister(ours)
+        assert selector.select(0) == []
+
+
+def test_registering_in_one_thread_and_waiting_in_another_loses_nothing(start_thread):
+    """A key that is changed while the other thread reads results is never reported with old data for good."""
+    with EpollSelector() as selector:
+        pairs = [socket.socketpair() for _ in range(8)]
+        try:
+            for ours, theirs in pairs:
+                theirs.send(b"x")
+                selector.register(ours, EVENT_READ, 0)
+            stop = threading.Event()
+
+            def wait():
+                while not stop.is_set():
+                    for key, _ in selector.select(0.01):
+                        assert key.fileobj in by_socket
+
+            by_socket = {ours for ours, _ in pairs}
+            thread = start_thread(wait)
+            for data in range(2000):
+                for ours, _ in pairs:
+                    selector.modify(ours, EVENT_READ, data)
+            stop.set()
+            thread.result()
+            assert {key.data for key, _ in selector.select(PATIENCE)} == {1999}
+        finally:
+            for pair in pairs:
+                for end in pair:
+                    end.close()
+
+
+# Healing
+
+
+def reuse(selector, fileobj):
+    """Register a file, close it behind the selector's back, and return another file with its number, and its peer."""
+    fd = fileobj.fileno()
+    selector.register(fileobj, EVENT_READ, "old")
+    fileobj.close()
+    ours, theirs = socket.socketpair()
+    if ours.fileno() != fd:
+        os.dup2(ours.fileno(), fd)
+        ours.close()
+        ours = socket.socket(fileno=fd)
+    return ours, theirs
+
+
+def test_the_number_of_a_closed_file_can_be_registered_again(healing):
+    first, peer = socket.socketpair()
+    with peer:
+        ours, theirs = reuse(healing, first)
+        with ours, theirs:
+            key = healing.register(ours, EVENT_READ, "new")
+            theirs.send(b"x")
+
+            assert healing.select(PATIENCE) == [(key, EVENT_READ)]
+            assert list(healing.get_map().values()) == [key]
+
+
+def test_a_number_is_healed_by_its_inode_if_registered_as_a_number(healing):
+    first, peer = socket.socketpair()
+    with peer:
+        fd = first.fileno()
+        healing.register(fd, EVENT_READ)
+        first.close()
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            if ours.fileno() != fd:
+                os.dup2(ours.fileno(), fd)
+            key = healing.register(fd, EVENT_WRITE)
+
+            assert healing.get_key(fd) is key
+            healing.unregister(fd)
+            if ours.fileno() != fd:
+                os.close(fd)
+
+
+def test_an_open_file_is_still_registered_once_only(healing, socketpair):
+    key = healing.register(socketpair[0], EVENT_READ)
+    with pytest.raises(KeyError, match="already registered"):
+        healing.register(socketpair[0], EVENT_READ)
+
+    assert healing.get_key(socketpair[0]) is key
+
+
+def test_without_heal_the_old_key_stays_as_in_the_standard_module(selector):
+    first, peer = socket.socketpair()
+    with peer:
+        ours, theirs = reuse(selector, first)
+        with ours, theirs:
+            with pytest.raises(KeyError, match="already registered"):
+                selector.register(ours, EVENT_READ)
+            selector.unregister(ours)
+
+
+# Errors
+
+
+def test_a_closed_epoll_selector_says_so(epoll):
+    epoll.close()
+    with pytest.raises(ValueError, match="closed epoll object"):
+        epoll.select(0)
+
+
+def test_without_a_descriptor_for_the_wake_up_a_wait_says_so(descriptors_limit, socketpair):
+    with PollSelector() as selector:
+        selector.register(socketpair[0], EVENT_READ)
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        spare = [os.dup(0) for _ in range(highest)]
+        descriptors_limit(len(spare))
+        try:
+            with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+                selector.wakeup()
+            socketpair[1].send(b"x")
+            assert [key.fd for key, _ in selector.select(0)] == [socketpair[0].fileno()]
+        finally:
+            for fd in spare:
+                os.close(fd)
