@@ -10,19 +10,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import echo, machine, micro, report
+from . import echo, machine, micro, mirrors, report
 from .results import BenchmarkError, Results
 
-CHAPTERS = {"micro": micro, "echo": echo}
+CHAPTERS = {"micro": micro, "mirrors": mirrors, "echo": echo}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure fastmux against the standard library: the cost of single calls (micro), and servers "
-        "under load (echo). Prints a table, and writes benchmark.json and benchmark.png.",
+        description="Measure fastmux against the standard library: the cost of single calls of Poller (micro), the "
+        "drop-in replacements (mirrors), and servers under load (echo). Prints a table, and writes it as JSON and "
+        "as charts.",
     )
-    parser.add_argument("--quick", action="store_true", help="within a minute; otherwise a few minutes")
+    parser.add_argument("--quick", action="store_true", help="about a minute; otherwise some ten minutes")
     parser.add_argument("--only", choices=CHAPTERS, help="measure one chapter only")
     parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results"), metavar="DIR", help="default: %(default)s"
@@ -58,9 +59,9 @@ def measure(args: argparse.Namespace) -> int:
     found = machine.describe()
     results = Results()
     if found["implementation"] != "c":
-        results.notes.append("fastmux runs without its extension here: Poller is StdlibPoller.")
+        results.note("fastmux runs without its extension here: Poller is StdlibPoller.")
     if found["load"] > 0.5:
-        results.notes.append(f"Other programs were running (load {found['load']:.1f}): expect a wide spread.")
+        results.note(f"Other programs were running (load {found['load']:.1f}): expect a wide spread.")
     chapters = {name: module for name, module in CHAPTERS.items() if args.only in (None, name)}
     settings = {name: module.QUICK if args.quick else module.FULL for name, module in chapters.items()}
     args.output.mkdir(parents=True, exist_ok=True)
@@ -80,10 +81,10 @@ def measure(args: argparse.Namespace) -> int:
         bar.update(task, advance=1)
 
     report.print_table(console, found, results)
-    json_path, chart_path = args.output / "benchmark.json", args.output / "benchmark.png"
-    report.write_json(json_path, found, {name: dataclasses.asdict(value) for name, value in settings.items()}, results)
-    report.write_chart(chart_path, found, results)
-    print(f"Written: {json_path} and {chart_path}")
+    path = args.output / "benchmark.json"
+    report.write_json(path, found, {name: dataclasses.asdict(value) for name, value in settings.items()}, results)
+    charts = report.write_charts(args.output, found, results)
+    print("Written:", ", ".join(str(written) for written in (path, *charts)))
     return 0
 
 

@@ -73,7 +73,7 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
     generator = [str(workspace / "loadgen")]
     if reason := process.build(HERE / "loadgen.c", workspace / "loadgen"):
         generator = [sys.executable, str(HERE / "loadgen.py")]
-        results.notes.append(
+        results.note(
             f"The load comes from a generator in Python ({reason}). It costs as much as the servers, so look at "
             "the CPU time per request; the other figures are mostly its own."
         )
@@ -123,4 +123,4 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
             more_is_better = key == "requests/s"
             ratio = ratios(ours[key], theirs[key]) if more_is_better else ratios(theirs[key], ours[key])
             middle = statistics.median(theirs[key]), statistics.median(ours[key])
-            results.rows.append(Row(section, counterpart, "Poller", title, unit, *middle, *ratio))
+            results.rows.append(Row("echo", section, counterpart, "Poller", title, unit, *middle, *ratio))

@@ -7,12 +7,28 @@ import json
 import textwrap
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import machine
 from .micro import FLOOR
+from .mirrors import MIRROR
 from .results import Results, Row
 
+
+class Chart(NamedTuple):
+    file: str
+    chapters: tuple[str, ...]
+    title: str  # {} becomes the version
+    columns: int
+
+
+CHARTS = (
+    Chart("benchmark.png", ("micro", "echo"), "fastmux {} against the standard library", columns=1),
+    Chart("mirrors.png", ("mirrors",), "Drop-in replacements of fastmux {} against the standard library", columns=2),
+)
+#: Inches: of a bar; between two panels, with the title; of the labels, the bars, and the room right of them.
+BAR, GAP, LABELS, BARS, MARGIN = 0.33, 0.36, 2.5, 4.8, 0.1
+HEADER, FOOTER = 1.5, 0.7
 COLORS = {"faster": "#0b6e99", "slower": "#c2410c", "unclear": "#6b7280"}
 
 
@@ -47,7 +63,7 @@ def print_table(console: Any, found: dict[str, Any], results: Results) -> None:
         pad_edge=False,
         show_edge=False,
     )
-    table.add_column("", no_wrap=True, min_width=30)
+    table.add_column("", no_wrap=True, min_width=28)
     table.add_column("standard\nlibrary", justify="right", no_wrap=True)
     table.add_column("fastmux", justify="right", no_wrap=True, vertical="bottom")
     table.add_column("times\nas fast", justify="right", no_wrap=True)
@@ -74,53 +90,83 @@ def print_table(console: Any, found: dict[str, Any], results: Results) -> None:
         console.print(f"Note: {note}")
 
 
-def write_chart(path: Path, found: dict[str, Any], results: Results) -> None:
+def write_charts(directory: Path, found: dict[str, Any], results: Results) -> list[Path]:
+    """Draw what was measured, and return the files."""
     import matplotlib
 
     matplotlib.use("Agg")
+    # The limit is no result, and StdlibPoller is part of fastmux.
+    rows = [row for row in results.rows if row.section != FLOOR and row.counterpart != "StdlibPoller"]
+    written = []
+    for chart in CHARTS:
+        panels = [list(panel) for _, panel in groupby((row for row in rows if row.chapter in chart.chapters), heading)]
+        if panels:
+            written.append(directory / chart.file)
+            _draw_chart(written[-1], chart.title.format(found["fastmux"]), found, _columns(panels, chart))
+    return written
+
+
+def _height(panel: list[Row]) -> float:
+    return BAR * len(panel) + GAP
+
+
+def _columns(panels: list[list[Row]], chart: Chart) -> list[list[list[Row]]]:
+    """Distribute the panels over columns of about the same height, in order."""
+    columns: list[list[list[Row]]] = [[] for _ in range(chart.columns)]
+    total, before = sum(map(_height, panels)), 0.0
+    for panel in panels:
+        columns[int((before + _height(panel) / 2) / total * chart.columns)].append(panel)
+        before += _height(panel)
+    return [column for column in columns if column]
+
+
+def _draw_chart(path: Path, title: str, found: dict[str, Any], columns: list[list[list[Row]]]) -> None:
     from matplotlib import pyplot
 
-    panels = [(key, list(rows)) for key, rows in groupby(results.rows, key=heading)]
-    # The limit is no result, and StdlibPoller is part of fastmux.
-    panels = [(key, rows) for key, rows in panels if key[0] != FLOOR and key[1] != "StdlibPoller"]
-    longest = max(row.high for _, rows in panels for row in rows)
-    heights = [0.33 * len(rows) + 0.36 for _, rows in panels]
     pyplot.rcParams.update({"font.size": 14, "axes.spines.top": False, "axes.spines.right": False})
-    figure, axes = pyplot.subplots(
-        len(panels) + 1,
-        1,
-        figsize=(7.2, 2.2 + sum(heights)),
-        height_ratios=[3, *(len(rows) for _, rows in panels)],
-        layout="constrained",
-    )
-    _draw_header(axes[0], found)
-    for axis, ((section, counterpart, subject), rows) in zip(axes[1:], panels):
-        what = section.partition(",")[0] if subject == "Poller" else f"Poller.{subject}"
-        _draw(axis, f"{what} against {counterpart}", rows, longest)
-        axis.tick_params(labelbottom=axis is axes[-1])
-    axes[-1].set_xlabel("times as fast as the standard library")
+    width = LABELS + BARS
+    size = len(columns) * width, HEADER + max(sum(map(_height, column)) for column in columns) + FOOTER
+    figure: Any = pyplot.figure(figsize=size)
+    longest = max(row.high for column in columns for panel in column for row in panel)
+    _draw_header(figure, title, found)
+    for number, column in enumerate(columns):
+        top = size[1] - HEADER
+        for panel in column:
+            top -= _height(panel)
+            inches = number * width + LABELS, top, BARS - MARGIN, BAR * len(panel)
+            axis = figure.add_axes([inch / size[place % 2] for place, inch in enumerate(inches)])
+            _draw(axis, panel, longest)
+            axis.tick_params(labelbottom=panel is column[-1])
+        axis.set_xlabel("times as fast as the standard library")
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
 
-def _draw_header(axis: Any, found: dict[str, Any]) -> None:
+def _draw_header(figure: Any, title: str, found: dict[str, Any]) -> None:
     from matplotlib.patches import Patch
 
-    axis.axis("off")
-    figure = axis.get_figure()
-    figure.suptitle(f"fastmux {found['fastmux']} against the standard library", fontsize=19, fontweight="bold")
-    axis.legend(
+    height = figure.get_size_inches()[1]
+    figure.suptitle(title, y=1 - 0.1 / height, va="top", fontsize=19, fontweight="bold")
+    figure.legend(
         handles=[Patch(color=color, label=verdict) for verdict, color in COLORS.items()],
         title="\n".join(textwrap.wrap(machine.title(found), 58)) + "\nblack: the middle half of the rounds",
         alignment="left",
-        loc="center right",
+        loc="upper center",
+        bbox_to_anchor=(0.5, 1 - 0.5 / height),
         ncols=3,
         frameon=False,
         handlelength=1,
     )
 
 
-def _draw(axis: Any, title: str, rows: list[Row], longest: float) -> None:
+def _panel_title(row: Row) -> str:
+    if row.subject == MIRROR:
+        return row.section
+    what = f"Poller.{row.subject}" if row.chapter == "micro" and row.subject != "Poller" else row.section
+    return f"{what.partition(',')[0]} against {row.counterpart}"
+
+
+def _draw(axis: Any, rows: list[Row], longest: float) -> None:
     places = range(len(rows))
     axis.barh(places, [row.ratio for row in rows], height=0.74, color=[COLORS[row.verdict] for row in rows])
     axis.axvline(1, color="black", linewidth=1.2)
@@ -135,6 +181,6 @@ def _draw(axis: Any, title: str, rows: list[Row], longest: float) -> None:
         )
     axis.set_yticks(places, [row.name for row in rows])
     axis.tick_params(axis="y", length=0)
-    axis.invert_yaxis()
+    axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlim(0, longest * 1.16)
-    axis.set_title(title, loc="left", fontsize=14, fontweight="bold")
+    axis.set_title(_panel_title(rows[0]), loc="left", fontsize=14, fontweight="bold")

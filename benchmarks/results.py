@@ -18,6 +18,7 @@ class BenchmarkError(Exception):
 class Row:
     """fastmux and its counterpart, measured in the same rounds."""
 
+    chapter: str
     section: str
     #: What is compared with what.
     counterpart: str
@@ -32,6 +33,22 @@ class Row:
     high: float
     #: The time of fastmux divided by that of the same loop in C.
     of_c: float | None = None
+
+    @classmethod
+    def of_calls(
+        cls,
+        chapter: str,
+        section: str,
+        counterpart: str,
+        subject: str,
+        name: str,
+        standard: Sequence[float],
+        fastmux: Sequence[float],
+    ) -> Row:
+        """Make it from the nanoseconds per call of both, round by round. The least time is the one to show: nothing
+        makes a call faster than it is."""
+        least = min(standard), min(fastmux)
+        return cls(chapter, section, counterpart, subject, name, "ns", *least, *ratios(standard, fastmux))
 
     @property
     def verdict(self) -> str:
@@ -48,6 +65,10 @@ class Results:
     notes: list[str] = field(default_factory=list)
     #: Every single measurement, for the JSON file.
     raw: dict[str, Any] = field(default_factory=dict)
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> tuple[float, float, float]:
