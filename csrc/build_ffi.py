@@ -22,7 +22,7 @@ ffi.cdef(declarations)
 ffi.set_source(
     "fastmux._native",
     '#include "fastmux.h"\n#include "binding.h"',
-    sources=[str(CSRC / name) for name in ("fastmux.c", "epoll.c", "poll.c", "once.c")],
+    sources=[str(CSRC / name) for name in ("fastmux.c", "epoll.c", "poll.c", "once.c", "stream.c")],
     depends=[str(CSRC / name) for name in ("fastmux.h", "internal.h", "binding.h")],
     include_dirs=[str(CSRC)],
     define_macros=[("_GNU_SOURCE", None)],

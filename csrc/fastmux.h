@@ -179,6 +179,41 @@ int fmux_select_once(int32_t *memory, int64_t timeout_ns);
  * Returns it, or -EINVAL (a capacity below 1 or above what an int can count). */
 int fmux_once_size(int mechanism, int capacity);
 
+/* A wait that also reads: what a loop over many sockets needs, which would go on
+ * to read from those that are readable anyway.
+ *
+ * The structure and all that it points to are the caller's; it says where things
+ * are, and is told what was found. flags is a byte for each descriptor up to
+ * flags_length: one that is not 0 asks for the descriptor, a socket, to be read
+ * when it is ready. The arena holds what was read, one row's bytes right behind
+ * the other's. arena_bytes bounds what one call reads, chunk what it reads from one
+ * descriptor. fds and lengths have room for the capacity of the ready array, which
+ * must be a shared one that nobody else uses.
+ *
+ * One thread at a time may use it. flags may be changed between calls. */
+typedef struct {
+    fmux_ready_t *ready;
+    uint8_t *flags;
+    int flags_length;
+    int arena_bytes; /* at least chunk, which is at least 1 */
+    int chunk;
+    char *arena;
+    int32_t *fds;     /* of what was read, row by row */
+    int32_t *lengths; /* how much that is; 0: the end of the stream; or -errno */
+} fmux_stream_t;
+
+/* See fmux_stream_wait. No ready array with more rows than this can be used. */
+enum { FMUX_OTHERS = 1 << 15 };
+
+/* Wait as fmux_wait does, then read from what is flagged. Everything else is left in
+ * the columns of the ready array, which is free again at once. Descriptors that
+ * turn out not to be ready, and those that the arena has no room for, are left
+ * out: they are still readable. One that is flagged and may be written to, or
+ * that has an error, is among the others, too: as EPOLLOUT, and nothing else.
+ * Returns how many were read from, plus FMUX_OTHERS times the number of others; or
+ * what fmux_wait returns, and -EINVAL if the ready array is too long. */
+int fmux_stream_wait(fmux_stream_t *stream, int64_t timeout_ns);
+
 /* Nanoseconds on the clock that deadlines are kept on. */
 int64_t fmux_now_ns(void);
 

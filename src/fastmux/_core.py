@@ -53,10 +53,14 @@ if implementation == "c":
     poll_once = lib.fmux_poll_once
     poll_once_now = lib.fmux_poll_once_now
     select_files = lib.fmux_select_files
+    stream_wait = lib.fmux_stream_wait
+    #: What fmux_stream_wait returns counts the rows that it did not read from in these.
+    OTHERS: Final[int] = lib.FMUX_OTHERS
 
     _MUX_OUT = ffi.typeof("fmux_t **")
     _NUMBERS = ffi.typeof("int32_t[]")
     _READY_OUT = ffi.typeof("fmux_ready_t **")
+    _STREAM = ffi.typeof("fmux_stream_t *")
 
 _NUMBER: Final = struct.Struct("i")
 
@@ -162,3 +166,38 @@ class PollList(Rows):
         self.memory[32 : 32 + len(records)] = records
         _NUMBER.pack_into(self.memory, 8, len(records) // 8)
         self.few = len(records) <= 8 * 128
+
+
+class Inbox:
+    """Memory for fmux_stream_wait: what is read arrives in ``arena``, with a row in ``fds`` and ``lengths`` for each.
+
+    ``flags[fd] = 1`` has a socket read when it is ready; cover(fd) makes sure that there is such a flag.
+    """
+
+    __slots__ = ("arena", "fds", "flags", "handle", "lengths", "ready")
+
+    def __init__(self, mux: Any, capacity: int, arena_bytes: int, chunk: int, fail: Callable[[int], Any]) -> None:
+        import mmap  # its slices are bytes, without a copy in between
+
+        self.ready = Ready(mux, capacity, True, fail)
+        self.ready.views()
+        self.arena = mmap.mmap(-1, arena_bytes)
+        columns = bytearray(8 * capacity)
+        self.fds = memoryview(columns)[: 4 * capacity].cast("i")
+        self.lengths = memoryview(columns)[4 * capacity :].cast("i")
+        self.flags = bytearray(256)
+        # cffi does not keep alive what is behind the pointers; the attributes here do.
+        self.handle = ffi.new(_STREAM)
+        self.handle.ready = self.ready.handle
+        self.handle.arena = ffi.from_buffer(self.arena)
+        self.handle.arena_bytes = arena_bytes
+        self.handle.chunk = chunk
+        self.handle.fds = ffi.from_buffer(_NUMBERS, self.fds)
+        self.handle.lengths = ffi.from_buffer(_NUMBERS, self.lengths)
+        self.cover(255)
+
+    def cover(self, fd: int) -> None:
+        """Have the flags reach as far as fd."""
+        self.flags = self.flags.ljust(2 * fd, b"\0")
+        self.handle.flags = ffi.from_buffer("uint8_t[]", self.flags)
+        self.handle.flags_length = len(self.flags)
