@@ -182,34 +182,39 @@ int fmux_once_size(int mechanism, int capacity);
 /* A wait that also reads: what a loop over many sockets needs, which would go on
  * to read from those that are readable anyway.
  *
- * The structure and all that it points to are the caller's; it says where things
- * are, and is told what was found. flags is a byte for each descriptor up to
- * flags_length: one that is not 0 asks for the descriptor, a socket, to be read
- * when it is ready. The arena holds what was read, one row's bytes right behind
- * the other's. arena_bytes bounds what one call reads, chunk what it reads from one
- * descriptor. fds and lengths have room for the capacity of the ready array, which
- * must be a shared one that nobody else uses.
+ * The structure and all that it points to are the caller's. flags is a byte for each
+ * descriptor below flags_length: one that is not 0 asks for the descriptor, a
+ * socket, to be read when it is ready. flags may be changed between calls.
  *
- * One thread at a time may use it. flags may be changed between calls. */
+ * The arena holds what was read, one row's bytes right behind the other's. chunk is
+ * the most that is read from one descriptor, and once more than enough has been
+ * read, the rest waits for the next call; so the arena has room for enough + chunk.
+ * (Not one large arena: it is better to work on what is still in the cache.)
+ *
+ * The three columns have room for the capacity of the ready array, which must be a
+ * shared one that nobody else uses. One thread at a time may use all this. */
 typedef struct {
     fmux_ready_t *ready;
     uint8_t *flags;
     int flags_length;
-    int arena_bytes; /* at least chunk, which is at least 1 */
-    int chunk;
+    int enough; /* at least 0 */
+    int chunk;  /* at least 1 */
     char *arena;
-    int32_t *fds;     /* of what was read, row by row */
-    int32_t *lengths; /* how much that is; 0: the end of the stream; or -errno */
+    int32_t *fds;       /* of what was read, row by row */
+    int32_t *lengths;   /* how much that is; 0: the end of the stream; or -errno */
+    int32_t *waiting;   /* descriptors that the next call begins with, in */
+    int first, last;    /* these places; both are 0 in the beginning */
 } fmux_stream_t;
 
-/* See fmux_stream_wait. No ready array with more rows than this can be used. */
+/* See fmux_stream_wait. No ready array with as many rows as this can be used. */
 enum { FMUX_OTHERS = 1 << 15 };
 
 /* Wait as fmux_wait does, then read from what is flagged. Everything else is left in
- * the columns of the ready array, which is free again at once. Descriptors that
- * turn out not to be ready, and those that the arena has no room for, are left
- * out: they are still readable. One that is flagged and may be written to, or
- * that has an error, is among the others, too: as EPOLLOUT, and nothing else.
+ * the columns of the ready array, which is free again at once. A descriptor that is
+ * flagged and may be written to, or that has an error, is among the others, too: as
+ * EPOLLOUT, and nothing else.
+ *
+ * If the last call has left something to be read, there is no wait.
  * Returns how many were read from, plus FMUX_OTHERS times the number of others; or
  * what fmux_wait returns, and -EINVAL if the ready array is too long. */
 int fmux_stream_wait(fmux_stream_t *stream, int64_t timeout_ns);

@@ -14,54 +14,44 @@
 
 #include <sys/socket.h>
 
-/* No read begins with less room than this, unless the arena is smaller: a
- * stream that is read in crumbs costs a call for each. */
-enum { FMUX__ROOM = 16 * 1024 };
-
-/* Read what is there into row number row. Returns how many bytes of the arena that
- * took, or -EAGAIN: there was nothing, and so there is no such row. */
-static int fmux__read(fmux_stream_t *stream, int row, int fd, int used,
-                      int room)
+/* Read from those that are waiting for it, in turn, until enough has been read.
+ * Returns the number of rows. */
+static int fmux__read(fmux_stream_t *stream)
 {
-    /* MSG_DONTWAIT, because the caller promises a socket, not that it is a
-     * non-blocking one. */
-    ssize_t got = recv(fd, stream->arena + used, (size_t)room, MSG_DONTWAIT);
-    if (got < 0 &&
-        (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-        return -EAGAIN;
-    stream->fds[row] = fd;
-    stream->lengths[row] = got < 0 ? -errno : (int32_t)got;
-    return got < 0 ? 0 : (int)got;
+    int rows = 0, used = 0;
+    while (stream->first < stream->last && used <= stream->enough) {
+        int fd = stream->waiting[stream->first++];
+        /* It may have been a while, and the number another file's by now. The
+         * flag is true of that one, then; and MSG_DONTWAIT makes sure that
+         * nothing else depends on it. */
+        if (fd >= stream->flags_length || stream->flags[fd] == 0)
+            continue;
+        ssize_t got = recv(fd, stream->arena + used, (size_t)stream->chunk,
+                           MSG_DONTWAIT);
+        if (got < 0 &&
+            (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+            continue;
+        stream->fds[rows] = fd;
+        stream->lengths[rows++] = got < 0 ? -errno : (int32_t)got;
+        if (got > 0)
+            used += (int)got;
+    }
+    return rows;
 }
 
-int fmux_stream_wait(fmux_stream_t *stream, int64_t timeout_ns)
+/* Divide what a wait has found into what is to be read and the others. Returns how
+ * many those are. */
+static int fmux__divide(fmux_stream_t *stream, int n)
 {
     fmux_ready_t *ready = stream->ready;
-    if (ready->capacity >= FMUX_OTHERS)
-        return -EINVAL;
-    int n = fmux_wait(ready, timeout_ns, ready->capacity);
-    if (n <= 0)
-        return n;
-    n = n < FMUX_ROWS ? 1 : n - FMUX_ROWS;
-
-    int rows = 0, others = 0, used = 0;
-    int least = stream->chunk < FMUX__ROOM ? stream->chunk : FMUX__ROOM;
+    int others = 0;
+    stream->first = stream->last = 0;
     for (int i = 0; i < n; i++) {
         int fd = ready->fds[i];
         uint32_t events = ready->events[i];
         if (fd < stream->flags_length && stream->flags[fd] != 0) {
-            int room = stream->arena_bytes - used;
-            if (room > stream->chunk)
-                room = stream->chunk;
-            /* Whoever finds no room is reported again by the next wait, before
-             * those who were reported now. */
-            if ((events & ~(uint32_t)POLLOUT) != 0 && room >= least) {
-                int got = fmux__read(stream, rows, fd, used, room);
-                if (got >= 0) {
-                    rows++;
-                    used += got;
-                }
-            }
+            if ((events & ~(uint32_t)POLLOUT) != 0)
+                stream->waiting[stream->last++] = fd;
             /* An error concerns who waits to write, too. */
             if ((events & (POLLOUT | POLLERR | POLLHUP)) == 0)
                 continue;
@@ -69,6 +59,23 @@ int fmux_stream_wait(fmux_stream_t *stream, int64_t timeout_ns)
         }
         fmux_report(ready, others++, fd, events);
     }
+    return others;
+}
+
+int fmux_stream_wait(fmux_stream_t *stream, int64_t timeout_ns)
+{
+    fmux_ready_t *ready = stream->ready;
+    if (ready->capacity >= FMUX_OTHERS)
+        return -EINVAL;
+    /* Those come first, and no wait before them: the kernel would report all
+     * again in the same order, so the last ones might never have their turn. */
+    int rows = fmux__read(stream);
+    if (rows > 0)
+        return rows;
+    int n = fmux_wait(ready, timeout_ns, ready->capacity);
+    if (n <= 0)
+        return n;
+    int others = fmux__divide(stream, n < FMUX_ROWS ? 1 : n - FMUX_ROWS);
     atomic_store_explicit(ready->unread, 0, memory_order_release);
-    return rows + others * FMUX_OTHERS;
+    return fmux__read(stream) + others * FMUX_OTHERS;
 }

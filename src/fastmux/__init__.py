@@ -1,5 +1,7 @@
 """Fast I/O multiplexing: wait on many file descriptors at once, by epoll, poll or select."""
 
+from typing import TYPE_CHECKING, Any
+
 from . import select, selectors
 from ._base import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 from ._core import implementation
@@ -7,6 +9,9 @@ from ._patch import patch, unpatch
 from ._poller import Poller
 from ._stdlib import StdlibPoller
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._loop import EventLoop, new_event_loop, run
 
 __all__ = [
     "EDGE",
@@ -18,12 +23,24 @@ __all__ = [
     "PRIORITY",
     "READ",
     "WRITE",
+    "EventLoop",
     "Poller",
     "StdlibPoller",
     "__version__",
     "implementation",
+    "new_event_loop",
     "patch",
+    "run",
     "select",
     "selectors",
     "unpatch",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The event loop comes when it is asked for: importing asyncio takes several times as long as all else here."""
+    if name in ("EventLoop", "new_event_loop", "run"):
+        from . import _loop
+
+        return getattr(_loop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

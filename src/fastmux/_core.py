@@ -176,24 +176,24 @@ class Inbox:
 
     __slots__ = ("arena", "fds", "flags", "handle", "lengths", "ready")
 
-    def __init__(self, mux: Any, capacity: int, arena_bytes: int, chunk: int, fail: Callable[[int], Any]) -> None:
+    def __init__(self, mux: Any, capacity: int, enough: int, chunk: int, fail: Callable[[int], Any]) -> None:
         import mmap  # its slices are bytes, without a copy in between
 
         self.ready = Ready(mux, capacity, True, fail)
         self.ready.views()
-        self.arena = mmap.mmap(-1, arena_bytes)
-        columns = bytearray(8 * capacity)
-        self.fds = memoryview(columns)[: 4 * capacity].cast("i")
-        self.lengths = memoryview(columns)[4 * capacity :].cast("i")
+        self.arena = mmap.mmap(-1, enough + chunk)
+        columns = memoryview(bytearray(12 * capacity)).cast("i")
+        self.fds, self.lengths = columns[:capacity], columns[capacity : 2 * capacity]
         self.flags = bytearray(256)
         # cffi does not keep alive what is behind the pointers; the attributes here do.
         self.handle = ffi.new(_STREAM)
         self.handle.ready = self.ready.handle
         self.handle.arena = ffi.from_buffer(self.arena)
-        self.handle.arena_bytes = arena_bytes
+        self.handle.enough = enough
         self.handle.chunk = chunk
         self.handle.fds = ffi.from_buffer(_NUMBERS, self.fds)
         self.handle.lengths = ffi.from_buffer(_NUMBERS, self.lengths)
+        self.handle.waiting = ffi.from_buffer(_NUMBERS, columns[2 * capacity :])
         self.cover(255)
 
     def cover(self, fd: int) -> None:

@@ -19,13 +19,15 @@ import math
 import sys
 from asyncio import events, format_helpers, sslproto
 from collections import deque
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, copy_context
 from heapq import heapify, heappop
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from . import _core
+from ._base import EXCLUSIVE, PEER_CLOSED, PRIORITY, descriptor
+from ._conditions import Conditions
 from ._transports import SocketTransport
 from .selectors import DefaultSelector
 
@@ -33,17 +35,23 @@ if _core.implementation == "c":
     from ._core import OTHERS, ROWS, stream_wait
     from ._fast import EpollSet, FastEpoll
 
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
 _T = TypeVar("_T")
 
-#: What one wait reads from all sockets together, and from one.
-_ARENA: Final = 1024 * 1024
+#: The most that one wait reads from a socket, and how much is enough for it to read no more from others.
 _CHUNK: Final = 256 * 1024
+_ENOUGH: Final = 64 * 1024
 #: How many descriptors one wait reports.
-_ROWS: Final = 1024
+_ROWS: Final = 128
 #: Fewer cancelled timers than this are left where they are.
 _MANY: Final = 100
 #: The longest wait in seconds.
 _LONGEST: Final = 24 * 3600
+
+
+_new: Final = object.__new__
 
 
 class EventLoop(asyncio.SelectorEventLoop):
@@ -64,12 +72,18 @@ class EventLoop(asyncio.SelectorEventLoop):
         self._streams: list[Any] = []
         #: Whether a transport that stops reading now may already have been read for.
         self._in_wait = False
+        self._conditions: Conditions | None = None
+        #: Listening sockets that are watched together with other processes, by descriptor.
+        self._exclusive: set[int] = set()
         if _core.implementation == "c" and isinstance(selector, FastEpoll) and isinstance(selector._selector, EpollSet):
-            self._inbox = _core.Inbox(selector._mux, _ROWS, _ARENA, _CHUNK, _core.fail)
+            self._inbox = _core.Inbox(selector._mux, _ROWS, _ENOUGH, _CHUNK, _core.fail)
             self._streams += [None] * len(self._inbox.flags)
         super().__init__(selector)
 
     def close(self) -> None:
+        if self._conditions is not None and not self.is_running():
+            self._conditions.close()
+            self._conditions = None
         super().close()
         self._streams.clear()
         self._inbox = None
@@ -119,8 +133,73 @@ class EventLoop(asyncio.SelectorEventLoop):
             self._streams[fd]._stopped()
             if not self._in_wait:
                 self._streams[fd] = None
+        if self._exclusive and fd in self._exclusive and fd in self._selector.get_map():
+            key = self._selector.unregister(fd)
+            key.data[0].cancel()
+            return True
         removed: bool = super()._remove_reader(fd)
         return removed
+
+    # More than the standard loop can do
+
+    def add_urgent(self, fd: FileDescriptorLike, callback: Callable[..., object], *args: Any) -> None:
+        """Call callback(*args) whenever urgent (out-of-band) data has come and has not been read.
+
+        fd may be a transport's. Linux only.
+        """
+        self._watch_condition(fd, PRIORITY, callback, args)
+
+    def remove_urgent(self, fd: FileDescriptorLike) -> bool:
+        """Undo add_urgent(); return whether there was anything to undo. To be called before fd is closed."""
+        return self._conditions is not None and self._conditions.forget(descriptor(fd), PRIORITY)
+
+    def on_peer_close(self, fd: FileDescriptorLike, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
+        """Call callback(*args) once, when the peer sends no more: nothing has to be read to learn of it.
+
+        That is a half-close, a close or an error; there may be data that was sent before. fd may be a transport's,
+        one that has paused reading, for example. Cancel the handle to be left alone. Linux only.
+        """
+        return self._watch_condition(fd, PEER_CLOSED, callback, args)
+
+    def _watch_condition(
+        self, fd: FileDescriptorLike, condition: int, callback: Callable[..., object], args: tuple[Any, ...]
+    ) -> asyncio.Handle:
+        self._check_closed()
+        handle = asyncio.Handle(callback, args, self, None)
+        if self._conditions is None:
+            self._conditions = Conditions(self)
+        self._conditions.watch(descriptor(fd), condition, handle)
+        return handle
+
+    async def create_server(  # type: ignore[override]
+        self, *args: Any, exclusive: bool = False, start_serving: bool = True, **options: Any
+    ) -> asyncio.Server:
+        """Create a server, as the standard loop does.
+
+        exclusive: of several processes that wait for connections on the same listening socket, each of which must say
+        so, a connection wakes one or a few and not all. Linux only; ValueError if the selector cannot do it.
+        """
+        server = await super().create_server(*args, start_serving=start_serving and not exclusive, **options)
+        if exclusive:
+            self._exclusive.update(sock.fileno() for sock in server.sockets)
+            try:
+                if start_serving:
+                    await server.start_serving()
+            except BaseException:
+                server.close()
+                raise
+        return server
+
+    def _start_serving(self, protocol_factory: Any, sock: Any, *args: Any, **options: Any) -> None:
+        super()._start_serving(protocol_factory, sock, *args, **options)  # type: ignore[misc]
+        if sock.fileno() in self._exclusive:
+            key = self._selector.get_key(sock.fileno())
+            self._selector.modify(key.fd, EVENT_READ | EXCLUSIVE, key.data)
+
+    def _stop_serving(self, sock: Any) -> None:
+        fd = sock.fileno()
+        super()._stop_serving(sock)  # type: ignore[misc]
+        self._exclusive.discard(fd)
 
     # Wake-ups
 
@@ -138,8 +217,19 @@ class EventLoop(asyncio.SelectorEventLoop):
     def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
         """Call callback(*args) in the next turn, in this context or a copy of the present one."""
         if self._closed or self._debug:
-            return super().call_soon(callback, *args, context=context)
-        handle = Handle(callback, args, self, context)
+            handle = super().call_soon(callback, *args, context=context)
+            if handle._source_traceback:
+                del handle._source_traceback[-1]  # this function
+            return handle
+        # The constructor would be a Python function more, and this is called several times per request.
+        handle: Handle = _new(Handle)
+        handle._context = copy_context() if context is None else context
+        handle._loop = self
+        handle._callback = callback
+        handle._args = args
+        handle._cancelled = False
+        handle._repr = None
+        handle._source_traceback = None
         self._ready.append(handle)
         return handle
 
@@ -191,31 +281,32 @@ class EventLoop(asyncio.SelectorEventLoop):
     def _hand_out(self, rows: Iterator[tuple[Any, int]]) -> None:
         """Give the transports what was read for them."""
         arena = self._inbox.arena
-        start = 0
+        start = end = 0
         try:
             for transport, length in rows:
                 if length <= 0:
                     transport._receive_end(length)
                     continue
-                end = start + length
-                data = arena[start:end]
                 start = end
-                if transport._plain:
-                    run = transport._run_in
+                end += length
+                run = transport._run_plain
+                # No name for the data: it would keep the memory until after the next piece is there, and freeing two
+                # large ones at a time has malloc() return them to the kernel, and fetch them again.
+                if run is not None:
                     try:
-                        run(transport._protocol.data_received, data)
+                        run(transport._protocol.data_received, arena[start:end])
                     except (SystemExit, KeyboardInterrupt):
                         raise
                     except BaseException as exc:
                         run(transport._fatal_error, exc, "Fatal error: protocol.data_received() call failed.")
                 else:
-                    transport._receive(data)
+                    transport._receive(arena[start:end])
         except BaseException:
             # This ends the turn. What was read for the others must not be lost.
             for transport, length in rows:
                 if length > 0:
-                    transport._keep(arena[start : start + length])
-                    start += length
+                    transport._keep(arena[end : end + length])
+                    end += length
                 elif length < 0:
                     transport._keep(_core.os_error(length))
             raise
@@ -270,18 +361,9 @@ class EventLoop(asyncio.SelectorEventLoop):
 
 
 class Handle(asyncio.Handle):
-    """The standard handle, made and run with less ado; the loop makes none in debug mode."""
+    """The standard handle, made by call_soon() and run with less ado; not in debug mode."""
 
     __slots__ = ()
-
-    def __init__(self, callback: Any, args: Any, loop: Any, context: Context | None) -> None:
-        self._context = copy_context() if context is None else context
-        self._loop = loop
-        self._callback = callback
-        self._args = args
-        self._cancelled = False
-        self._repr = None
-        self._source_traceback = None
 
     def _failed(self, exc: BaseException) -> None:
         """What the standard handle does with an exception."""

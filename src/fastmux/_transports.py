@@ -37,11 +37,11 @@ class SocketTransport(_standard):  # type: ignore[misc]
 
     _buffer_factory = collections.deque  # of the standard transport, up to Python 3.11
 
-    #: Whether data may go to data_received() without another look.
-    _plain = False
     _buffered = False
-    #: Runs a function in the context of this transport's reader.
+    #: Runs a function in the context of this transport's reader; None if it is not reading.
     _run_in: Any = None
+    #: The same, if data may go to data_received() without another look; else None.
+    _run_plain: Any = None
 
     def __init__(
         self, loop: Any, sock: socket.socket, protocol: Any, waiter: Any = None, extra: Any = None, server: Any = None
@@ -49,7 +49,7 @@ class SocketTransport(_standard):  # type: ignore[misc]
         #: What was read but not delivered: bytes, and at the end perhaps an error.
         self._backlog: collections.deque[bytes | OSError] = collections.deque()
         self._send = sock.send
-        self._unsent = 0  # bytes in the buffer
+        self._unsent = 0  # bytes in the buffer; stays as it is when the connection is lost
         super().__init__(loop, sock, protocol, waiter, extra, server)
 
     # Reading
@@ -57,10 +57,7 @@ class SocketTransport(_standard):  # type: ignore[misc]
     def set_protocol(self, protocol: Any) -> None:
         super().set_protocol(protocol)
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
-        if self._plain and self._buffered:
-            self._plain = False
-        elif self._run_in is not None:
-            self._choose()
+        self._choose()
 
     def resume_reading(self) -> None:
         super().resume_reading()
@@ -80,11 +77,10 @@ class SocketTransport(_standard):  # type: ignore[misc]
 
     def _stopped(self) -> None:
         """The loop reads no more for this transport."""
-        self._run_in = None
-        self._plain = False
+        self._run_in = self._run_plain = None
 
     def _choose(self) -> None:
-        self._plain = not self._buffered and not self._backlog
+        self._run_plain = None if self._buffered or self._backlog else self._run_in
 
     def _receive(self, data: bytes) -> None:
         """Take what the loop has read, whatever has happened since."""
@@ -110,7 +106,7 @@ class SocketTransport(_standard):  # type: ignore[misc]
     def _keep(self, item: bytes | OSError) -> None:
         """Put something behind the backlog, and see that it is delivered."""
         self._backlog.append(item)
-        self._plain = False
+        self._run_plain = None
         if self._run_in is not None:
             self._loop.call_soon(self._flush)
 
@@ -127,9 +123,9 @@ class SocketTransport(_standard):  # type: ignore[misc]
         finally:
             if self._closing:
                 backlog.clear()
-            elif self._run_in is not None:
+            else:
                 self._choose()
-                if backlog:  # KeyboardInterrupt
+                if backlog and self._run_in is not None:  # KeyboardInterrupt
                     self._loop.call_soon(self._flush)
 
     def _deliver(self, data: bytes) -> None:
@@ -137,7 +133,7 @@ class SocketTransport(_standard):  # type: ignore[misc]
         while data and not self._closing:
             if self._paused:
                 self._backlog.appendleft(data)
-                self._plain = False
+                self._run_plain = None
                 return
             if self._buffered:
                 data = self._fill(data)
@@ -185,7 +181,7 @@ class SocketTransport(_standard):  # type: ignore[misc]
         """Send data at once, as far as the socket takes it; keep the rest."""
         if data.__class__ is not bytes:
             data = _checked(data)
-        if self._buffer or self._conn_lost or self._eof or self._empty_waiter is not None:
+        if self._unsent or self._conn_lost or self._eof or self._empty_waiter is not None:
             if self._may_write("write") and data:
                 self._append((data,), 0)
             return
@@ -236,8 +232,6 @@ class SocketTransport(_standard):  # type: ignore[misc]
 
     def _append(self, pieces: Iterable[Any], sent: int) -> None:
         """Keep what is left of these after so many bytes, to be sent when the socket takes more."""
-        if not self._buffer:
-            self._unsent = 0
         waiting = bool(self._buffer)
         for piece in pieces:
             length = len(piece)
@@ -274,6 +268,7 @@ class SocketTransport(_standard):  # type: ignore[misc]
         except BaseException as exc:
             self._loop._remove_writer(self._sock_fd)
             buffer.clear()
+            self._unsent = 0
             self._fatal_error(exc, "Fatal write error on socket transport")
             if self._empty_waiter is not None:
                 self._empty_waiter.set_exception(exc)
