@@ -15,21 +15,21 @@ import asyncio
 import collections
 import logging
 import socket
-from asyncio import constants, selector_events
+from asyncio import constants
 from collections.abc import Iterable
 from contextvars import Context
 from itertools import islice
 from typing import Any, Final
 
 from . import _core
+from ._private import StandardTransport
 
 _logger = logging.getLogger("asyncio")
 #: How many buffers one sendmsg() takes.
 _BUFFERS: Final = 1024
-_standard: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
 
 
-class SocketTransport(_standard):  # type: ignore[misc]
+class SocketTransport(StandardTransport):  # type: ignore[misc]
     """A connected stream socket."""
 
     #: Of the standard reads: more than 128 KiB would be a mapping of its own for malloc(), each time.
@@ -257,10 +257,7 @@ class SocketTransport(_standard):  # type: ignore[misc]
             return
         buffer = self._buffer
         try:
-            if len(buffer) == 1:
-                sent = self._send(buffer[0])
-            else:
-                sent = self._sock.sendmsg(list(islice(buffer, _BUFFERS)))
+            sent = self._send(buffer[0]) if len(buffer) == 1 else self._sock.sendmsg(list(islice(buffer, _BUFFERS)))
         except (BlockingIOError, InterruptedError):
             return
         except (SystemExit, KeyboardInterrupt):
