@@ -144,32 +144,26 @@ def new_event_loop() -> EventLoop:
     return EventLoop()
 
 
-if sys.version_info >= (3, 11):
-
-    def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
-        """Run a coroutine on a new EventLoop, as ``asyncio.run()`` does on the standard one."""
+def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
+    """Run a coroutine on a new EventLoop, as ``asyncio.run()`` does on the standard one."""
+    if asyncio._get_running_loop() is not None:
+        raise RuntimeError("fastmux.run() cannot be called from a running event loop")
+    if sys.version_info >= (3, 11):
         with asyncio.Runner(debug=debug, loop_factory=new_event_loop) as runner:
             return runner.run(main)
-
-else:  # there is no asyncio.Runner
-
-    def run(main: Coroutine[Any, Any, _T], *, debug: bool | None = None) -> _T:
-        """Run a coroutine on a new EventLoop, as ``asyncio.run()`` does on the standard one."""
-        if asyncio._get_running_loop() is not None:
-            raise RuntimeError("fastmux.run() cannot be called from a running event loop")
-        if not asyncio.iscoroutine(main):
-            raise ValueError(f"a coroutine was expected, got {main!r}")
-        loop = new_event_loop()
+    if not asyncio.iscoroutine(main):
+        raise ValueError(f"a coroutine was expected, got {main!r}")
+    loop = new_event_loop()
+    try:
+        asyncio.set_event_loop(loop)
+        if debug is not None:
+            loop.set_debug(debug)
+        return loop.run_until_complete(main)
+    finally:
         try:
-            asyncio.set_event_loop(loop)
-            if debug is not None:
-                loop.set_debug(debug)
-            return loop.run_until_complete(main)
+            asyncio.runners._cancel_all_tasks(loop)  # type: ignore[attr-defined]
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(loop.shutdown_default_executor())
         finally:
-            try:
-                asyncio.runners._cancel_all_tasks(loop)  # type: ignore[attr-defined]
-                loop.run_until_complete(loop.shutdown_asyncgens())
-                loop.run_until_complete(loop.shutdown_default_executor())
-            finally:
-                asyncio.set_event_loop(None)
-                loop.close()
+            asyncio.set_event_loop(None)
+            loop.close()
