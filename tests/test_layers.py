@@ -17,14 +17,16 @@ PACKAGE = Path(fastmux.__file__).parent
 LAYERS = [
     ["__main__"],
     ["__init__"],
-    ["_patch"],
+    ["_loop"],
+    ["_turn", "_patch"],
     ["selectors"],
-    ["_fast"],
+    ["_fast", "_conditions", "_transports"],
     ["select", "_extended", "_poller"],
     ["_epoll", "_poll"],
     ["_waiting", "_arguments"],
     ["_stdlib", "_core"],
-    ["_base", "_standard", "_version", "_native"],
+    ["_sockets"],
+    ["_base", "_standard", "_private", "_version", "_native"],
 ]
 #: The compiled module is touched by one module only.
 ONLY_IMPORTER = {"_native": "_core"}
@@ -96,7 +98,11 @@ def test_all_lists_the_public_names_and_no_others():
     public = {name for name in vars(fastmux) if not name.startswith("_") and not is_module(name)}
     public.discard("annotations")
 
-    assert public | {"__version__", "select", "selectors"} == set(fastmux.__all__)
+    late = {"EventLoop", "new_event_loop", "run"}  # imported when they are asked for
+    assert public | late | {"__version__", "select", "selectors"} == set(fastmux.__all__)
+    assert all(hasattr(fastmux, name) for name in fastmux.__all__)
+    with pytest.raises(AttributeError):
+        _ = fastmux.no_such_name
     assert len(fastmux.__all__) == len(set(fastmux.__all__))
 
 

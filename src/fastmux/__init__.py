@@ -1,6 +1,6 @@
 """Fast I/O multiplexing: wait on many file descriptors at once, by epoll, poll or select."""
 
-from typing import TYPE_CHECKING, Any
+import typing as _typing
 
 from . import select, selectors
 from ._base import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
@@ -10,7 +10,7 @@ from ._poller import Poller
 from ._stdlib import StdlibPoller
 from ._version import __version__
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from ._loop import EventLoop, new_event_loop, run
 
 __all__ = [
@@ -37,10 +37,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """The event loop comes when it is asked for: importing asyncio takes several times as long as all else here."""
     if name in ("EventLoop", "new_event_loop", "run"):
         from . import _loop
 
-        return getattr(_loop, name)
+        value: object = getattr(_loop, name)
+        return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

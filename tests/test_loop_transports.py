@@ -1,0 +1,766 @@
+"""Socket transports: no byte is lost, and none reaches whom it must not reach.
+
+One wait of the loop may read from many sockets. The tests about batches make several ready at once, and have the first
+that is told do something to the others. The standard loop never reads ahead, and is the oracle: everything here is
+true of both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import socket
+import struct
+import tempfile
+
+import pytest
+
+import fastmux
+
+PATIENCE = 20
+
+
+@pytest.fixture(params=[fastmux.EventLoop, asyncio.SelectorEventLoop], ids=["fastmux", "standard"])
+def loop(request):
+    loop = request.param()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def run(loop):
+    def run_main(main):
+        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
+
+    return run_main
+
+
+class Recorder(asyncio.Protocol):
+    """Keeps what happens to it, and calls what it was told to call when data comes."""
+
+    def __init__(self, on_data=None):
+        self.on_data = on_data
+        self.data = b""
+        self.events = []
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.events.append("made")
+
+    def data_received(self, data):
+        assert type(data) is bytes
+        assert data
+        self.data += data
+        self.events.append("data")
+        if self.on_data is not None:
+            self.on_data(self)
+
+    def eof_received(self):
+        self.events.append("eof")
+
+    def connection_lost(self, exc):
+        self.events.append("lost")
+        self.lost.set_result(exc)
+
+    def pause_writing(self):
+        self.events.append("pause")
+
+    def resume_writing(self):
+        self.events.append("resume")
+
+
+class BufferedRecorder(asyncio.BufferedProtocol):
+    """The same with a buffer of a given size."""
+
+    def __init__(self, size=100, make=bytearray, on_data=None):
+        self.buffer = make(size)
+        self.on_data = on_data
+        self.data = b""
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def get_buffer(self, sizehint):
+        return self.buffer
+
+    def buffer_updated(self, nbytes):
+        assert 0 < nbytes <= memoryview(self.buffer).nbytes
+        self.data += bytes(memoryview(self.buffer).cast("B")[:nbytes])
+        if self.on_data is not None:
+            self.on_data(self)
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+async def connect(factory=Recorder):
+    """Return the protocol of a new connection, and the socket at its other end."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    _, protocol = await asyncio.get_running_loop().create_connection(factory, sock=ours)
+    return protocol, theirs
+
+
+async def batch(count, on_data=None, factory=Recorder):
+    """Return so many protocols, and what they are connected to; on_data gets the protocol and all the others."""
+    connections = []
+
+    def call(protocol):
+        on_data(protocol, [other for other, _ in connections if other is not protocol])
+
+    for _ in range(count):
+        connections.append(await connect(lambda: factory(on_data=on_data and call)))
+    return [protocol for protocol, _ in connections], [theirs for _, theirs in connections]
+
+
+async def settle():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def close(protocols, sockets):
+    for protocol in protocols:
+        protocol.transport.abort()
+    for sock in sockets:
+        sock.close()
+    for protocol in protocols:
+        await protocol.lost
+
+
+# Batches
+
+
+def test_every_transport_gets_its_own_bytes(run):
+    async def main():
+        protocols, sockets = await batch(300)
+        for number, theirs in enumerate(sockets):
+            theirs.send(b"%d " % number * (number + 1))
+        await until(lambda: all(protocol.data for protocol in protocols))
+        await close(protocols, sockets)
+        return [protocol.data for protocol in protocols]
+
+    assert run(main()) == [b"%d " % number * (number + 1) for number in range(300)]
+
+
+@pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
+def test_a_transport_that_is_paused_by_another_gets_its_data_when_it_is_resumed(run, factory):
+    def pause(protocol, others):
+        for other in others:
+            other.transport.pause_reading()
+
+    async def main():
+        protocols, sockets = await batch(5, pause, factory)
+        for theirs in sockets:
+            theirs.send(b"one")
+        await settle()
+        received = [protocol.data for protocol in protocols]
+        for theirs in sockets:
+            theirs.send(b"two")
+        for protocol in protocols:
+            protocol.on_data = None
+            protocol.transport.resume_reading()
+        await until(lambda: all(protocol.data == b"onetwo" for protocol in protocols))
+        await close(protocols, sockets)
+        return sorted(received)
+
+    assert run(main()) == [b"", b"", b"", b"", b"one"]
+
+
+def test_pausing_and_resuming_at_once_changes_nothing(run):
+    def flip(protocol, others):
+        for other in others:
+            other.transport.pause_reading()
+            other.transport.resume_reading()
+
+    async def main():
+        protocols, sockets = await batch(5, flip)
+        for text in (b"one", b"two", b"three"):
+            for theirs in sockets:
+                theirs.send(text)
+            await settle()
+        await until(lambda: all(protocol.data == b"onetwothree" for protocol in protocols))
+        await close(protocols, sockets)
+
+    run(main())
+
+
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_a_transport_that_is_closed_by_another_gets_no_more_data(run, end):
+    def close_others(protocol, others):
+        for other in others:
+            getattr(other.transport, end)()
+
+    async def main():
+        protocols, sockets = await batch(5, close_others)
+        for theirs in sockets:
+            theirs.send(b"data")
+        await settle()
+        received = [protocol.data for protocol in protocols]
+        await close(protocols, sockets)
+        return sorted(received), {event for protocol in protocols for event in protocol.events}
+
+    assert run(main()) == ([b"", b"", b"", b"", b"data"], {"made", "data", "lost"})
+
+
+def test_data_goes_to_the_protocol_that_was_set_meanwhile(run):
+    def replace(protocol, others):
+        for other in others:
+            other.transport.set_protocol(new[other])
+
+    new = {}
+
+    async def main():
+        protocols, sockets = await batch(3, replace)
+        new.update((protocol, BufferedRecorder()) for protocol in protocols)
+        for protocol in protocols:
+            new[protocol].transport = protocol.transport
+        for theirs in sockets:
+            theirs.send(b"data")
+        await settle()
+        old_data = sorted(protocol.data for protocol in protocols)
+        new_data = sorted(protocol.data for protocol in new.values())
+        for protocol in protocols:
+            protocol.transport.abort()
+        await settle()
+        for theirs in sockets:
+            theirs.close()
+        return old_data, new_data
+
+    assert run(main()) == ([b"", b"", b"data"], [b"", b"data", b"data"])
+
+
+def test_a_number_that_is_reused_within_a_batch_gets_no_old_data(run, loop):
+    """The other connections are gone, and their numbers taken, before what was read for them is handed out."""
+    fresh = []
+
+    def replace(protocol, others):
+        for other in others:
+            other.on_data = None
+            number = other.transport.get_extra_info("socket").fileno()
+            other.transport.abort()
+            loop.call_soon(reopen, number)
+
+    def reopen(number):
+        ours, theirs = socket.socketpair()
+        numbers.add(number)
+        fresh.append((loop.create_task(loop.create_connection(Recorder, sock=ours)), ours.fileno(), theirs))
+
+    numbers = set()
+
+    async def main():
+        protocols, sockets = await batch(5, replace)
+        for theirs in sockets:
+            theirs.send(b"old")
+        await settle()
+        found = []
+        for task, number, theirs in fresh:
+            _, protocol = await task
+            theirs.send(b"new")
+            await until(lambda protocol=protocol: protocol.data)
+            found.append((number in numbers, protocol.data))
+            theirs.close()
+            protocol.transport.abort()
+            await protocol.lost
+        await close(protocols, sockets)
+        return found
+
+    found = run(main())
+
+    assert [data for _, data in found] == [b"new"] * 4
+    assert any(reused for reused, _ in found)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_an_exit_loses_nothing_that_was_read_for_the_others(loop, run, error):
+    def leave(protocol, others):
+        for other in (protocol, *others):
+            other.on_data = None
+        raise error
+
+    protocols, sockets = run(batch(5, leave))
+    for theirs in sockets:
+        theirs.send(b"data")
+    with pytest.raises(error):
+        loop.run_forever()
+    run(until(lambda: all(protocol.data == b"data" for protocol in protocols)))
+    run(close(protocols, sockets))
+
+
+def test_an_exception_closes_one_connection_and_no_other(loop, run):
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+
+    def fail(protocol, others):
+        if not contexts:
+            raise ValueError("wrong")
+
+    async def main():
+        protocols, sockets = await batch(5, fail)
+        for theirs in sockets:
+            theirs.send(b"data")
+        await settle()
+        events = [protocol.events[1:] for protocol in protocols]
+        await close(protocols, sockets)
+        return sorted(events)
+
+    assert run(main()) == [["data"]] * 4 + [["data", "lost"]]
+    assert [context["message"] for context in contexts] == ["Fatal error: protocol.data_received() call failed."]
+
+
+def test_every_transport_reads_in_its_own_context(run):
+    variable = contextvars.ContextVar("variable")
+    seen = []
+
+    def look(protocol, others):
+        seen.append((variable.get(), protocol.name))
+        variable.set(f"{protocol.name} has been read")
+
+    async def main():
+        connections = []
+        for number in range(3):
+            variable.set(f"connection {number}")
+            protocol, theirs = await connect(lambda: Recorder(lambda protocol: look(protocol, None)))
+            protocol.name = f"connection {number}"
+            connections.append((protocol, theirs))
+        for _ in range(2):
+            for _, theirs in connections:
+                theirs.send(b"x")
+            await settle()
+        await close(*zip(*connections))
+
+    run(main())
+
+    names = [f"connection {number}" for number in range(3)]
+    assert sorted(seen[:3]) == [(name, name) for name in names]
+    assert sorted(seen[3:]) == [(f"{name} has been read", name) for name in names]
+
+
+def test_a_reader_in_the_same_batch_sees_a_transport_as_it_is(run, loop):
+    """A plain reader closes the transport whose data the same wait may have read."""
+
+    async def main():
+        protocol, theirs = await connect()
+        one, other = socket.socketpair()
+        loop.add_reader(one, lambda: (loop.remove_reader(one), protocol.transport.abort()))
+        theirs.send(b"x")
+        other.send(b"x")
+        await protocol.lost
+        events = protocol.events
+        for sock in (one, other, theirs):
+            sock.close()
+        return events
+
+    assert run(main()) in (["made", "lost"], ["made", "data", "lost"])
+
+
+def test_no_large_stream_keeps_the_others_waiting(run):
+    async def main():
+        large, large_sockets = await batch(5)
+        small, small_sockets = await batch(50)
+        stop = False
+
+        async def flood(theirs):
+            while not stop:
+                try:
+                    theirs.send(bytes(1 << 20))
+                except BlockingIOError:
+                    await asyncio.sleep(0)
+
+        floods = [asyncio.ensure_future(flood(theirs)) for theirs in large_sockets]
+        for protocol in large:
+            protocol.data_received = lambda data: counts.append(len(data))
+        counts = []
+        await until(lambda: len(counts) > 10)
+        for theirs in small_sockets:
+            theirs.send(b"x")
+        await until(lambda: all(protocol.data for protocol in small))
+        stop = True
+        await asyncio.gather(*floods)
+        await close(large + small, large_sockets + small_sockets)
+
+    run(main())
+
+
+# The end of a stream
+
+
+def test_the_end_of_a_stream_closes_the_transport(run):
+    async def main():
+        protocol, theirs = await connect()
+        theirs.send(b"last")
+        theirs.close()
+        assert await protocol.lost is None
+        return protocol.data, protocol.events
+
+    assert run(main()) == (b"last", ["made", "data", "eof", "lost"])
+
+
+def test_the_end_of_a_stream_may_leave_the_other_direction_open(run):
+    class Open(Recorder):
+        def eof_received(self):
+            super().eof_received()
+            return True
+
+    async def main():
+        protocol, theirs = await connect(Open)
+        theirs.shutdown(socket.SHUT_WR)
+        await until(lambda: "eof" in protocol.events)
+        await settle()
+        protocol.transport.write(b"still here")
+        await settle()
+        received = theirs.recv(100)
+        protocol.transport.close()
+        await protocol.lost
+        theirs.close()
+        return received, protocol.events
+
+    assert run(main()) == (b"still here", ["made", "eof", "lost"])
+
+
+def test_the_end_that_comes_while_paused_is_reported_once_after_the_data(run):
+    async def main():
+        protocol, theirs = await connect()
+        protocol.transport.pause_reading()
+        theirs.send(b"data")
+        theirs.close()
+        await settle()
+        before = list(protocol.events)
+        protocol.transport.resume_reading()
+        await protocol.lost
+        return before, protocol.events
+
+    assert run(main()) == (["made"], ["made", "data", "eof", "lost"])
+
+
+def test_all_ends_of_a_batch_are_reported_even_if_the_first_pauses_the_others(run):
+    class Pausing(Recorder):
+        def eof_received(self):
+            super().eof_received()
+            for other in protocols:
+                if other is not self:
+                    other.transport.pause_reading()
+
+    protocols = []
+
+    async def main():
+        sockets = []
+        for _ in range(3):
+            protocol, theirs = await connect(Pausing)
+            protocols.append(protocol)
+            sockets.append(theirs)
+        for theirs in sockets:
+            theirs.close()
+        await settle()
+        for protocol in protocols:
+            protocol.transport.resume_reading()
+            await protocol.lost
+        return [protocol.events for protocol in protocols]
+
+    assert run(main()) == [["made", "eof", "lost"]] * 3
+
+
+def test_a_reset_is_an_error(run, loop):
+    async def main():
+        accepted = loop.create_future()
+
+        class Server(Recorder):
+            def connection_made(self, transport):
+                super().connection_made(transport)
+                accepted.set_result(self)
+
+        server = await loop.create_server(Server, "127.0.0.1", 0)
+        client = socket.create_connection(server.sockets[0].getsockname())
+        protocol = await accepted
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        error = await protocol.lost
+        server.close()
+        await server.wait_closed()
+        return type(error)
+
+    assert run(main()) is ConnectionResetError
+
+
+# Buffered protocols
+
+
+@pytest.mark.parametrize(
+    "make",
+    [bytearray, lambda size: memoryview(bytearray(size)), lambda size: memoryview(bytearray(4 * size)).cast("I")],
+    ids=["bytearray", "memoryview", "memoryview of ints"],
+)
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_a_buffered_protocol_gets_all_bytes_in_its_own_buffer(run, make, size):
+    sent = os.urandom(5000)
+
+    async def main():
+        protocol, theirs = await connect(lambda: BufferedRecorder(size, make))
+        theirs.send(sent)
+        await until(lambda: len(protocol.data) == len(sent))
+        await close([protocol], [theirs])
+        return protocol.data
+
+    assert run(main()) == sent
+
+
+def test_a_buffered_protocol_may_pause_after_every_buffer(run, loop):
+    sent = os.urandom(1000)
+
+    def pause(protocol):
+        protocol.transport.pause_reading()
+        loop.call_soon(protocol.transport.resume_reading)
+
+    async def main():
+        protocol, theirs = await connect(lambda: BufferedRecorder(10, on_data=pause))
+        theirs.send(sent)
+        await until(lambda: len(protocol.data) == len(sent))
+        await close([protocol], [theirs])
+        return protocol.data
+
+    assert run(main()) == sent
+
+
+def test_a_buffered_protocol_may_hand_over_in_the_middle(run):
+    async def main():
+        plain = Recorder()
+        protocol, theirs = await connect(lambda: BufferedRecorder(4, on_data=lambda self: hand_over()))
+
+        def hand_over():
+            protocol.transport.set_protocol(plain)
+
+        theirs.send(b"headbody")
+        await until(lambda: plain.data == b"body")
+        protocol.transport.abort()
+        await plain.lost
+        theirs.close()
+        return protocol.data
+
+    assert run(main()) == b"head"
+
+
+@pytest.mark.parametrize("failure", ["empty", "raises", "updated"])
+def test_a_buffered_protocol_that_fails_is_closed(run, loop, failure):
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append(context))
+
+    class Failing(BufferedRecorder):
+        def get_buffer(self, sizehint):
+            if failure == "raises":
+                raise ValueError("wrong")
+            return self.buffer
+
+        def buffer_updated(self, nbytes):
+            raise ValueError("wrong")
+
+    async def main():
+        protocol, theirs = await connect(lambda: Failing(0 if failure == "empty" else 10))
+        theirs.send(b"x")
+        error = await protocol.lost
+        theirs.close()
+        return type(error)
+
+    assert run(main()) is (RuntimeError if failure == "empty" else ValueError)
+    name = "buffer_updated" if failure == "updated" else "get_buffer"
+    assert [context["message"] for context in contexts] == [f"Fatal error: protocol.{name}() call failed."]
+
+
+# Writing
+
+
+@pytest.mark.parametrize(
+    "kind", [bytes, bytearray, memoryview, lambda data: memoryview(data).cast("I")], ids=lambda kind: kind.__name__
+)
+@pytest.mark.parametrize("size", [4, 4_000_000])
+def test_what_is_written_arrives(loop, run, kind, size):
+    if kind.__name__ == "<lambda>" and type(loop) is asyncio.SelectorEventLoop:
+        pytest.skip("the standard transport takes the number of items for that of bytes")
+    sent = os.urandom(size)
+
+    async def main():
+        protocol, theirs = await connect()
+        protocol.transport.write(kind(sent))
+        received = bytearray()
+        while len(received) < size:
+            received += await asyncio.get_running_loop().sock_recv(theirs, 1 << 20)
+        await close([protocol], [theirs])
+        return bytes(received)
+
+    assert run(main()) == sent
+
+
+def test_what_is_written_may_be_changed_afterwards(loop, run):
+    """On the standard loop, not from Python 3.12 on."""
+    if type(loop) is asyncio.SelectorEventLoop:
+        pytest.skip("the standard transport keeps a view of the caller's memory in some versions")
+
+    async def main():
+        protocol, theirs = await connect()
+        data = bytearray(b"x" * 3_000_000)
+        protocol.transport.write(data)
+        protocol.transport.writelines([data, memoryview(data)])
+        data[:] = b"y" * len(data)
+        received = bytearray()
+        while len(received) < 9_000_000:
+            received += await loop.sock_recv(theirs, 1 << 20)
+        await close([protocol], [theirs])
+        return set(received)
+
+    assert run(main()) == {ord("x")}
+
+
+def test_lines_are_written_in_order_however_many_they_are(run):
+    lines = [b"%d\n" % number for number in range(5000)]
+
+    async def main():
+        protocol, theirs = await connect()
+        protocol.transport.writelines(lines)
+        protocol.transport.writelines([bytes(3_000_000)])
+        protocol.transport.writelines(lines)
+        protocol.transport.write(b"end")
+        protocol.transport.close()
+        received = bytearray()
+        while data := await asyncio.get_running_loop().sock_recv(theirs, 1 << 20):
+            received += data
+        await protocol.lost
+        theirs.close()
+        return bytes(received)
+
+    assert run(main()) == b"".join(lines) + bytes(3_000_000) + b"".join(lines) + b"end"
+
+
+def test_a_slow_reader_pauses_the_writer(run):
+    async def main():
+        protocol, theirs = await connect()
+        while "pause" not in protocol.events:
+            protocol.transport.write(bytes(65536))
+        waiting = protocol.transport.get_write_buffer_size()
+        high = protocol.transport.get_write_buffer_limits()[1]
+        while "resume" not in protocol.events:
+            try:
+                theirs.recv(1 << 20)
+            except BlockingIOError:
+                await asyncio.sleep(0)
+        await close([protocol], [theirs])
+        return waiting > high, protocol.events
+
+    assert run(main()) == (True, ["made", "pause", "resume", "lost"])
+
+
+def test_close_sends_what_is_waiting_and_abort_does_not(run, loop):
+    async def main(end):
+        protocol, theirs = await connect()
+        protocol.transport.write(bytes(5_000_000))
+        getattr(protocol.transport, end)()
+        received = 0
+        while data := await loop.sock_recv(theirs, 1 << 20):
+            received += len(data)
+        await protocol.lost
+        theirs.close()
+        return received
+
+    assert run(main("close")) == 5_000_000
+    assert run(main("abort")) < 5_000_000
+
+
+def test_half_close_comes_after_what_is_waiting(run, loop):
+    async def main():
+        protocol, theirs = await connect()
+        protocol.transport.write(bytes(5_000_000))
+        protocol.transport.write_eof()
+        with pytest.raises(RuntimeError):
+            protocol.transport.write(b"more")
+        received = 0
+        while data := await loop.sock_recv(theirs, 1 << 20):
+            received += len(data)
+        theirs.send(b"answer")
+        await until(lambda: protocol.data)
+        await close([protocol], [theirs])
+        return received, protocol.data
+
+    assert run(main()) == (5_000_000, b"answer")
+
+
+def test_writing_to_a_lost_connection_warns_after_a_while(run, caplog):
+    async def main():
+        protocol, theirs = await connect()
+        theirs.close()
+        protocol.transport.abort()
+        for _ in range(7):
+            protocol.transport.write(b"x")
+        await protocol.lost
+
+    run(main())
+
+    assert "socket.send() raised exception." in caplog.text
+
+
+@pytest.mark.parametrize("wrong", ["text", 1, None, [1]])
+def test_only_bytes_can_be_written(run, wrong):
+    async def main():
+        protocol, theirs = await connect()
+        with pytest.raises(TypeError):
+            protocol.transport.write(wrong)
+        await close([protocol], [theirs])
+
+    run(main())
+
+
+def test_sendfile_sends_a_file_between_two_writes(run, loop):
+    async def main():
+        protocol, theirs = await connect()
+        with tempfile.TemporaryFile() as file:
+            file.write(bytes(range(256)) * 10000)
+            file.flush()
+            protocol.transport.write(b"before")
+            sending = loop.create_task(loop.sendfile(protocol.transport, file))
+            theirs.send(b"meanwhile")
+            received = bytearray()
+            while len(received) < 6 + 2_560_000:
+                received += await loop.sock_recv(theirs, 1 << 20)
+            await sending
+        protocol.transport.write(b"after")
+        received += await loop.sock_recv(theirs, 100)
+        await until(lambda: protocol.data)
+        await close([protocol], [theirs])
+        return bytes(received), protocol.data
+
+    received, data = run(main())
+
+    assert received == b"before" + bytes(range(256)) * 10000 + b"after"
+    assert data == b"meanwhile"
+
+
+# Streams
+
+
+def test_streams_carry_everything(run):
+    lines = [os.urandom(size).hex().encode() + b"\n" for size in range(0, 2000, 7)]
+
+    async def serve(reader, writer):
+        while line := await reader.readline():
+            writer.write(line)
+            await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async def main():
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.writelines(lines)
+        writer.write_eof()
+        received = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        return received
+
+    assert run(main()) == b"".join(lines)
