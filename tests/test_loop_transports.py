@@ -319,7 +319,7 @@ def test_every_transport_reads_in_its_own_context(run):
     variable = contextvars.ContextVar("variable")
     seen = []
 
-    def look(protocol, others):
+    def look(protocol):
         seen.append((variable.get(), protocol.name))
         variable.set(f"{protocol.name} has been read")
 
@@ -327,7 +327,7 @@ def test_every_transport_reads_in_its_own_context(run):
         connections = []
         for number in range(3):
             variable.set(f"connection {number}")
-            protocol, theirs = await connect(lambda: Recorder(lambda protocol: look(protocol, None)))
+            protocol, theirs = await connect(lambda: Recorder(look))
             protocol.name = f"connection {number}"
             connections.append((protocol, theirs))
         for _ in range(2):
