@@ -285,6 +285,9 @@ static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
 {
     bool cut = false;
     bool woken = false;
+    bool trying = timeout_ns == FMUX_TRY;
+    if (trying)
+        timeout_ns = 0;
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
@@ -302,6 +305,8 @@ static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
     } else if (n == 0 && cut) {
         n = -EINTR;
     }
+    if (n == 0 && trying && !woken)
+        n = -EAGAIN;
     return fmux_wait_end(ready, n);
 }
 
@@ -340,17 +345,18 @@ static int fmux_bare_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
                                  int max_events)
 {
     bool cut = false;
+    bool trying = timeout_ns == FMUX_TRY;
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
     n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
-                         timeout_ns, &cut);
+                         trying ? 0 : timeout_ns, &cut);
     const struct epoll_event *records = ready->records;
     for (int i = 0; i < n; i++)
         fmux_report(ready, i, (int)(uint32_t)records[i].data.u64,
                     records[i].events);
-    if (n == 0 && cut)
-        n = -EINTR;
+    if (n == 0 && (cut || trying))
+        n = cut ? -EINTR : -EAGAIN;
     return fmux_wait_end(ready, n);
 }
 

@@ -131,9 +131,13 @@ void fmux_ready_free(fmux_ready_t *ready);
  *   fmux_wait          up to timeout_ns nanoseconds (below 0: for ever), for at
  *                      most max_events (1 to the capacity)
  *   fmux_wait_now      without waiting
+ *   fmux_wait_try      without waiting, for a caller who would wait if need be: if
+ *                      there is neither an event nor a wake-up, it is -EAGAIN (and
+ *                      always where poll or select have many to look at)
  *   fmux_wait_forever  until something happens
  * The short forms exist because a call with one argument is the cheapest call
- * that a Python binding can make.
+ * that a Python binding can make. Trying first pays, too: under load there is
+ * always something, and no deadline to keep.
  * Returns the number of rows, or for a shared array an index or FMUX_ROWS plus
  * the number of rows; 0 after the time has passed or a wake-up. Or -EBUSY (an
  * array that is in use, or another thread's, or NULL instead of one), -EINTR (a
@@ -144,6 +148,8 @@ void fmux_ready_free(fmux_ready_t *ready);
  * only), -ENOMEM, -ESHUTDOWN. */
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 int fmux_wait_now(fmux_ready_t *ready);
+int fmux_wait_try(fmux_ready_t *ready);
+int fmux_wait_try_some(fmux_ready_t *ready, int max_events);
 int fmux_wait_forever(fmux_ready_t *ready);
 
 /* One call of poll or select on a list that the caller keeps: no mux, no table,
@@ -157,11 +163,14 @@ int fmux_wait_forever(fmux_ready_t *ready);
  *   [5], [6], [7]  select: how many of each are ready
  *   [8]  from here on the question, and behind it the answer
  *
- * The question is a struct pollfd for each descriptor (room for capacity of them).
+ * The question is a struct pollfd for each descriptor (room for capacity of them;
+ * for poll, for one more).
  *
  * fmux_poll_once: the answer is three columns as in a ready array. It returns
  * what a wait on a shared ready array returns. As ever with poll, a descriptor
  * that is not open is reported with POLLNVAL, and a negative one is skipped.
+ * wake_fd, unless it is negative, is one more to wait for; it ends the wait when it
+ * can be read, and is not reported.
  *
  * fmux_select_once: only the descriptors are looked at, the readable ones first. The
  * answer is the places, counted from 0 in each kind, of those that are ready: in the
@@ -171,8 +180,8 @@ int fmux_wait_forever(fmux_ready_t *ready);
  * -EINTR (a signal, or the time is longer than one call can wait), -EINVAL
  * (more descriptors than RLIMIT_NOFILE), -EBADF (select: one that is negative, or
  * not open), -ENOMEM. */
-int fmux_poll_once(int32_t *memory, int64_t timeout_ns);
-int fmux_poll_once_now(int32_t *memory); /* the same with a time-out of 0 */
+int fmux_poll_once(int32_t *memory, int64_t timeout_ns, int wake_fd);
+int fmux_poll_once_now(int32_t *memory); /* the same for 0 and -1 */
 int fmux_select_once(int32_t *memory, int64_t timeout_ns);
 
 /* How many 32-bit numbers such memory holds, for poll or for select.

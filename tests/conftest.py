@@ -69,6 +69,11 @@ def open_files() -> dict[int, str]:
     return found
 
 
+# The first wait of this kind makes a descriptor that the process keeps for later ones.
+with fastmux.selectors.PollSelector() as _selector:
+    _selector.select(1e-9)
+
+
 @pytest.fixture(autouse=True)
 def no_descriptor_leak() -> Iterator[None]:
     """Fail a test that leaves descriptors behind, or has closed some that are not its own."""

@@ -22,7 +22,7 @@ LAYERS = [
     ["_fast"],
     ["select", "_extended", "_poller"],
     ["_epoll", "_poll"],
-    ["_waiting", "_arguments"],
+    ["_waiting", "_arguments", "_wakeups"],
     ["_stdlib", "_core"],
     ["_base", "_standard", "_version", "_native"],
 ]
