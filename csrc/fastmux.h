@@ -83,8 +83,7 @@ int fmux_fileno(fmux_t *mux);
  * was closed since, and the number is another's now), -EBADF (not open), -EPERM (a file
  * that epoll cannot watch: a regular file or a directory), -EINVAL (the set
  * itself, or an impossible mask), -ELOOP (epoll sets watching each other),
- * -ENOMEM, -ENOSPC (the user's watch limit), -EMFILE or -ENFILE (no descriptor
- * left for the wake-up; at the first add only), -ESHUTDOWN. */
+ * -ENOMEM, -ENOSPC (the user's watch limit), -ESHUTDOWN. */
 int fmux_add(fmux_t *mux, int fd, uint32_t mask);
 
 /* Replace the events that fd is watched for. On epoll this also re-arms a
@@ -103,8 +102,8 @@ int fmux_remove(fmux_t *mux, int fd);
 
 /* End one wait: one that is in progress, or else the next one to begin. Several
  * calls that no wait has answered yet count as one. Returns 0, or -ESHUTDOWN; or, if
- * nothing was ever added and nobody has waited, -EMFILE, -ENFILE, -ENOMEM or
- * -ENOSPC: epoll makes its wake-up descriptor at the first of these calls. */
+ * nobody has waited yet, -EMFILE, -ENFILE, -ENOMEM or -ENOSPC: epoll makes its
+ * wake-up descriptor for the first wait that may sleep, or the first wake-up. */
 int fmux_wakeup(fmux_t *mux);
 
 /* How many bytes of memory a ready array for capacity events needs.
@@ -145,7 +144,7 @@ void fmux_ready_free(fmux_ready_t *ready);
  * wait: run the signal handlers, and call again with what is left of the time),
  * -EINVAL (max_events; or poll: more is watched than RLIMIT_NOFILE), -EBADF (select: a watched descriptor was closed),
  * -EMFILE or -ENFILE (no descriptor left for the wake-up; at the first wait
- * only), -ENOMEM, -ESHUTDOWN. */
+ * that may sleep), -ENOMEM, -ESHUTDOWN. */
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 int fmux_wait_now(fmux_ready_t *ready);
 int fmux_wait_try(fmux_ready_t *ready);

@@ -182,8 +182,12 @@ static int fmux_select__by_poll(const fmux_select_t *s, int64_t timeout_ns,
 {
     struct pollfd *record = s->records;
     for (int kind = 0; kind < 3; kind++)
-        for (int i = 0; i < s->asked[kind]; i++)
-            (record++)->events = (short)fmux_select__kinds[kind].ask;
+        for (int i = 0; i < s->asked[kind]; i++, record++) {
+            *not_out = record->fd < 0; /* which poll would skip */
+            if (*not_out)
+                return -EBADF;
+            record->events = (short)fmux_select__kinds[kind].ask;
+        }
 
     int left = fmux_ask_poll(s->records, (nfds_t)s->total, timeout_ns);
     *not_out = left > 0 || left == -EINVAL; /* more than RLIMIT_NOFILE */

@@ -80,9 +80,10 @@ class Wakeable:
 
     def _wake_all(self) -> None:
         """End all waits in progress."""
-        with _lock:
-            for waiter in self._waiters:
-                waiter.wake()
+        if self._waiters:
+            with _lock:
+                for waiter in self._waiters:
+                    waiter.wake()
 
     def _wait(self, ns: int, ask: Callable[[int, int], _Found]) -> _Found:
         """Wait for ns nanoseconds (-1: for ever), for what ask() finds, or for wakeup(). Return what ask() returned.
