@@ -50,6 +50,10 @@ typedef struct fmux_ready fmux_ready_t;
  * Never fails. */
 int fmux_mechanisms(void);
 
+/* Whether there is epoll_pwait2, and so waits by epoll in nanoseconds: 1, or 0
+ * where the kernel or a sandbox has only milliseconds. Never fails. */
+int fmux_epoll_nanoseconds(void);
+
 /* Make a mux. Its descriptors are close-on-exec.
  * Returns 0 and sets *mux_out, or -EINVAL (no such mechanism here), -EMFILE or
  * -ENFILE (no descriptor left), -ENOMEM. */

@@ -545,6 +545,7 @@ static int wait_without_epoll_pwait2(unsigned error)
     }
     wrong += fmux_wakeup(set.mux) != 0;
     wrong += fmux_wait(set.array.ready, INT64_MAX, 4) != 0;
+    wrong += fmux_epoll_nanoseconds() != 0;
     return wrong;
 }
 
