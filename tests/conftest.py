@@ -24,9 +24,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 
 import fastmux
+
+#: For ``--hypothesis-profile=thorough``.
+hypothesis.settings.register_profile("thorough", max_examples=2000)
 
 #: Seconds after which something that must happen counts as not happening.
 PATIENCE = 20.0

@@ -38,7 +38,7 @@ def mask_of(events: int) -> int:
 
 def found(key: SelectorKey, mask: int) -> int:
     """What a mask that poll or epoll has reported is to a selector."""
-    if key.events & ~BOTH == 0:
+    if not ~BOTH & key.events or key.events < 0:
         # The standard selectors' way: whatever is not plainly the one may be the other.
         return ((mask & ~READ and EVENT_WRITE) | (mask & ~WRITE and EVENT_READ)) & key.events
     if mask & _BROKEN:
@@ -104,7 +104,7 @@ class Extended(BaseSelector):
         With ONESHOT this re-arms, even if nothing changes, and with EDGE it asks for what is ready once more.
         """
         old = self._fd_to_key.get(self._fileobj_lookup(fileobj))
-        if old is None or not (self._asks_more(events) or old.events & self._more):
+        if old is None or not (self._asks_more(events) or self._asks_more(old.events)):
             return super().modify(fileobj, events, data)
         if not events & _CONDITIONS:
             raise ValueError(f"Invalid events: {events!r}")

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import _core
 from ._arguments import LONGEST, NOW
-from ._base import new_tuple
+from ._base import READ, new_tuple
 from ._core import FEW, MECHANISMS, ROWS, add, modify, poll_once_now, remove, wait_forever, wait_now, wait_try
 from ._epoll import epoll
 from ._extended import BOTH, MASKS, PlainEpoll, PlainPoll, PollLike, found, mask_of
@@ -105,8 +105,8 @@ class Fast(PollLike):
                 fd = fileobj if fileobj.__class__ is int else fileobj.fileno()
                 if fd not in keys:
                     mask = MASKS[events]
-        except (AttributeError, TypeError, ValueError):
-            pass
+        except Exception:
+            pass  # the standard selector will say what is wrong, and first of what
         if mask:
             keys[fd] = key = new_tuple(SelectorKey, (fileobj, fd, events, data))
             try:
@@ -247,6 +247,11 @@ class EpollSet(epoll):
     _mechanism = MECHANISMS["epoll"]
     _room = 64  # for a start
 
+    def modify(self, fd: Any, eventmask: int) -> None:
+        # Where the mask stays the same the core makes no call, and would not notice that the file is gone.
+        super().modify(fd, eventmask ^ READ)
+        super().modify(fd, eventmask)
+
 
 class FastEpoll(Fast, PlainEpoll):
     """For EpollSelector."""
@@ -298,7 +303,8 @@ class FastEpoll(Fast, PlainEpoll):
             self._selector._fail(result)
 
     def _rewatch(self, key: SelectorKey) -> None:
-        self._selector.modify(key.fd, mask_of(key.events))
+        if (result := modify(self._mux, key.fd, mask_of(key.events))) < 0:
+            raise _core.os_error(result)
 
     def _nanoseconds_standard(self, timeout: float) -> int:
         ns: int = self._selector._limits(math.ceil(timeout * 1e3) * 1e-3)[0]

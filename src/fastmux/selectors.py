@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from . import _core, _standard
 from . import select as _select
-from ._arguments import interval
+from ._arguments import LONGEST, interval
 from ._extended import EVENT_PRIORITY, Extended
 from ._wakeups import Wakeable
 
@@ -59,7 +59,8 @@ class SelectSelector(Wakeable, Extended, _standard_selectors.SelectSelector):  #
         timeout = None if timeout is None else max(timeout, 0)
         reported: Any = None
         if timeout == 0 or (
-            len(self._fd_to_key) <= _FEW and (timeout is None or timeout.__class__ is float or timeout.__class__ is int)
+            len(self._fd_to_key) <= _FEW
+            and (timeout is None or ((timeout.__class__ is float or timeout.__class__ is int) and timeout < LONGEST))
         ):
             reported = _select.select(self._readers, self._writers, self._urgent, 0)
             if timeout == 0 or any(reported):
