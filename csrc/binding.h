@@ -24,7 +24,8 @@
 
 #define FMUX_WRAPS(name) (__builtin_strcmp(__func__, "_cffi_f_" name) == 0)
 #define FMUX_QUICK                                                            \
-    (FMUX_WRAPS("fmux_wait_now") || FMUX_WRAPS("fmux_wakeup") ||              \
+    (FMUX_WRAPS("fmux_wait_now") || FMUX_WRAPS("fmux_wait_try") ||            \
+     FMUX_WRAPS("fmux_wait_try_some") || FMUX_WRAPS("fmux_wakeup") ||         \
      FMUX_WRAPS("fmux_add") || FMUX_WRAPS("fmux_modify") ||                   \
      FMUX_WRAPS("fmux_remove") || FMUX_WRAPS("fmux_fileno") ||                \
      FMUX_WRAPS("fmux_poll_once_now") || FMUX_WRAPS("fmux_select_files"))
@@ -145,8 +146,13 @@ static int fmux__question_add(fmux_question_t *question, int kind,
 /* Ask until there is an answer. -EFAULT: a signal handler has raised. */
 static int fmux__question_ask(fmux_question_t *question, int64_t timeout_ns)
 {
-    if (timeout_ns == 0 && question->length <= FMUX_FEW)
-        return fmux_select_once(question->memory, 0);
+    if (question->length <= FMUX_FEW) {
+        /* Under load there is something already, and no need for a clock, or to
+         * let go of the interpreter lock. */
+        int n = fmux_select_once(question->memory, 0);
+        if (n != 0 || timeout_ns == 0)
+            return n;
+    }
     int64_t now_ns = timeout_ns > 0 ? fmux_now_ns() : 0;
     if (timeout_ns > INT64_MAX - now_ns)
         timeout_ns = -1;
@@ -209,14 +215,12 @@ static void fmux__hand_over_exception(PyObject *lists)
 /* A list is taken as it is, from anything else one is made. */
 static PyObject *fmux__list(PyObject *files)
 {
-    if (PyList_Check(files)) {
-        Py_INCREF(files);
-        return files;
-    }
     PyObject *sequence =
         PySequence_Fast(files, "arguments 1-3 must be sequences");
-    PyObject *list = sequence == NULL ? NULL : PySequence_List(sequence);
-    Py_XDECREF(sequence);
+    if (sequence == NULL || PyList_Check(sequence))
+        return sequence;
+    PyObject *list = PySequence_List(sequence);
+    Py_DECREF(sequence);
     return list;
 }
 

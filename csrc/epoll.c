@@ -83,7 +83,6 @@
 
 #if defined(FMUX_HAVE_EPOLL)
 
-#include <fcntl.h>
 #include <limits.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
@@ -119,8 +118,8 @@ static int fmux_epoll__ctl(fmux_t *mux, int operation, int fd,
 }
 
 /* Make the eventfd and put it into the set, unless it is there; under the
- * lock. Not when the set is made: a poller that is made and closed again would
- * pay for two descriptors instead of one. */
+ * lock. Not before somebody is about to sleep, or to wake: a poller that is made
+ * for one look would pay for two descriptors instead of one. */
 static int fmux_epoll__make_wake(fmux_t *mux)
 {
     int wake_fd, wake_write;
@@ -144,18 +143,9 @@ static int fmux_epoll__make_wake(fmux_t *mux)
 
 static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
-    int result;
-    if (atomic_load(&mux->wake_fd) < 0) {
-        /* Not before looking: it might get the number of a closed fd. */
-        if (fcntl(fd, F_GETFD) < 0)
-            return -errno;
-        result = fmux_epoll__make_wake(mux);
-        if (result < 0)
-            return result;
-    }
     if (fd == atomic_load(&mux->wake_fd))
         return -EBADF; /* open, but not the caller's */
-    result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
+    int result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
     if (result == -EEXIST) {
         /* Not in the table, but in the set: a file that was closed and removed
          * while a dup lived on, and is back under its old number. */
@@ -221,7 +211,7 @@ static int fmux_epoll__open(fmux_t *mux)
     return mux->epoll_fd < 0 ? -errno : 0;
 }
 
-/* A wait that nobody could wake must not begin. Whoever closes the mux has either
+/* A wait that sleeps, and that nobody could wake, must not begin. Whoever closes the mux has either
  * done so before we get the lock, or will find the eventfd. */
 static int fmux_epoll__first_wait(fmux_t *mux)
 {
@@ -259,6 +249,15 @@ static int fmux_epoll__call(int epoll_fd, struct epoll_event *records, int max,
     return n < 0 ? -errno : n;
 }
 
+int fmux_epoll_nanoseconds(void)
+{
+    /* On no set at all: whether the call exists is checked before. */
+    struct epoll_event record;
+    bool cut;
+    (void)fmux_epoll__call(-1, &record, 1, 1, &cut);
+    return !atomic_load_explicit(&fmux_epoll__coarse, memory_order_relaxed);
+}
+
 /* Spread n records into rows. Sets *woken_out if one was the eventfd's. */
 static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
 {
@@ -285,10 +284,14 @@ static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
 {
     bool cut = false;
     bool woken = false;
+    bool trying = timeout_ns == FMUX_TRY;
+    if (trying)
+        timeout_ns = 0;
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
-    if (atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
+    if (timeout_ns != 0 &&
+        atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
         (n = fmux_epoll__first_wait(ready->mux)) < 0)
         return fmux_wait_end(ready, n);
     n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
@@ -302,6 +305,8 @@ static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
     } else if (n == 0 && cut) {
         n = -EINTR;
     }
+    if (n == 0 && trying && !woken)
+        n = -EAGAIN;
     return fmux_wait_end(ready, n);
 }
 
@@ -340,17 +345,18 @@ static int fmux_bare_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
                                  int max_events)
 {
     bool cut = false;
+    bool trying = timeout_ns == FMUX_TRY;
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
     n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
-                         timeout_ns, &cut);
+                         trying ? 0 : timeout_ns, &cut);
     const struct epoll_event *records = ready->records;
     for (int i = 0; i < n; i++)
         fmux_report(ready, i, (int)(uint32_t)records[i].data.u64,
                     records[i].events);
-    if (n == 0 && cut)
-        n = -EINTR;
+    if (n == 0 && (cut || trying))
+        n = cut ? -EINTR : -EAGAIN;
     return fmux_wait_end(ready, n);
 }
 
@@ -367,7 +373,9 @@ const fmux_mechanism_t fmux_bare_epoll = {
 
 #else
 
-/* ISO C wants something in every file. */
-typedef int fmux_epoll__absent;
+int fmux_epoll_nanoseconds(void)
+{
+    return 0;
+}
 
 #endif

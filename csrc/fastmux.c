@@ -450,7 +450,7 @@ void fmux_ready_free(fmux_ready_t *ready)
 
 /* ---- waiting: tail calls, see fmux_mechanism_t -------------------------- */
 
-int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events)
+static int fmux__wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events)
 {
     if (ready == NULL)
         return -EBUSY;
@@ -459,11 +459,28 @@ int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events)
     return ready->mux->mechanism->wait(ready, timeout_ns, max_events);
 }
 
+int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events)
+{
+    return fmux__wait(ready, timeout_ns < 0 ? -1 : timeout_ns, max_events);
+}
+
 int fmux_wait_now(fmux_ready_t *ready)
 {
     if (ready == NULL)
         return -EBUSY;
     return ready->mux->mechanism->wait(ready, 0, ready->capacity);
+}
+
+int fmux_wait_try(fmux_ready_t *ready)
+{
+    if (ready == NULL)
+        return -EBUSY;
+    return ready->mux->mechanism->wait(ready, FMUX_TRY, ready->capacity);
+}
+
+int fmux_wait_try_some(fmux_ready_t *ready, int max_events)
+{
+    return fmux__wait(ready, FMUX_TRY, max_events);
 }
 
 int fmux_wait_forever(fmux_ready_t *ready)

@@ -50,6 +50,10 @@ typedef struct fmux_ready fmux_ready_t;
  * Never fails. */
 int fmux_mechanisms(void);
 
+/* Whether there is epoll_pwait2, and so waits by epoll in nanoseconds: 1, or 0
+ * where the kernel or a sandbox has only milliseconds. Never fails. */
+int fmux_epoll_nanoseconds(void);
+
 /* Make a mux. Its descriptors are close-on-exec.
  * Returns 0 and sets *mux_out, or -EINVAL (no such mechanism here), -EMFILE or
  * -ENFILE (no descriptor left), -ENOMEM. */
@@ -83,8 +87,7 @@ int fmux_fileno(fmux_t *mux);
  * was closed since, and the number is another's now), -EBADF (not open), -EPERM (a file
  * that epoll cannot watch: a regular file or a directory), -EINVAL (the set
  * itself, or an impossible mask), -ELOOP (epoll sets watching each other),
- * -ENOMEM, -ENOSPC (the user's watch limit), -EMFILE or -ENFILE (no descriptor
- * left for the wake-up; at the first add only), -ESHUTDOWN. */
+ * -ENOMEM, -ENOSPC (the user's watch limit), -ESHUTDOWN. */
 int fmux_add(fmux_t *mux, int fd, uint32_t mask);
 
 /* Replace the events that fd is watched for. On epoll this also re-arms a
@@ -103,8 +106,8 @@ int fmux_remove(fmux_t *mux, int fd);
 
 /* End one wait: one that is in progress, or else the next one to begin. Several
  * calls that no wait has answered yet count as one. Returns 0, or -ESHUTDOWN; or, if
- * nothing was ever added and nobody has waited, -EMFILE, -ENFILE, -ENOMEM or
- * -ENOSPC: epoll makes its wake-up descriptor at the first of these calls. */
+ * nobody has waited yet, -EMFILE, -ENFILE, -ENOMEM or -ENOSPC: epoll makes its
+ * wake-up descriptor for the first wait that may sleep, or the first wake-up. */
 int fmux_wakeup(fmux_t *mux);
 
 /* How many bytes of memory a ready array for capacity events needs.
@@ -131,9 +134,13 @@ void fmux_ready_free(fmux_ready_t *ready);
  *   fmux_wait          up to timeout_ns nanoseconds (below 0: for ever), for at
  *                      most max_events (1 to the capacity)
  *   fmux_wait_now      without waiting
+ *   fmux_wait_try      without waiting, for a caller who would wait if need be: if
+ *                      there is neither an event nor a wake-up, it is -EAGAIN (and
+ *                      always where poll or select have many to look at)
  *   fmux_wait_forever  until something happens
  * The short forms exist because a call with one argument is the cheapest call
- * that a Python binding can make.
+ * that a Python binding can make. Trying first pays, too: under load there is
+ * always something, and no deadline to keep.
  * Returns the number of rows, or for a shared array an index or FMUX_ROWS plus
  * the number of rows; 0 after the time has passed or a wake-up. Or -EBUSY (an
  * array that is in use, or another thread's, or NULL instead of one), -EINTR (a
@@ -141,9 +148,11 @@ void fmux_ready_free(fmux_ready_t *ready);
  * wait: run the signal handlers, and call again with what is left of the time),
  * -EINVAL (max_events; or poll: more is watched than RLIMIT_NOFILE), -EBADF (select: a watched descriptor was closed),
  * -EMFILE or -ENFILE (no descriptor left for the wake-up; at the first wait
- * only), -ENOMEM, -ESHUTDOWN. */
+ * that may sleep), -ENOMEM, -ESHUTDOWN. */
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 int fmux_wait_now(fmux_ready_t *ready);
+int fmux_wait_try(fmux_ready_t *ready);
+int fmux_wait_try_some(fmux_ready_t *ready, int max_events);
 int fmux_wait_forever(fmux_ready_t *ready);
 
 /* One call of poll or select on a list that the caller keeps: no mux, no table,
@@ -157,11 +166,14 @@ int fmux_wait_forever(fmux_ready_t *ready);
  *   [5], [6], [7]  select: how many of each are ready
  *   [8]  from here on the question, and behind it the answer
  *
- * The question is a struct pollfd for each descriptor (room for capacity of them).
+ * The question is a struct pollfd for each descriptor (room for capacity of them;
+ * for poll, for one more).
  *
  * fmux_poll_once: the answer is three columns as in a ready array. It returns
  * what a wait on a shared ready array returns. As ever with poll, a descriptor
  * that is not open is reported with POLLNVAL, and a negative one is skipped.
+ * wake_fd, unless it is negative, is one more to wait for; it ends the wait when it
+ * can be read, and is not reported.
  *
  * fmux_select_once: only the descriptors are looked at, the readable ones first. The
  * answer is the places, counted from 0 in each kind, of those that are ready: in the
@@ -171,8 +183,8 @@ int fmux_wait_forever(fmux_ready_t *ready);
  * -EINTR (a signal, or the time is longer than one call can wait), -EINVAL
  * (more descriptors than RLIMIT_NOFILE), -EBADF (select: one that is negative, or
  * not open), -ENOMEM. */
-int fmux_poll_once(int32_t *memory, int64_t timeout_ns);
-int fmux_poll_once_now(int32_t *memory); /* the same with a time-out of 0 */
+int fmux_poll_once(int32_t *memory, int64_t timeout_ns, int wake_fd);
+int fmux_poll_once_now(int32_t *memory); /* the same for 0 and -1 */
 int fmux_select_once(int32_t *memory, int64_t timeout_ns);
 
 /* How many 32-bit numbers such memory holds, for poll or for select.

@@ -28,7 +28,6 @@ enum {
     FMUX__BUSY = 1,
     FMUX__UNREAD = 2,
 
-    FMUX__FEW = 64, /* which may be asked about twice */
     FMUX__WORD_BITS = (int)(sizeof(unsigned long) * CHAR_BIT),
     FMUX__SMALL = 1024 / FMUX__WORD_BITS /* words that need no allocation */
 };
@@ -79,11 +78,12 @@ int fmux_ask_select(int bits, unsigned long *maps[3], int64_t timeout_ns)
 
 int fmux_once_size(int mechanism, int capacity)
 {
-    /* Two numbers per struct pollfd; poll answers in three columns, select in one. */
+    /* Two numbers per struct pollfd; poll answers in three columns, select in one.
+     * One pollfd more: poll's wake-up. */
     int each = mechanism == FMUX_SELECT ? 3 : 5;
-    if (capacity < 1 || capacity > INT_MAX / each - FMUX__BODY)
+    if (capacity < 1 || capacity > INT_MAX / each - FMUX__BODY - 2)
         return -EINVAL;
-    return FMUX__BODY + capacity * each;
+    return FMUX__BODY + capacity * each + (mechanism == FMUX_SELECT ? 0 : 2);
 }
 
 static bool fmux_once__take(int32_t *memory)
@@ -101,18 +101,23 @@ static void fmux_once__give(int32_t *memory, uint8_t state)
 
 /* ---- poll --------------------------------------------------------------- */
 
-int fmux_poll_once(int32_t *memory, int64_t timeout_ns)
+int fmux_poll_once(int32_t *memory, int64_t timeout_ns, int wake_fd)
 {
     if (!fmux_once__take(memory))
         return -EBUSY;
     int capacity = memory[FMUX__CAPACITY];
     int length = memory[FMUX__ASKED];
     struct pollfd *records = (struct pollfd *)(memory + FMUX__BODY);
-    int32_t *indices = (int32_t *)(records + capacity);
+    int32_t *indices = (int32_t *)(records + capacity + 1);
     int32_t *fds = indices + capacity;
     uint32_t *events = (uint32_t *)(fds + capacity);
 
-    int n = fmux_ask_poll(records, (nfds_t)length, timeout_ns);
+    int total = length;
+    if (wake_fd >= 0) {
+        records[total].fd = wake_fd;
+        records[total++].events = POLLIN;
+    }
+    int n = fmux_ask_poll(records, (nfds_t)total, timeout_ns);
     int rows = 0;
     for (int i = 0; rows < n && i < length; i++) {
         uint32_t found = (uint16_t)records[i].revents;
@@ -138,7 +143,7 @@ int fmux_poll_once(int32_t *memory, int64_t timeout_ns)
 
 int fmux_poll_once_now(int32_t *memory)
 {
-    return fmux_poll_once(memory, 0);
+    return fmux_poll_once(memory, 0, -1);
 }
 
 /* ---- select -------------------------------------------------------------
@@ -177,8 +182,12 @@ static int fmux_select__by_poll(const fmux_select_t *s, int64_t timeout_ns,
 {
     struct pollfd *record = s->records;
     for (int kind = 0; kind < 3; kind++)
-        for (int i = 0; i < s->asked[kind]; i++)
-            (record++)->events = (short)fmux_select__kinds[kind].ask;
+        for (int i = 0; i < s->asked[kind]; i++, record++) {
+            *not_out = record->fd < 0; /* which poll would skip */
+            if (*not_out)
+                return -EBADF;
+            record->events = (short)fmux_select__kinds[kind].ask;
+        }
 
     int left = fmux_ask_poll(s->records, (nfds_t)s->total, timeout_ns);
     *not_out = left > 0 || left == -EINVAL; /* more than RLIMIT_NOFILE */
@@ -273,7 +282,7 @@ int fmux_select_once(int32_t *memory, int64_t timeout_ns)
     if (timeout_ns > INT64_MAX - now_ns)
         timeout_ns = -1;
     int64_t deadline_ns = now_ns + timeout_ns;
-    if (s.total <= FMUX__FEW || s.asked[0] == s.total || s.asked[1] == s.total)
+    if (s.total <= FMUX_FEW || s.asked[0] == s.total || s.asked[1] == s.total)
         n = fmux_select__by_poll(&s, timeout_ns, &again);
     if (again) {
         if (timeout_ns > 0) {

@@ -309,6 +309,9 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
                               int max_events, const fmux_poll__call_t *call)
 {
     fmux_t *mux = ready->mux;
+    bool trying = timeout_ns == FMUX_TRY;
+    if (trying)
+        timeout_ns = 0;
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
@@ -319,6 +322,10 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
     int64_t deadline_ns = now_ns + timeout_ns;
 
     pthread_mutex_lock(&mux->lock);
+    if (trying && mux->set_length > FMUX_FEW) {
+        n = -EAGAIN; /* to ask about many twice costs more than it saves */
+        goto unlock;
+    }
     if (ready->wake_read < 0) {
         n = fmux_wake_open(&ready->wake_read, &ready->wake_write);
         if (n < 0)
@@ -356,6 +363,8 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
             n = fmux_poll__collect(ready, n, max_events, call);
         else if (woken)
             n = 0;
+        if (n == 0 && trying && !woken)
+            n = -EAGAIN;
         if (n != 0 || woken || timeout_ns == 0)
             break;
     }

@@ -24,9 +24,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+import hypothesis
 import pytest
 
 import fastmux
+
+#: For ``--hypothesis-profile=thorough``.
+hypothesis.settings.register_profile("thorough", max_examples=2000)
 
 #: Seconds after which something that must happen counts as not happening.
 PATIENCE = 20.0
@@ -67,6 +71,11 @@ def open_files() -> dict[int, str]:
         with contextlib.suppress(FileNotFoundError):  # the descriptor that listdir itself was using
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return found
+
+
+# The first wait of this kind makes a descriptor that the process keeps for later ones.
+with fastmux.selectors.PollSelector() as _selector:
+    _selector.select(1e-9)
 
 
 @pytest.fixture(autouse=True)

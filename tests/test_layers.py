@@ -23,7 +23,7 @@ LAYERS = [
     ["_fast", "_conditions", "_transports"],
     ["select", "_extended", "_poller"],
     ["_epoll", "_poll"],
-    ["_waiting", "_arguments"],
+    ["_waiting", "_arguments", "_wakeups"],
     ["_stdlib", "_core"],
     ["_sockets"],
     ["_base", "_standard", "_private", "_version", "_native"],

@@ -17,6 +17,8 @@ INT64_MAX: Final = (1 << 63) - 1
 #: The commonest timeout, and the default of maxevents. Compared by identity, which is quick and takes no 0j for a 0.
 NOW: Final = 0
 ALL: Final = -1
+#: A timeout between minus this and this needs no check but that of its type: it fits all that it is converted to.
+LONGEST: Final = 1_000_000
 
 
 def nanoseconds_away(timeout: Any, unit: int) -> int:
@@ -29,6 +31,17 @@ def nanoseconds_away(timeout: Any, unit: int) -> int:
     if not -INT64_MAX <= whole <= INT64_MAX:
         raise OverflowError
     return whole
+
+
+def interval(timeout: Any) -> int:
+    """Convert a timeout of select() to nanoseconds."""
+    try:
+        if (ns := nanoseconds_away(timeout, 1_000_000_000)) >= 0:
+            return ns
+    except Exception:
+        pass
+    select.select([], [], [], timeout)
+    raise OverflowError("timeout is too large")
 
 
 def descriptor_of(file: Any) -> int:

@@ -46,12 +46,15 @@ if implementation == "c":
     remove = lib.fmux_remove
     wait = lib.fmux_wait
     wait_now = lib.fmux_wait_now
+    wait_try = lib.fmux_wait_try
+    wait_try_some = lib.fmux_wait_try_some
     wait_forever = lib.fmux_wait_forever
     wakeup = lib.fmux_wakeup
     fileno = lib.fmux_fileno
     close = lib.fmux_close
     poll_once = lib.fmux_poll_once
     poll_once_now = lib.fmux_poll_once_now
+    once_size = lib.fmux_once_size
     select_files = lib.fmux_select_files
     stream_wait = lib.fmux_stream_wait
     #: What fmux_stream_wait returns counts the rows that it did not read from in these.
@@ -59,10 +62,12 @@ if implementation == "c":
 
     _MUX_OUT = ffi.typeof("fmux_t **")
     _NUMBERS = ffi.typeof("int32_t[]")
+    _POLL = lib.FMUX_POLL
     _READY_OUT = ffi.typeof("fmux_ready_t **")
     _STREAM = ffi.typeof("fmux_stream_t *")
 
-_NUMBER: Final = struct.Struct("i")
+#: What stands before the records of a PollList.
+_HEADER: Final = struct.Struct("8i")
 
 #: Fewer rows than this are read in another way, which is faster for few and slower for many.
 FEW: Final = 16
@@ -150,22 +155,28 @@ class NoReady:
 
 
 class PollList(Rows):
-    """The list of one poll object, in memory for fmux_poll_once: a struct pollfd each."""
+    """A question of one poll object, in memory for fmux_poll_once: records are a struct pollfd each."""
 
     __slots__ = ("few",)
 
-    def __init__(self, capacity: int) -> None:
-        memory = bytearray(4 * lib.fmux_once_size(lib.FMUX_POLL, capacity))
-        super().__init__(ffi.from_buffer(_NUMBERS, memory), memory, 32 + 8 * capacity, capacity)
-        _NUMBER.pack_into(memory, 4, capacity)
+    def __init__(self, records: bytes) -> None:
+        asked = len(records) // 8
+        self.capacity = capacity = asked or 1
+        self.memory = memory = bytearray(4 * once_size(_POLL, capacity))
+        memory[: 32 + len(records)] = _HEADER.pack(0, capacity, asked, 0, 0, 0, 0, 0) + records
+        self.handle = ffi.from_buffer(_NUMBERS, memory)
+        self._start = 40 + 8 * capacity
+        self.first = None
         #: Asking about so few takes so little that the interpreter lock is not worth letting go of.
-        self.few = True
+        self.few = asked <= 64
 
-    def fill(self, records: bytes) -> None:
-        """Ask about these from now on."""
-        self.memory[32 : 32 + len(records)] = records
-        _NUMBER.pack_into(self.memory, 8, len(records) // 8)
-        self.few = len(records) <= 8 * 128
+
+class NoPollList:
+    """Stands for a list that has not been made yet."""
+
+    handle = None
+    memory = bytearray(1)
+    few = False
 
 
 class Inbox:

@@ -7,7 +7,7 @@ import operator
 from functools import partial
 from typing import Any, Final, NoReturn
 
-from ._arguments import ALL, INT_MAX, NOW, NotCopied, descriptor_of, nanoseconds_away
+from ._arguments import ALL, INT_MAX, LONGEST, NOW, NotCopied, descriptor_of, nanoseconds_away
 from ._base import PRIORITY, READ, WRITE
 from ._core import (
     BARE_EPOLL,
@@ -21,8 +21,9 @@ from ._core import (
     open_mux,
     os_error,
     remove,
-    wait_forever,
     wait_now,
+    wait_try,
+    wait_try_some,
 )
 from ._standard import select
 from ._waiting import Waiting, cover, fd_pairs, pairs_of
@@ -44,6 +45,8 @@ class epoll(NotCopied, Waiting):  # noqa: N801
 
     #: What kind of mux is under it. The kernel's own set, so that nothing differs from the standard object.
     _mechanism = BARE_EPOLL
+    #: How many events one wait has room for.
+    _room = _DEFAULT
 
     _ready: Any
     _large: Any
@@ -57,7 +60,7 @@ class epoll(NotCopied, Waiting):  # noqa: N801
     @classmethod
     def _around(cls, mux: Any) -> Any:
         self = object.__new__(cls)
-        self._start(mux, _DEFAULT)
+        self._start(mux, cls._room)
         self._closed = False
         self._large = NoReady  # for those who ask for more events
         return self
@@ -93,12 +96,19 @@ class epoll(NotCopied, Waiting):  # noqa: N801
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         """Wait, and return ``(fd, events)`` of what is ready; at most maxevents of them, -1 means 1023."""
         ready = self._ready
-        if timeout is None and maxevents is ALL:
-            n = wait_forever(ready.handle)
-        elif timeout is NOW and maxevents is ALL:
+        if timeout is NOW and maxevents is ALL:
             n = wait_now(ready.handle)
+        elif timeout is None or (
+            (timeout.__class__ is float or timeout.__class__ is int) and -LONGEST < timeout < LONGEST
+        ):
+            if maxevents is ALL:
+                n = wait_try(ready.handle)
+            elif maxevents.__class__ is int and 0 < maxevents <= ready.capacity:
+                n = wait_try_some(ready.handle, maxevents)
+            else:
+                n = -1
         else:
-            ready, n = self._poll(timeout, maxevents)
+            n = -1
         if n == 0:
             return []
         if n < 0:

@@ -1,12 +1,11 @@
 """What the selectors here can do beyond the standard ones, whatever they wait with.
 
-A mixin to put before a standard selector: more events, a wake-up, and healing. What it does not touch is left to the
+Mixins to put before a standard selector: more events, a wake-up, and healing. What they do not touch is left to the
 standard class, and so to the code that programs know.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import selectors as _selectors
@@ -16,6 +15,7 @@ from typing import Any, Final
 
 from ._base import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE, new_tuple
 from ._stdlib import WakeUp
+from ._wakeups import Wakeable
 
 #: Urgent (out-of-band) data, for register() and modify(), and in results.
 EVENT_PRIORITY: Final = 1 << 16
@@ -38,7 +38,7 @@ def mask_of(events: int) -> int:
 
 def found(key: SelectorKey, mask: int) -> int:
     """What a mask that poll or epoll has reported is to a selector."""
-    if key.events & ~BOTH == 0:
+    if not ~BOTH & key.events or key.events < 0:
         # The standard selectors' way: whatever is not plainly the one may be the other.
         return ((mask & ~READ and EVENT_WRITE) | (mask & ~WRITE and EVENT_READ)) & key.events
     if mask & _BROKEN:
@@ -69,18 +69,20 @@ class Extended(BaseSelector):
     _fd_to_key: dict[int, SelectorKey]
     _fileobj_lookup: Any
 
+    #: If healing: descriptor -> _identity.
+    _files: dict[int, Any] | None = None
+
     def __init__(self, *, heal: bool = False) -> None:
         super().__init__()
-        self._heal = heal
-        self._files: dict[int, Any] = {}  # if healing: descriptor -> _identity
-        self._wake: WakeUp | None = None
+        if heal:
+            self._files = {}
 
     # Registrations
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Watch fileobj (an int or an object with a fileno() method) for events, and return its key."""
-        if self._heal:
-            self._drop_stale(fileobj)
+        if self._files is not None:
+            self._drop_stale(fileobj, self._files)
         if self._asks_more(events):
             # First in the standard way, for its checks; then for what is really wanted.
             key = new_tuple(SelectorKey, (*_standard_register(self, fileobj, EVENT_READ, data)[:2], events, data))
@@ -92,7 +94,7 @@ class Extended(BaseSelector):
                 raise
         else:
             key = super().register(fileobj, events, data)
-        if self._heal:
+        if self._files is not None:
             self._files[key.fd] = _identity(key.fd)
         return key
 
@@ -102,7 +104,7 @@ class Extended(BaseSelector):
         With ONESHOT this re-arms, even if nothing changes, and with EDGE it asks for what is ready once more.
         """
         old = self._fd_to_key.get(self._fileobj_lookup(fileobj))
-        if old is None or not (self._asks_more(events) or old.events & self._more):
+        if old is None or not (self._asks_more(events) or self._asks_more(old.events)):
             return super().modify(fileobj, events, data)
         if not events & _CONDITIONS:
             raise ValueError(f"Invalid events: {events!r}")
@@ -134,7 +136,7 @@ class Extended(BaseSelector):
         """Watch for something else."""
         raise NotImplementedError
 
-    def _drop_stale(self, fileobj: Any) -> None:
+    def _drop_stale(self, fileobj: Any, files: dict[int, Any]) -> None:
         """Unregister whatever holds the number of fileobj if that file was closed."""
         try:
             key = self._fd_to_key[fd := self._fileobj_lookup(fileobj)]
@@ -144,40 +146,8 @@ class Extended(BaseSelector):
             stale = not isinstance(key.fileobj, int) and key.fileobj.fileno() != fd
         except ValueError:  # a closed file object
             stale = True
-        if stale or _identity(fd) != self._files.get(fd):
+        if stale or _identity(fd) != files.get(fd):
             self.unregister(fd)
-
-    # Waking up
-
-    def wakeup(self) -> None:
-        """End one select(), from any thread or a signal handler: the one in progress, else the next one.
-
-        It returns what is ready, usually nothing. Several calls before a select() can answer count as one.
-        """
-        self._wake_up().set()
-
-    def _wake_up(self) -> WakeUp:
-        """The descriptor that ends a wait; made by the first wakeup(), or the first wait that could need one."""
-        if self._wake is None:
-            self._wake = WakeUp()
-            self._watch_wake_up(self._wake.fd)
-        return self._wake
-
-    def _watch_wake_up(self, fd: int) -> None:
-        """Have select() end when fd can be read."""
-
-    def _unwatch_wake_up(self, fd: int) -> None:
-        """Undo it."""
-
-    def close(self) -> None:
-        """Forget all registrations and release the descriptors. May be repeated."""
-        # Whoever is waiting holds on to the wake-up, and so closes it: it has to be open for as long.
-        wake, self._wake = self._wake, None
-        if wake is not None:
-            wake.set()
-            self._unwatch_wake_up(wake.fd)
-        super().close()
-        self._files.clear()
 
 
 class PollLike(Extended):
@@ -185,25 +155,10 @@ class PollLike(Extended):
 
     _selector: Any
 
-    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait, and return ``(key, events)`` for everything that is ready."""
-        wake = self._wake_up() if timeout is None or timeout > 0 else None  # kept until the wait is over
-        result = self._keys_of(self._ask(timeout))
-        del wake
-        return result
-
-    def _ask(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait in the standard way; return pairs of descriptor and mask."""
-        raise NotImplementedError
-
     def _keys_of(self, reported: Iterable[tuple[int, int]]) -> list[tuple[SelectorKey, int]]:
-        result = []
-        for fd, mask in reported:
-            if key := self._fd_to_key.get(fd):
-                result.append((key, found(key, mask)))
-            elif self._wake is not None and fd == self._wake.fd:
-                self._wake.clear()
-        return result
+        """Build the result of select() from pairs of descriptor and mask."""
+        keys = self._fd_to_key
+        return [(key, found(key, mask)) for fd, mask in reported if (key := keys.get(fd))]
 
     def _watch(self, key: SelectorKey) -> None:
         self._selector.register(key.fd, mask_of(key.events))
@@ -211,24 +166,34 @@ class PollLike(Extended):
     def _rewatch(self, key: SelectorKey) -> None:
         self._selector.modify(key.fd, mask_of(key.events))
 
-    def _watch_wake_up(self, fd: int) -> None:
-        self._selector.register(fd, READ)
 
-
-class PlainPoll(PollLike):
+class PlainPoll(Wakeable, PollLike):
     """For PollSelector."""
 
     _more = EVENT_PRIORITY | PEER_CLOSED
 
-    def _ask(self, timeout: float | None) -> list[tuple[int, int]]:
-        found: list[tuple[int, int]] = self._selector.poll(
-            None if timeout is None else math.ceil(max(timeout, 0) * 1e3)
-        )
-        return found
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        """Wait, and return ``(key, events)`` for everything that is ready."""
+        ms = None if timeout is None else math.ceil(max(timeout, 0) * 1e3)
+        if ms == 0:
+            self._woken = False
+            return self._keys_of(self._selector.poll(0))
+        return self._keys_of(self._wait(-1 if ms is None else ms * 1_000_000, self._ask))
 
-    def _unwatch_wake_up(self, fd: int) -> None:
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(fd)
+    def _ask(self, ns: int, wake_fd: int) -> list[tuple[int, int]]:
+        if wake_fd >= 0:
+            self._selector.register(wake_fd, READ)
+        try:
+            reported: list[tuple[int, int]] = self._selector.poll(None if ns < 0 else ns / 1e6)
+        finally:
+            if wake_fd >= 0:
+                self._selector.unregister(wake_fd)
+        return reported
+
+    def close(self) -> None:
+        """Forget all registrations. May be repeated."""
+        super().close()
+        self._wake_all()
 
 
 class PlainEpoll(PollLike):
@@ -236,11 +201,44 @@ class PlainEpoll(PollLike):
 
     _more = EVENT_PRIORITY | PEER_CLOSED | EDGE | ONESHOT | EXCLUSIVE
 
-    def _ask(self, timeout: float | None) -> list[tuple[int, int]]:
+    _wake: WakeUp | None = None
+
+    def __init__(self, *, heal: bool = False) -> None:
+        super().__init__(heal=heal)
+        self._waits: list[None] = []  # one for each in progress
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        """Wait, and return ``(key, events)`` for everything that is ready."""
         seconds = -1 if timeout is None else math.ceil(max(timeout, 0) * 1e3) * 1e-3
-        found: list[tuple[int, int]] = self._selector.poll(seconds, len(self._fd_to_key) + 1)
-        return found
+        self._waits.append(None)
+        try:
+            reported = self._selector.poll(seconds, len(self._fd_to_key) + 1)
+        finally:
+            self._waits.pop()
+        if self._wake is not None and any(fd == self._wake.fd for fd, _ in reported):
+            self._wake.clear()
+        return self._keys_of(reported)
+
+    def wakeup(self) -> None:
+        """End one select(), from any thread or a signal handler: the one in progress, else the next one.
+
+        It returns what is ready, usually nothing. Several calls before a select() can answer count as one.
+        """
+        if self._wake is None:
+            self._wake = WakeUp()
+            # Into the set, even while another thread waits on that.
+            self._selector.register(self._wake.fd, READ)
+        self._wake.set()
 
     def _rewatch(self, key: SelectorKey) -> None:
         self._selector.unregister(key.fd)  # EXCLUSIVE cannot be changed in place
         self._selector.register(key.fd, mask_of(key.events))
+
+    def close(self) -> None:
+        """Forget all registrations and release the descriptors. May be repeated."""
+        if self._waits:
+            self.wakeup()  # its descriptor has to be open until the wait is over: it goes with this object
+        elif self._wake is not None:
+            self._wake.close()
+            self._wake = None
+        super().close()

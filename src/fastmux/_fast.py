@@ -9,23 +9,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from selectors import SelectorKey
-from typing import Any, Final
+from typing import Any
 
 from . import _core
-from ._arguments import NOW
-from ._base import new_tuple
-from ._core import FEW, MECHANISMS, ROWS, add, modify, poll_once, poll_once_now, remove, wait_forever, wait_now
+from ._arguments import LONGEST, NOW
+from ._base import READ, new_tuple
+from ._core import FEW, MECHANISMS, ROWS, add, modify, poll_once_now, remove, wait_forever, wait_now, wait_try
 from ._epoll import epoll
 from ._extended import BOTH, MASKS, PlainEpoll, PlainPoll, PollLike, found, mask_of
 from ._poll import PollSet, nanoseconds_of
-from ._stdlib import WakeUp
 from ._waiting import CODES, look_up
-
-_NO_PAIRS: Final = (None, None, None)
 
 
 class Fast(PollLike):
-    """Results by look-up."""
+    """Results by look-up.
+
+    The table has four entries for each descriptor, at the indices of the core: what is reported for reading, for
+    writing, and for both. The first of the four serves modify(): the key that was there before, if it differs in its
+    events only. Programs switch to and fro between two, and a key takes longer to make than to find.
+    """
 
     #: The ways to change what is watched, and their first argument; the others are a descriptor and a mask.
     _add: Callable[[Any, int, int], int]
@@ -37,7 +39,7 @@ class Fast(PollLike):
         self._pairs: list[Any] = []
         super().__init__(heal=heal)
         if not self._take_over(self._selector):  # a subclass has brought its own
-            for name in ("register", "unregister", "modify", "select", "wakeup", "_wake_up"):
+            for name in ("register", "unregister", "modify", "select", "wakeup"):
                 setattr(self, name, getattr(super(), name))
         elif heal:
             self.register = super().register  # type: ignore[method-assign]
@@ -73,42 +75,42 @@ class Fast(PollLike):
 
     def _pair(self, index: int, fd: int, mask: int) -> tuple[SelectorKey, int] | None:
         """Return what is reported for a row, and keep it for the next time; None if fd is not registered."""
-        keys, pairs = self._fd_to_key, self._pairs
+        keys = self._fd_to_key
         key = keys.get(fd)
         if key is None:
-            if self._wake is not None and fd == self._wake.fd:
-                self._wake.clear()
             return None
         pair = (key, found(key, mask))
-        if index >> 2 != fd:
-            return pair  # more than reading and writing
-        if index >= len(pairs) and fd < len(pairs) + 16384:  # not for a number that stands alone
-            pairs.extend([None] * ((index | 255) + 1 - len(pairs)))
-        if index < len(pairs):
+        if index >> 2 == fd and self._covers(fd):  # reading and writing, and no more
+            pairs = self._pairs
             pairs[index] = pair
             if keys.get(fd) is not key:  # another thread has changed it meanwhile
                 pairs[index] = None
         return pair
 
-    def _forget(self, fd: int) -> None:
-        """Drop what is kept for a key that is gone."""
-        if (index := fd << 2) < len(self._pairs):
-            self._pairs[index + 1 : index + 4] = _NO_PAIRS
+    def _covers(self, fd: int) -> bool:
+        """Have the table reach as far as fd, unless that number stands alone, far above all others."""
+        missing = (fd << 2) + 4 - len(self._pairs)
+        if missing > 4 * 16384:
+            return False
+        if missing > 0:
+            self._pairs.extend([None] * (missing | 255))
+        return True
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Watch fileobj (an int or an object with a fileno() method) for events, and return its key."""
         keys = self._fd_to_key
-        usual = False
+        mask = 0
         try:
             if 0 < events <= BOTH:
-                fd = fileobj if type(fileobj) is int else fileobj.fileno()
-                usual = fd not in keys
-        except (AttributeError, TypeError, ValueError):
-            pass
-        if usual:
+                fd = fileobj if fileobj.__class__ is int else fileobj.fileno()
+                if fd not in keys:
+                    mask = MASKS[events]
+        except Exception:
+            pass  # the standard selector will say what is wrong, and first of what
+        if mask:
             keys[fd] = key = new_tuple(SelectorKey, (fileobj, fd, events, data))
             try:
-                if self._add(self._mux, fd, MASKS[events]) == 0:
+                if self._add(self._mux, fd, mask) == 0:
                     return key
             except (TypeError, OverflowError):
                 pass
@@ -123,13 +125,17 @@ class Fast(PollLike):
     def unregister(self, fileobj: Any) -> SelectorKey:
         """Stop watching fileobj, and return its key. It may have been closed meanwhile."""
         try:
-            key = self._fd_to_key.pop(fileobj if type(fileobj) is int else fileobj.fileno())
+            key = self._fd_to_key.pop(fileobj if fileobj.__class__ is int else fileobj.fileno())
         except (AttributeError, TypeError, ValueError, KeyError):
             key = super().unregister(fileobj)
         else:
             self._remove(self._mux, key[1])
-        if (index := key[1] << 2) < len(self._pairs):
-            self._pairs[index + 1 : index + 4] = _NO_PAIRS
+        try:
+            index = key[1] << 2
+            pairs = self._pairs
+            pairs[index] = pairs[index + 1] = pairs[index + 2] = pairs[index + 3] = None
+        except IndexError:
+            self._covers(key[1])
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
@@ -139,9 +145,9 @@ class Fast(PollLike):
         """
         keys = self._fd_to_key
         try:
-            old = keys[fileobj if type(fileobj) is int else fileobj.fileno()]
+            old = keys[fileobj if fileobj.__class__ is int else fileobj.fileno()]
             file, fd, old_events, old_data = old
-            mask = MASKS[events] if 0 < events <= BOTH and 0 < old_events <= BOTH else 0
+            mask = MASKS[events] if 0 < events <= BOTH and old_events <= BOTH else 0
         except (AttributeError, TypeError, ValueError, KeyError):
             mask = 0
         if not mask:
@@ -149,17 +155,25 @@ class Fast(PollLike):
             return super().modify(fileobj, events, data)
         if events != old_events:
             if (result := self._change(self._mux, fd, mask)) < 0:
-                keys.pop(fd, None)
-                self._remove(self._mux, fd)
-                self._forget(fd)
+                self.unregister(fd)
                 raise _core.os_error(result)
         else:
             changed = data != old_data
             if not changed:
                 return old
-        keys[fd] = key = new_tuple(SelectorKey, (file, fd, events, data))
-        if (index := fd << 2) < len(self._pairs):
-            self._pairs[index + 1 : index + 4] = _NO_PAIRS
+        pairs = self._pairs
+        index = fd << 2
+        try:
+            key: SelectorKey = pairs[index]
+            if key is None or key[2] != events or key[3] is not data or key[0] is not file:
+                key = new_tuple(SelectorKey, (file, fd, events, data))
+            # First the key, then the pairs: whoever makes a pair looks whether the key has changed meanwhile.
+            keys[fd] = key
+            pairs[index] = old if data is old_data else None
+            pairs[index + 1] = pairs[index + 2] = pairs[index + 3] = None
+        except IndexError:
+            keys[fd] = key = new_tuple(SelectorKey, (file, fd, events, data))
+            self._covers(fd)
         return key
 
     def close(self) -> None:
@@ -172,7 +186,7 @@ class Fast(PollLike):
             return -1
         if timeout <= 0:
             return 0
-        if timeout.__class__ in (int, float) and timeout < 1e6:
+        if timeout.__class__ in (int, float) and timeout < LONGEST:
             return math.ceil(timeout * 1e9)
         return self._nanoseconds_standard(timeout)
 
@@ -190,25 +204,29 @@ class FastPoll(Fast, PlainPoll):
 
     def _take_over(self, selector: Any) -> bool:
         self._mux = selector
-        return isinstance(selector, PollSet)
+        return selector.__class__ is PollSet
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
         poll: PollSet = self._selector
-        area = poll._list
-        if timeout is NOW and not poll._stale:
-            n = poll_once_now(area.handle) if area.few else poll_once(area.handle, 0)
-        else:
-            ns = self._nanoseconds(timeout)
-            wake = self._wake_up() if ns else None  # kept until the wait is over
-            area, n = poll._ask(ns)
-            del wake
-        if n == 0:
-            return []
-        if n < 0:
-            area, n = poll._ask(0)
+        area: Any = poll._quick
+        n = -1
+        if area is not None and (
+            timeout is NOW
+            or timeout is None
+            or ((timeout.__class__ is float or timeout.__class__ is int) and -LONGEST < timeout < LONGEST)
+        ):
+            n = poll_once_now(area.handle)
+        if n > 0 or (n == 0 and timeout is NOW):
+            self._woken = False
             if n == 0:
                 return []
+        else:
+            ns = self._nanoseconds(timeout)
+            reported = self._wait(ns, poll._ask) if ns else poll._ask(0)
+            if reported is None:
+                return []
+            area, n = reported
         if n < ROWS:
             try:
                 if pair := self._pairs[n]:
@@ -227,6 +245,12 @@ class EpollSet(epoll):
     __slots__ = ()
 
     _mechanism = MECHANISMS["epoll"]
+    _room = 64  # for a start
+
+    def modify(self, fd: Any, eventmask: int) -> None:
+        # Where the mask stays the same the core makes no call, and would not notice that the file is gone.
+        super().modify(fd, eventmask ^ READ)
+        super().modify(fd, eventmask)
 
 
 class FastEpoll(Fast, PlainEpoll):
@@ -236,7 +260,7 @@ class FastEpoll(Fast, PlainEpoll):
 
     def _take_over(self, selector: Any) -> bool:
         self._mux = getattr(selector, "_mux", None)
-        return isinstance(selector, EpollSet)
+        return selector.__class__ is EpollSet
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
@@ -245,8 +269,10 @@ class FastEpoll(Fast, PlainEpoll):
             n = wait_now(ready.handle)
         elif timeout is None:
             n = wait_forever(ready.handle)
+        elif (timeout.__class__ is float or timeout.__class__ is int) and -LONGEST < timeout < LONGEST:
+            n = wait_try(ready.handle)
         else:
-            ready, n, _ = self._selector._wait_for(self._nanoseconds(timeout))
+            n = -1
         if n == 0:
             return []
         if n < 0:
@@ -276,11 +302,9 @@ class FastEpoll(Fast, PlainEpoll):
         if (result := _core.wakeup(self._mux)) < 0:
             self._selector._fail(result)
 
-    def _wake_up(self) -> WakeUp:
-        raise AssertionError("the core has its own")
-
     def _rewatch(self, key: SelectorKey) -> None:
-        self._selector.modify(key.fd, mask_of(key.events))
+        if (result := modify(self._mux, key.fd, mask_of(key.events))) < 0:
+            raise _core.os_error(result)
 
     def _nanoseconds_standard(self, timeout: float) -> int:
         ns: int = self._selector._limits(math.ceil(timeout * 1e3) * 1e-3)[0]

@@ -12,9 +12,9 @@ import struct
 from time import monotonic_ns
 from typing import Any, Final
 
-from ._arguments import INT_MAX, NOW, NotCopied, descriptor_of, nanoseconds_away
+from ._arguments import INT_MAX, LONGEST, NOW, NotCopied, descriptor_of, nanoseconds_away
 from ._base import PRIORITY, READ, WRITE
-from ._core import ROWS, PollList, os_error, poll_once, poll_once_now
+from ._core import ROWS, NoPollList, PollList, os_error, poll_once, poll_once_now
 from ._standard import select
 from ._waiting import cover, fd_pairs, pairs_of
 
@@ -25,11 +25,12 @@ _record: Final = struct.Struct("iHxx").pack
 class PollSet(NotCopied):
     """A set of descriptors for poll(2); see poll()."""
 
-    __slots__ = ("_list", "_records", "_stale")
+    __slots__ = ("_list", "_quick", "_records", "_stale")
 
-    _list: PollList
+    _list: Any  # PollList
     _records: dict[int, bytes]
     _stale: bool  # the list is older than the records
+    _quick: PollList | None  # the list, unless it is stale or long
 
     def __new__(cls) -> PollSet:
         raise TypeError(f"cannot create '{cls.__module__}.{cls.__qualname__}' instances")
@@ -57,6 +58,7 @@ class PollSet(NotCopied):
             return -errno.EBADF
         self._records[fd] = _record(fd, mask)
         self._stale = True
+        self._quick = None
         if fd << 2 >= len(fd_pairs):
             cover(fd)
         return 0
@@ -66,11 +68,13 @@ class PollSet(NotCopied):
             return -errno.ENOENT
         self._records[fd] = _record(fd, mask)
         self._stale = True
+        self._quick = None
         return 0
 
     def _remove(self, fd: int) -> int:
         del self._records[fd]
         self._stale = True
+        self._quick = None
         return 0
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
@@ -78,17 +82,21 @@ class PollSet(NotCopied):
 
         timeout is milliseconds, rounded up; None and what is negative wait for ever.
         """
-        area = self._list
-        if timeout is NOW and not self._stale:
-            n = poll_once_now(area.handle) if area.few else poll_once(area.handle, 0)
-        else:
-            area, n = self._ask(-1 if timeout is None else 0 if timeout is NOW else nanoseconds_of(timeout))
-        if n == 0:
-            return []
-        if n < 0:
-            area, n = self._ask(0)
-            if n == 0:
+        area: Any = self._quick
+        n = -1
+        if area is not None and (
+            timeout is NOW
+            or timeout is None
+            or ((timeout.__class__ is int or timeout.__class__ is float) and -LONGEST < timeout < LONGEST)
+        ):
+            n = poll_once_now(area.handle)
+            if n == 0 and timeout is NOW:
                 return []
+        if n <= 0:
+            found = self._ask(-1 if timeout is None else nanoseconds_of(timeout))
+            if found is None:
+                return []
+            area, n = found
         if n < ROWS:
             try:
                 return [fd_pairs[n]]
@@ -96,8 +104,11 @@ class PollSet(NotCopied):
                 pass
         return pairs_of(area, n)
 
-    def _ask(self, ns: int) -> tuple[PollList, int]:
-        """Wait with everything that can happen; return the list used and what the core returned."""
+    def _ask(self, ns: int, wake_fd: int = -1) -> tuple[Any, int] | None:
+        """Wait with everything that can happen, also until wake_fd can be read.
+
+        Return the list used, and what the core returned; None for nothing.
+        """
         area = self._list
         deadline = monotonic_ns() + ns if ns > 0 else 0
         while True:
@@ -105,31 +116,25 @@ class PollSet(NotCopied):
                 raise RuntimeError("concurrent poll() invocation")
             # 2: an exception has kept somebody from reading a result, or another thread is about to read it.
             if self._stale or area.memory[0]:
-                area = self._refresh()
-            n: int = poll_once(area.handle, ns)
+                self._stale = False
+                area = self._list = PollList(b"".join(self._records.values()))
+                self._quick = area if area.few and not self._stale else None
+            n: int = poll_once(area.handle, ns, wake_fd)
             if n >= 0:
-                return area, n
+                return (area, n) if n else None
             if n != -errno.EINTR and n != -errno.EBUSY:
                 raise os_error(n)
             if ns > 0:
                 ns = max(deadline - monotonic_ns(), 0)
 
-    def _refresh(self) -> PollList:
-        """Put the records in a row; return the list that holds them."""
-        self._stale = False
-        area, records = self._list, b"".join(self._records.values())
-        if len(records) > 8 * area.capacity or area.memory[0]:
-            area = self._list = PollList(max(len(records) // 4, 8))
-        area.fill(records)
-        return area
-
 
 def poll() -> PollSet:
     """Make a set of descriptors for poll(2), as ``select.poll``."""
     self = object.__new__(PollSet)
-    self._list = PollList(8)
+    self._list = NoPollList
     self._records = {}
-    self._stale = False
+    self._stale = True
+    self._quick = None
     return self
 
 

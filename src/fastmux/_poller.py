@@ -13,6 +13,7 @@ from selectors import SelectorKey
 from typing import Any
 
 from . import _core
+from ._arguments import LONGEST
 from ._base import READ, WRITE, BasePoller, check_maxevents, closed, nanoseconds, no_fileno
 from ._stdlib import StdlibPoller
 
@@ -30,6 +31,7 @@ if _core.implementation == "c":
         remove,
         wait_forever,
         wait_now,
+        wait_try,
         wakeup,
     )
     from ._waiting import BOTH, CODES, Waiting, cover, fd_pairs, left, look_up, reach
@@ -62,12 +64,15 @@ if _core.implementation == "c":
                 n = wait_now(ready.handle)
             elif timeout is None and maxevents == -1:
                 n = wait_forever(ready.handle)
+            elif timeout.__class__ is float and 0 < timeout < LONGEST and maxevents == -1:
+                n = wait_try(ready.handle)
             else:
-                ready, n, deadline = self._wait(timeout, maxevents)
+                n = -1
             if n == 0:
                 return []
+            deadline = None
             if n < 0:
-                ready, n, deadline = self._wait(timeout)
+                ready, n, deadline = self._wait(timeout, maxevents)
                 if n == 0:
                     return []
             if n < ROWS:
@@ -90,7 +95,7 @@ if _core.implementation == "c":
             ready.memory[0] = 0
             if not result and timeout != 0:
                 # Another thread has unregistered all that was reported.
-                return self.poll(timeout and left(deadline), maxevents)
+                return self.poll(left(timeout, deadline), maxevents)
             return result
 
         def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
@@ -101,10 +106,13 @@ if _core.implementation == "c":
                 n = wait_now(ready.handle)
             elif timeout is None:
                 n = wait_forever(ready.handle)
+            elif timeout.__class__ is float and 0 < timeout < LONGEST:
+                n = wait_try(ready.handle)
             else:
-                ready, n, deadline = self._wait(timeout)
+                n = -1
             if n == 0:
                 return []
+            deadline = None
             if n < 0:
                 ready, n, deadline = self._wait(timeout)
                 if n == 0:
@@ -134,7 +142,7 @@ if _core.implementation == "c":
                     closed()
                 result = [pair for pair in result if pair is not None]
                 if not result and timeout != 0:
-                    return self.select(timeout and left(deadline))
+                    return self.select(left(timeout, deadline))
             return result
 
         def wait(self, timeout: float | None = None) -> int:
@@ -145,8 +153,10 @@ if _core.implementation == "c":
                 n: int = wait_now(front.handle)
             elif timeout is None:
                 n = wait_forever(front.handle)
+            elif timeout.__class__ is float and 0 < timeout < LONGEST:
+                n = wait_try(front.handle)
             else:
-                n = self._wait(timeout, -1, front)[1]
+                n = -1
             return n if n >= 0 else self._wait(timeout, -1, front)[1]
 
         def _wait(self, timeout: float | None, maxevents: int = -1, front: Any = None) -> tuple[Any, int, int]:

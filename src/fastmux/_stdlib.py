@@ -66,6 +66,12 @@ class WakeUp:
             while len(os.read(self.fd, 512)) == 512:
                 pass
 
+    def renew(self) -> None:
+        """Have another file under the same numbers, apart from the one that a parent process may share."""
+        other = type(self)()
+        for new, old in {(other.fd, self.fd), (other._write_fd, self._write_fd)}:
+            os.dup2(new, old, inheritable=False)
+
     def close(self) -> None:
         for fd in {self.fd, self._write_fd} - {-1}:
             os.close(fd)

@@ -76,9 +76,9 @@ def pairs_of(area: Any, n: int) -> list[tuple[int, int]]:
     return result
 
 
-def left(deadline: int) -> float:
-    """What is left of the time until a deadline, in the form of a timeout."""
-    return max(deadline - monotonic_ns(), 0) / 1e9
+def left(timeout: float | None, deadline: int | None) -> float | None:
+    """What is left of a timeout; deadline is None if no time has passed."""
+    return max(deadline - monotonic_ns(), 0) / 1e9 if timeout is not None and deadline is not None else timeout
 
 
 class Waiting:

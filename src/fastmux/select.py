@@ -20,7 +20,9 @@ STANDARD: Final = {
 }
 
 if _core.implementation == "c":
-    from ._arguments import NOW, nanoseconds_away
+    from math import ceil
+
+    from ._arguments import LONGEST, NOW, interval
     from ._core import select_files
 
     if "poll" in STANDARD:
@@ -36,7 +38,14 @@ if _core.implementation == "c":
         The lists hold ints or objects with a fileno() method: those to wait for until they can be read, until they can
         be written, and until something exceptional happens. timeout is seconds; None waits for ever.
         """
-        ns = 0 if timeout is NOW else -1 if timeout is None else _interval(timeout)
+        if timeout is NOW:
+            ns = 0
+        elif timeout is None:
+            ns = -1
+        elif timeout.__class__ is float and 0 <= timeout < LONGEST:
+            ns = ceil(timeout * 1e9)
+        else:
+            ns = interval(timeout)
         lists: list[Any] = [rlist, wlist, xlist]
         n = select_files(id(lists), ns)
         if n > 0:
@@ -45,13 +54,3 @@ if _core.implementation == "c":
         if n == 0:
             return [], [], []
         raise lists.pop() if n == -errno.EFAULT else _core.os_error(n)
-
-    def _interval(timeout: float) -> int:
-        """Convert a timeout of select() to nanoseconds."""
-        try:
-            if (ns := nanoseconds_away(timeout, 1_000_000_000)) >= 0:
-                return ns
-        except Exception:
-            pass
-        _standard.select.select([], [], [], timeout)
-        raise OverflowError("timeout is too large")

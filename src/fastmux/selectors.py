@@ -17,7 +17,9 @@ from typing import Any, Final
 
 from . import _core, _standard
 from . import select as _select
+from ._arguments import LONGEST, interval
 from ._extended import EVENT_PRIORITY, Extended
+from ._wakeups import Wakeable
 
 if _core.implementation == "c":
     from ._fast import EpollSet
@@ -29,6 +31,9 @@ else:
 
     EpollSet = getattr(_standard.select, "epoll", None)  # type: ignore[assignment, misc]
 
+#: So many descriptors may be asked about twice where that mostly saves more than it costs.
+_FEW: Final = 64
+
 #: The standard objects that have a mirror here.
 STANDARD: Final = {
     name: getattr(_standard.selectors, name)
@@ -37,7 +42,7 @@ STANDARD: Final = {
 }
 
 
-class SelectSelector(Extended, _standard_selectors.SelectSelector):  # type: ignore[no-redef]
+class SelectSelector(Wakeable, Extended, _standard_selectors.SelectSelector):  # type: ignore[no-redef]
     """The standard SelectSelector, on ``fastmux.select.select``: without its limit of 1024."""
 
     _more = EVENT_PRIORITY
@@ -52,19 +57,35 @@ class SelectSelector(Extended, _standard_selectors.SelectSelector):  # type: ign
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
         timeout = None if timeout is None else max(timeout, 0)
-        readers = self._readers
-        wake = self._wake_up() if timeout != 0 else self._wake
-        if wake is not None:
-            readers = {*readers, wake.fd}
-        reading, writing, urgent = map(frozenset, _select.select(readers, self._writers, self._urgent, timeout))
-        if wake is not None and wake.fd in reading:
-            wake.clear()
+        reported: Any = None
+        if timeout == 0 or (
+            len(self._fd_to_key) <= _FEW
+            and (timeout is None or ((timeout.__class__ is float or timeout.__class__ is int) and timeout < LONGEST))
+        ):
+            reported = _select.select(self._readers, self._writers, self._urgent, 0)
+            if timeout == 0 or any(reported):
+                self._woken = False
+            else:
+                reported = None
+        if reported is None:
+            reported = self._wait(-1 if timeout is None else interval(timeout), self._ask)
+            if reported is None:
+                return []
+        reading, writing, urgent = frozenset(reported[0]), frozenset(reported[1]), reported[2]
+        keys = self._fd_to_key
         result = []
-        for fd in reading | writing | urgent:
-            if key := self._fd_to_key.get(fd):
-                found = (fd in reading and EVENT_READ) | (fd in writing and EVENT_WRITE)
-                result.append((key, (found | (fd in urgent and EVENT_PRIORITY)) & key.events))
+        for fd in reading.union(writing, urgent) if urgent else reading | writing:
+            if key := keys.get(fd):
+                events = (fd in reading and EVENT_READ) | (fd in writing and EVENT_WRITE)
+                if urgent and fd in urgent:
+                    events |= EVENT_PRIORITY
+                result.append((key, events & key.events))
         return result
+
+    def _ask(self, ns: int, wake_fd: int) -> tuple[list[int], list[int], list[int]] | None:
+        readers = {*self._readers, wake_fd} if wake_fd >= 0 else self._readers
+        reported = _select.select(readers, self._writers, self._urgent, None if ns < 0 else ns / 1e9)
+        return reported if any(reported) else None
 
     def unregister(self, fileobj: Any) -> SelectorKey:
         """Stop watching fileobj, and return its key. It may have been closed meanwhile."""
@@ -81,8 +102,10 @@ class SelectSelector(Extended, _standard_selectors.SelectSelector):  # type: ign
 
     _rewatch = _watch
 
-    def _watch_wake_up(self, fd: int) -> None:
-        pass  # select() sees to it
+    def close(self) -> None:
+        """Forget all registrations. May be repeated."""
+        super().close()
+        self._wake_all()
 
 
 if hasattr(_standard.select, "poll"):

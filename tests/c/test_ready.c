@@ -290,6 +290,7 @@ static void reports_of_a_removed_registration_are_dropped(int mechanism)
     pipe_open(others);
     int copy = fcntl(ends[0], F_DUPFD_CLOEXEC, 0);
     set_t set = set_open(mechanism, 4);
+    CHECK_EQ(0, fmux_wait(set.array.ready, 1, 4)); /* it has all its descriptors */
     CHECK_EQ(0, fmux_add(set.mux, ends[0], EPOLLIN));
     put(ends[1]);
     close(ends[0]);
@@ -544,6 +545,7 @@ static int wait_without_epoll_pwait2(unsigned error)
     }
     wrong += fmux_wakeup(set.mux) != 0;
     wrong += fmux_wait(set.array.ready, INT64_MAX, 4) != 0;
+    wrong += fmux_epoll_nanoseconds() != 0;
     return wrong;
 }
 

@@ -1,0 +1,100 @@
+"""``python -m fastmux run``: start a program as python itself would, with patch() in effect.
+
+What a program can see of how it was started is sys.argv, sys.path[0] and the module __main__; what its user can see are
+the exit status and the traceback. All of it is made here as the interpreter makes it.
+"""
+
+from __future__ import annotations
+
+import builtins
+import io
+import os
+import pkgutil
+import runpy
+import sys
+from importlib.machinery import SourceFileLoader
+from types import CodeType, ModuleType, TracebackType
+from typing import Any
+
+from ._patch import patch
+
+USAGE = "run [-m MODULE | SCRIPT] [ARGS...]"
+
+
+def run(arguments: list[str]) -> None:
+    """Run a program; arguments are those of the command line."""
+    if arguments[:1] == ["-m"] and len(arguments) > 1:
+        sys.argv = ["-m", *arguments[2:]]
+        start = runpy._run_module_as_main, (arguments[1],)  # type: ignore[attr-defined]
+    elif arguments and not arguments[0].startswith("-"):
+        sys.argv = arguments
+        start = prepare(arguments[0])
+    else:
+        print(f"usage: python -m fastmux {USAGE}", file=sys.stderr)
+        sys.exit(2)
+    patch()
+    function, parameters = start
+    new_main()
+    try:
+        function(*parameters)
+    except BaseException as error:
+        if not isinstance(error, SystemExit):
+            hide_own_frames(error)
+        raise
+
+
+def prepare(script: str) -> tuple[Any, tuple[Any, ...]]:
+    """Find out what a script is, and set sys.path[0]. Return a function that runs it, and its arguments."""
+    path = os.path.abspath(script)
+    if not isinstance(pkgutil.get_importer(path), type(None)):
+        # A directory or a zip file.
+        replace_path_0(path)
+        return runpy._run_module_as_main, ("__main__", False)  # type: ignore[attr-defined]
+    if not getattr(sys.flags, "safe_path", False):
+        replace_path_0(os.path.dirname(os.path.realpath(path)))
+    try:
+        with io.open_code(path) as file:
+            code = pkgutil.read_code(file)
+        if code is None:
+            with io.open_code(path) as file:
+                source = file.read()
+    except OSError as error:
+        print(f"{sys.executable}: can't open file {path!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+    return run_code, (code or source, path)
+
+
+def run_code(code: CodeType | bytes, path: str) -> None:
+    main = vars(sys.modules["__main__"])
+    main.update(__file__=path, __cached__=None, __loader__=SourceFileLoader("__main__", path))
+    if not isinstance(code, CodeType):
+        code = compile(code, path, "exec", dont_inherit=True)
+    exec(code, main)
+
+
+def replace_path_0(path: str) -> None:
+    """Put path where the directory of -m fastmux stands, if there is one."""
+    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
+        sys.path[0] = path
+    else:
+        sys.path.insert(0, path)
+
+
+def new_main() -> None:
+    """Have an empty module __main__, like a fresh interpreter."""
+    main = ModuleType("__main__")
+    vars(main).update(__builtins__=builtins, __annotations__={}, __package__=None)
+    sys.modules["__main__"] = main
+
+
+def hide_own_frames(error: BaseException) -> None:
+    """Have the traceback that the interpreter is about to print begin where the program begins."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_globals is globals():
+        traceback = traceback.tb_next
+    hook = sys.excepthook
+
+    def shorter(kind: type[BaseException], value: BaseException, whole: TracebackType | None) -> Any:
+        return hook(kind, value.with_traceback(traceback), traceback)
+
+    sys.excepthook = shorter

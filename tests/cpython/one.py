@@ -1,0 +1,105 @@
+"""Run one of CPython's test modules in this process, and write what became of each test as JSON.
+
+python tests/cpython/one.py SUITE plain|patched OUTPUT [TEST...]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import re
+import sys
+import time
+import unittest
+from typing import Any
+
+from suites import SUITES, Suite
+
+#: What the test package may use: nothing that takes long for its own sake.
+RESOURCES = {"cpu": None, "subprocess": None}
+
+
+class Record(unittest.TestResult):
+    """What became of each test: its id -> "passed", "skipped" or the text of its failure."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outcomes: dict[str, str] = {}
+
+    def note(self, test: unittest.TestCase, outcome: str) -> None:
+        # Addresses in the ids of subtests and class-level failures would differ from run to run.
+        name = re.sub(r"0x[0-9a-f]+", "0x", test.id())
+        if self.outcomes.get(name, "passed") in ("passed", "skipped"):
+            self.outcomes[name] = outcome
+
+    def addSuccess(self, test: unittest.TestCase) -> None:
+        self.note(test, "passed")
+
+    def addSkip(self, test: unittest.TestCase, reason: str) -> None:
+        self.note(test, "skipped")
+
+    def addExpectedFailure(self, test: unittest.TestCase, error: Any) -> None:
+        self.note(test, "passed")
+
+    def addUnexpectedSuccess(self, test: unittest.TestCase) -> None:
+        self.note(test, "unexpected success")
+
+    def addFailure(self, test: unittest.TestCase, error: Any) -> None:
+        self.note(test, self._exc_info_to_string(error, test))  # type: ignore[attr-defined]
+
+    addError = addFailure
+
+    def addSubTest(self, test: unittest.TestCase, subtest: unittest.TestCase, error: Any) -> None:
+        if error is not None:
+            self.note(test, self._exc_info_to_string(error, test))  # type: ignore[attr-defined]
+
+
+def wrong(suite: Suite, module: Any) -> list[str]:
+    """The checks of a suite that do not hold."""
+    import fastmux
+
+    names: dict[str, Any] = {"fastmux": fastmux, "suite": module}
+    for check in suite.checks:
+        for name in re.findall(r"\b[a-z_]+\b(?=\.)", check):
+            if name not in names:
+                with contextlib.suppress(ImportError):  # an attribute further down
+                    names[name] = importlib.import_module(name)
+    return [check for check in suite.checks if not eval(check, names)]
+
+
+def main() -> None:
+    name, how, output, *only = sys.argv[1:]
+    (suite,) = (suite for suite in SUITES if suite.name == name)
+    if how == "patched":
+        import fastmux
+
+        assert fastmux.implementation == "c", "the extension is missing"
+        fastmux.patch()
+    from test import support
+
+    support.use_resources = {**RESOURCES, **dict.fromkeys(suite.resources)}
+    begin = time.monotonic()
+    record = Record()
+    notes = []
+    try:
+        module = importlib.import_module(f"test.{name}")
+    except ImportError:
+        if importlib.util.find_spec(f"test.{name}") is not None:
+            raise
+        notes.append("absent")  # from this version of Python
+    except unittest.SkipTest as error:
+        notes.append(f"skipped: {error}")
+    else:
+        loader = unittest.defaultTestLoader
+        tests = loader.loadTestsFromNames(only) if only else loader.loadTestsFromModule(module)
+        if how == "patched" and (found := wrong(suite, module)):
+            notes.append(f"not fastmux's: {'; '.join(found)}")
+        tests.run(record)
+    with open(output, "w", encoding="utf-8") as file:
+        json.dump({"outcomes": record.outcomes, "notes": notes, "seconds": time.monotonic() - begin}, file)
+
+
+if __name__ == "__main__":
+    main()
