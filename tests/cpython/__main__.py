@@ -1,4 +1,5 @@
-"""Run CPython's own tests on fastmux: each suite twice, on the plain interpreter and with fastmux.patch().
+"""Run CPython's own tests on fastmux: each suite on the plain interpreter, with fastmux.patch(), and those of asyncio
+on fastmux.EventLoop, too.
 
     python tests/cpython [SUITE...]
 
@@ -48,7 +49,7 @@ def failures(result: dict[str, Any]) -> dict[str, str]:
     return {name: text for name, text in result["outcomes"].items() if text not in ("passed", "skipped")}
 
 
-def judge(suite: str, plain: dict[str, Any], patched: dict[str, Any]) -> tuple[str, list[str]]:
+def judge(suite: str, way: str, plain: dict[str, Any], patched: dict[str, Any]) -> tuple[str, list[str]]:
     """Return one line on a suite, and what is wrong with it."""
     if plain["notes"] == patched["notes"] == ["absent"]:
         return "not in this version of Python", []
@@ -64,7 +65,7 @@ def judge(suite: str, plain: dict[str, Any], patched: dict[str, Any]) -> tuple[s
         if name in failures(plain):
             continue
         # A busy machine makes some of CPython's tests late; once more, alone.
-        if not failures(run(suite, "patched", name)):
+        if not failures(run(suite, way, name)):
             again.append(name)
         else:
             wrong.append(f"{name}\n{text}")
@@ -95,15 +96,17 @@ def main() -> None:
     print(f"CPython {sys.version.split()[0]}, its own tests", flush=True)
     broken = 0
     with ThreadPoolExecutor(options.jobs) as pool:
-        runs = {(suite, how): pool.submit(run, suite, how) for suite in chosen for how in ("plain", "patched")}
-        for suite in chosen:
-            line, wrong = judge(suite, runs[suite, "plain"].result(), runs[suite, "patched"].result())
-            print(f"  {suite:35} {line}", flush=True)
+        ways = {suite.name: suite.ways for suite in SUITES if suite.name in chosen}
+        runs = {(suite, how): pool.submit(run, suite, how) for suite in ways for how in ("plain", *ways[suite])}
+        pairs = [(suite, way) for suite in ways for way in ways[suite]]
+        for suite, way in pairs:
+            line, wrong = judge(suite, way, runs[suite, "plain"].result(), runs[suite, way].result())
+            print(f"  {suite:35} {'' if way == 'patched' else way:5} {line}", flush=True)
             for text in wrong:
                 print(f"    WRONG: {text}".replace("\n", "\n    "), flush=True)
             broken += bool(wrong)
     if broken:
-        sys.exit(f"{broken} of {len(chosen)} suites do not pass")
+        sys.exit(f"{broken} of {len(pairs)} runs do not pass")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Run one of CPython's test modules in this process, and write what became of each test as JSON.
 
-python tests/cpython/one.py SUITE plain|patched OUTPUT [TEST...]
+python tests/cpython/one.py SUITE plain|patched|loop OUTPUT [TEST...]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import unittest
 from typing import Any
 
-from suites import SUITES, Suite
+from suites import LOOP, SUITES
 
 #: What the test package may use: nothing that takes long for its own sake.
 RESOURCES = {"cpu": None, "subprocess": None}
@@ -56,27 +56,44 @@ class Record(unittest.TestResult):
             self.note(test, self._exc_info_to_string(error, test))  # type: ignore[attr-defined]
 
 
-def wrong(suite: Suite, module: Any) -> list[str]:
-    """The checks of a suite that do not hold."""
+def put_loop_in_place() -> None:
+    """Have fastmux.EventLoop be what asyncio calls its event loop, for tests that are loaded from now on."""
+    import asyncio
+    from asyncio import unix_events
+
+    import fastmux
+
+    namespaces: tuple[Any, ...] = (asyncio, unix_events)
+    for namespace in namespaces:
+        for name in ("SelectorEventLoop", "EventLoop"):  # the second one from Python 3.13 on
+            if hasattr(namespace, name):
+                setattr(namespace, name, fastmux.EventLoop)
+    namespaces[1]._UnixDefaultEventLoopPolicy._loop_factory = fastmux.EventLoop
+
+
+def wrong(checks: tuple[str, ...], module: Any) -> list[str]:
+    """The checks that do not hold."""
     import fastmux
 
     names: dict[str, Any] = {"fastmux": fastmux, "suite": module}
-    for check in suite.checks:
+    for check in checks:
         for name in re.findall(r"\b[a-z_]+\b(?=\.)", check):
             if name not in names:
                 with contextlib.suppress(ImportError):  # an attribute further down
                     names[name] = importlib.import_module(name)
-    return [check for check in suite.checks if not eval(check, names)]
+    return [check for check in checks if not eval(check, names)]
 
 
 def main() -> None:
     name, how, output, *only = sys.argv[1:]
     (suite,) = (suite for suite in SUITES if suite.name == name)
-    if how == "patched":
+    if how != "plain":
         import fastmux
 
         assert fastmux.implementation == "c", "the extension is missing"
         fastmux.patch()
+    if how == "loop":
+        put_loop_in_place()
     from test import support
 
     support.use_resources = {**RESOURCES, **dict.fromkeys(suite.resources)}
@@ -94,7 +111,8 @@ def main() -> None:
     else:
         loader = unittest.defaultTestLoader
         tests = loader.loadTestsFromNames(only) if only else loader.loadTestsFromModule(module)
-        if how == "patched" and (found := wrong(suite, module)):
+        checks = {"plain": (), "patched": suite.checks, "loop": LOOP}[how]
+        if found := wrong(checks, module):
             notes.append(f"not fastmux's: {'; '.join(found)}")
         tests.run(record)
     with open(output, "w", encoding="utf-8") as file:

@@ -14,14 +14,46 @@ class Suite(NamedTuple):
     checks: tuple[str, ...]
     #: What the tests may use beyond the usual.
     resources: tuple[str, ...] = ()
+    #: Compared with the plain interpreter: "patched" by fastmux.patch(), or that and with fastmux.EventLoop as the
+    #: event loop, "loop".
+    ways: tuple[str, ...] = ("patched",)
 
 
 _ASYNCORE = ("asyncore.select.select is fastmux.select.select", "asyncore.select.poll is fastmux.select.poll")
+#: On its own selectors too, not only with its own loop.
+_ALL = ("patched", "loop")
 _ASYNCIO = (
     "selectors.EpollSelector is fastmux.selectors.EpollSelector",
     "asyncio.selector_events.selectors.DefaultSelector is fastmux.selectors.DefaultSelector",
     "isinstance(asyncio.SelectorEventLoop()._selector, fastmux.selectors.EpollSelector)",
 )
+#: What must hold with the loop in place, of every suite that is run in this way.
+LOOP = (
+    "asyncio.SelectorEventLoop is fastmux.EventLoop",
+    "type(asyncio.new_event_loop()) is fastmux.EventLoop",
+    "asyncio.new_event_loop()._fast",
+)
+_LOOP_ONLY = [
+    "context",
+    "eager_task_factory",
+    "futures",
+    "futures2",
+    "locks",
+    "pep492",
+    "protocols",
+    "queues",
+    "runners",
+    "ssl",
+    "sslproto",
+    "staggered",
+    "subprocess",
+    "taskgroups",
+    "tasks",
+    "threads",
+    "timeouts",
+    "transports",
+    "waitfor",
+]
 
 SUITES = [
     Suite("test_select", ("suite.select.select is fastmux.select.select",)),
@@ -41,13 +73,14 @@ SUITES = [
     Suite("test_subprocess", ("subprocess._PopenSelector is fastmux.selectors.PollSelector",)),
     Suite("test_asyncore", _ASYNCORE),
     Suite("test_asynchat", _ASYNCORE),
-    Suite("test_asyncio.test_selector_events", _ASYNCIO),
-    Suite("test_asyncio.test_sock_lowlevel", _ASYNCIO),
-    Suite("test_asyncio.test_server", _ASYNCIO),
-    Suite("test_asyncio.test_streams", _ASYNCIO),
-    Suite("test_asyncio.test_events", _ASYNCIO),
-    Suite("test_asyncio.test_base_events", _ASYNCIO),
-    Suite("test_asyncio.test_unix_events", _ASYNCIO),
-    Suite("test_asyncio.test_buffered_proto", _ASYNCIO),
-    Suite("test_asyncio.test_sendfile", _ASYNCIO),
+    Suite("test_asyncio.test_selector_events", _ASYNCIO, ways=_ALL),
+    Suite("test_asyncio.test_sock_lowlevel", _ASYNCIO, ways=_ALL),
+    Suite("test_asyncio.test_server", _ASYNCIO, ways=_ALL),
+    Suite("test_asyncio.test_streams", _ASYNCIO, ways=_ALL),
+    Suite("test_asyncio.test_events", _ASYNCIO, ways=_ALL),
+    Suite("test_asyncio.test_base_events", _ASYNCIO, ways=_ALL),
+    Suite("test_asyncio.test_unix_events", _ASYNCIO, ways=_ALL),
+    Suite("test_asyncio.test_buffered_proto", _ASYNCIO, ways=_ALL),
+    Suite("test_asyncio.test_sendfile", _ASYNCIO, ways=_ALL),
+    *(Suite(f"test_asyncio.test_{name}", (), ("network",), ways=("loop",)) for name in _LOOP_ONLY),
 ]  # fmt: skip
