@@ -43,6 +43,7 @@ typedef struct {
 extern const test_t core_tests[];
 extern const test_t ready_tests[];
 extern const test_t once_tests[];
+extern const test_t stream_tests[];
 extern const test_t thread_tests[];
 
 /* Complain; from any thread. */
