@@ -42,6 +42,8 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
     _run_in: Any = None
     #: The same, if data may go to data_received() without another look; else None.
     _run_plain: Any = None
+    #: The same for a BufferedProtocol.
+    _run_buffered: Any = None
 
     def __init__(
         self, loop: Any, sock: socket.socket, protocol: Any, waiter: Any = None, extra: Any = None, server: Any = None
@@ -77,10 +79,11 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
 
     def _stopped(self) -> None:
         """The loop reads no more for this transport."""
-        self._run_in = self._run_plain = None
+        self._run_in = self._run_plain = self._run_buffered = None
 
     def _choose(self) -> None:
-        self._run_plain = None if self._buffered or self._backlog else self._run_in
+        run = None if self._backlog else self._run_in
+        self._run_plain, self._run_buffered = (None, run) if self._buffered else (run, None)
 
     def _receive(self, data: bytes) -> None:
         """Take what the loop has read, whatever has happened since."""
@@ -106,7 +109,7 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
     def _keep(self, item: bytes | OSError) -> None:
         """Put something behind the backlog, and see that it is delivered."""
         self._backlog.append(item)
-        self._run_plain = None
+        self._choose()
         if self._run_in is not None:
             self._loop.call_soon(self._flush)
 
@@ -133,7 +136,7 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
         while data and not self._closing:
             if self._paused:
                 self._backlog.appendleft(data)
-                self._run_plain = None
+                self._choose()
                 return
             if self._buffered:
                 data = self._fill(data)
@@ -146,21 +149,29 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
                 self._fatal_error(exc, "Fatal error: protocol.data_received() call failed.")
             return
 
+    def _fill_all(self, data: bytes) -> None:
+        """Put data into the buffers of a BufferedProtocol; most often one will do."""
+        if rest := self._fill(data):
+            self._deliver(rest)
+
     def _fill(self, data: bytes) -> bytes:
         """Put data into the buffer of a BufferedProtocol; return what there was no room for."""
         protocol = self._protocol
         try:
             buffer = protocol.get_buffer(-1)
-            if not len(buffer):
+            room, length = len(buffer), len(data)
+            if not room:
                 raise RuntimeError("get_buffer() returned an empty buffer")
             if buffer.__class__ is not bytearray:
                 buffer = memoryview(buffer)
                 if buffer.format != "B" or buffer.ndim != 1:
                     buffer = buffer.cast("B")
-            length = len(data)
-            if length > len(buffer):
-                length = len(buffer)
-            buffer[:length] = data[:length]
+                    room = len(buffer)
+            if length <= room:
+                buffer[:length] = data
+            else:
+                length = room
+                buffer[:] = data[:room]
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -173,13 +184,13 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
         except BaseException as exc:
             self._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
             return b""
-        return data[length:]
+        return data[length:] if length < len(data) else b""
 
     # Writing
 
     def write(self, data: Any) -> None:
         """Send data at once, as far as the socket takes it; keep the rest."""
-        if data.__class__ is not bytes:
+        if data.__class__ is not bytes and data.__class__ is not bytearray:
             data = _checked(data)
         if self._unsent or self._conn_lost or self._eof or self._empty_waiter is not None:
             if self._may_write("write") and data:

@@ -183,6 +183,8 @@ class Turn(StandardLoop):
                         raise
                     except BaseException as exc:
                         run(transport._fatal_error, exc, "Fatal error: protocol.data_received() call failed.")
+                elif (run := transport._run_buffered) is not None:
+                    run(transport._fill_all, arena[start:end])
                 else:
                     transport._receive(arena[start:end])
         except BaseException:
