@@ -49,9 +49,9 @@ def main() -> int:
                 count += 1
                 show(count, line)
     if stop:
-        say(f"\n{signal.Signals(stop.signal).name} after {count} lines")
+        say(f"\n{signal.Signals(stop.signal).name} after line {count}")
         return 128 + stop.signal
-    say(f"end of file after {count} lines")
+    say(f"end of file after line {count}")
     return 0
 
 
