@@ -142,9 +142,9 @@ def main() -> int:
         "--queue-limit", type=int, default=8 * 1024 * 1024, metavar="BYTES", help="per client (default: %(default)s)"
     )
     args = parse(parser)
-    with listen(args.host, args.port) as sock, fastmux.Poller(args.mechanism) as poller:
+    with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         room = Room(poller, sock, args.edge, args.queue_limit)
-        room.run(Stop(poller))
+        room.run(stop)
     say(f"{room.messages} messages")
     return 0
 

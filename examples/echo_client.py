@@ -85,8 +85,7 @@ class Conversation:
 
 def main() -> int:
     args = parse(command_line(__doc__, port=7007))
-    with connect(args.host, args.port) as sock, fastmux.Poller(args.mechanism) as poller:
-        stop = Stop(poller)
+    with connect(args.host, args.port) as sock, fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop:
         note(f"connected to {spell(sock.getpeername())}; Ctrl-D ends")
         conversation = Conversation(poller, sock)
         while conversation.listening and not stop:

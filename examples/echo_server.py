@@ -57,9 +57,8 @@ class Client:
 def main() -> int:
     args = parse(server_command_line(__doc__, port=7007))
     clients = 0
-    with listen(args.host, args.port) as sock, fastmux.Poller(args.mechanism) as poller:
+    with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         listener = Listener(poller, sock, READ | args.edge)
-        stop = Stop(poller)
         while not stop:
             for key, _ in poller.select(listener.patience()):
                 if key.data is not listener:

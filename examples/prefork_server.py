@@ -53,10 +53,9 @@ class Child:
 
 def work(sock: socket.socket, parent: socket.socket, args: argparse.Namespace, exclusive: int) -> None:
     """What each process does."""
-    with fastmux.Poller(args.mechanism) as poller:
+    with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop:
         listener = Listener(poller, sock, READ | args.edge | exclusive)
         poller.register(parent, READ, parent)
-        stop = Stop(poller)
         deadline: float | None = None
         sleeps = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
         while deadline is None or (len(poller) and time.monotonic() < deadline):
@@ -77,17 +76,20 @@ def work(sock: socket.socket, parent: socket.socket, args: argparse.Namespace, e
         parent.send(b"%d" % (resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - sleeps))
 
 
-def start(sock: socket.socket, args: argparse.Namespace, exclusive: int) -> list[Child]:
+def start(poller: fastmux.Poller, sock: socket.socket, args: argparse.Namespace, exclusive: int) -> list[Child]:
+    """Start the processes, and watch them with the parent's poller."""
     children: list[Child] = []
     for _ in range(args.processes):
         ours, theirs = socket.socketpair()
         if pid := os.fork():
             theirs.close()
             children.append(Child(pid, ours))
+            poller.register(ours, READ, children[-1])
             continue
         try:
-            for end in (ours, *(child.pair for child in children)):
-                end.close()
+            poller.close()  # it is the parent's, as are these
+            for pair in (ours, *(child.pair for child in children)):
+                pair.close()
             work(sock, theirs, args, exclusive)
         except BrokenPipeError:  # the parent is gone
             pass
@@ -98,12 +100,13 @@ def start(sock: socket.socket, args: argparse.Namespace, exclusive: int) -> list
     return children
 
 
-def listen_to(child: Child) -> bool:
+def listen_to(poller: fastmux.Poller, child: Child) -> bool:
     """Take what a child tells; False when it has told everything, and has ended."""
     with contextlib.suppress(ConnectionResetError):
         if data := child.pair.recv(4096):
             child.told += data
             return True
+    poller.unregister(child.pair)
     child.pair.close()
     _, status = os.waitpid(child.pid, 0)
     if os.WIFSIGNALED(status):
@@ -111,55 +114,47 @@ def listen_to(child: Child) -> bool:
     return False
 
 
-def finish(children: list[Child]) -> None:
+def finish(poller: fastmux.Poller, children: list[Child]) -> None:
     """Have all children come to an end, and hear them out."""
     for child in children:
         with contextlib.suppress(OSError):  # it has ended by itself
             child.pair.shutdown(socket.SHUT_WR)
     for child in children:
-        while child.pair.fileno() >= 0:
-            listen_to(child)
+        while child.pair in poller:
+            listen_to(poller, child)
 
 
-def serve(sock: socket.socket, args: argparse.Namespace) -> int:
+def serve(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argparse.Namespace) -> int:
     exclusive = EXCLUSIVE if args.mechanism == "epoll" else 0
-    children = start(sock, args, exclusive)
-    with fastmux.Poller(args.mechanism) as poller:
-        for child in children:
-            poller.register(child.pair, READ, child)
-        stop = Stop(poller)
-        say(f"{len(children)} processes, {'with' if exclusive else 'without'} EXCLUSIVE")
-        while len(poller) and not stop:
-            for key, _ in poller.select():
-                if not listen_to(key.data):
-                    poller.unregister(key.fd)
-        sock.close()
-        finish(children)
+    children = start(poller, sock, args, exclusive)
+    say(f"{len(children)} processes, {'with' if exclusive else 'without'} EXCLUSIVE")
+    while len(poller) and not stop:
+        for key, _ in poller.select():
+            listen_to(poller, key.data)
+    sock.close()
+    finish(poller, children)
     for child in children:
         say(f"process {child.pid}: {child.accepted} connections, woken {child.woken} times")
     say(f"served {sum(child.accepted for child in children)} clients")
     return 0 if stop else 1
 
 
-def compare(sock: socket.socket, args: argparse.Namespace) -> int:
+def compare(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argparse.Namespace) -> int:
     """Connect again and again, each time when the connection before has been accepted."""
     say(f"{args.compare} connections, one after another, to {args.processes} processes")
     for exclusive, name in ((0, "without"), (EXCLUSIVE, "with")):
         if exclusive and args.mechanism != "epoll":
             say(f"with EXCLUSIVE: not possible with {args.mechanism}, which keeps no state between calls")
             continue
-        children = start(sock, args, exclusive)
-        with fastmux.Poller(args.mechanism) as poller, contextlib.ExitStack() as visitors:
-            for child in children:
-                poller.register(child.pair, READ, child)
-            stop = Stop(poller)
+        children = start(poller, sock, args, exclusive)
+        with contextlib.ExitStack() as visitors:
             for _ in range(args.compare):
                 visitors.enter_context(socket.create_connection(sock.getsockname()[:2]))
-                if not all(listen_to(key.data) for key, _ in poller.select()):
+                if not all(listen_to(poller, key.data) for key, _ in poller.select()):
                     sys.exit("a process has ended too early")
                 if stop:
                     break
-        finish(children)
+        finish(poller, children)
         if stop:
             return 128 + stop.signal
         say(f"{name} EXCLUSIVE: {sum(child.woken for child in children)} wake-ups")
@@ -173,8 +168,8 @@ def main() -> int:
     parser.add_argument("--grace", type=float, default=5, metavar="SECONDS", help="default: %(default)s")
     parser.add_argument("--compare", type=int, metavar="N", help="make N connections without EXCLUSIVE, and N with it")
     args = parse(parser)
-    with listen(args.host, args.port) as sock:
-        return compare(sock, args) if args.compare else serve(sock, args)
+    with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
+        return (compare if args.compare else serve)(poller, stop, sock, args)
 
 
 if __name__ == "__main__":

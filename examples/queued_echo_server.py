@@ -151,9 +151,9 @@ def main() -> int:
         "--idle-timeout", type=float, default=300, metavar="SECONDS", help="0: never (default: %(default)s)"
     )
     args = parse(parser)
-    with listen(args.host, args.port) as sock, fastmux.Poller(args.mechanism) as poller:
+    with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         server = Server(poller, sock, args)
-        server.run(Stop(poller))
+        server.run(stop)
     say(f"served {server.served} clients ({len(server.last_moved)} still connected, {server.broken} broken off, "
         f"{server.idle} idle for too long), echoed {server.bytes_echoed} bytes")  # fmt: skip
     return 0

@@ -86,13 +86,19 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 class Stop:
-    """Ctrl-C and SIGTERM: true once one of them has come, and the wait that it came into has ended."""
+    """Ctrl-C and SIGTERM: true once one of them has come, which also ends the wait that is in progress."""
 
     def __init__(self, poller: fastmux.Poller) -> None:
         self.signal = 0
         self._poller = poller
+
+    def __enter__(self) -> Stop:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass  # the program is about to end, and has nothing left to interrupt
 
     def __bool__(self) -> bool:
         return self.signal != 0

@@ -76,9 +76,8 @@ class Visitor:
         self.listener.poller.modify(self.sock, (WRITE if self.answer else READ) | self.edge)
 
 
-def serve(poller: fastmux.Poller, listeners: list[Listener]) -> int:
+def serve(poller: fastmux.Poller, listeners: list[Listener], stop: Stop) -> int:
     """Serve until a signal comes; return how many visitors there were."""
-    stop = Stop(poller)
     visitors = 0
     while not stop:
         pauses = [pause for listener in listeners if (pause := listener.patience()) is not None]
@@ -96,8 +95,8 @@ def serve(poller: fastmux.Poller, listeners: list[Listener]) -> int:
 
 def main() -> int:
     args = parse(server_command_line(__doc__, port=8000))
-    with listen(args.host, args.port) as sock, fastmux.Poller(args.mechanism) as poller:
-        visitors = serve(poller, [Listener(poller, sock, READ | args.edge)])
+    with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
+        visitors = serve(poller, [Listener(poller, sock, READ | args.edge)], stop)
     say(f"{visitors} connections")
     return 0
 

@@ -17,7 +17,7 @@ import contextlib
 
 import fastmux
 from fastmux import READ
-from serving import Listener, listen, parse, run, say, server_command_line
+from serving import Listener, Stop, listen, parse, run, say, server_command_line
 from watch_browser import serve
 
 
@@ -25,8 +25,9 @@ def main() -> int:
     args = parse(server_command_line(__doc__, port=[8001, 8002, 8003]))
     with contextlib.ExitStack() as stack:
         poller = stack.enter_context(fastmux.Poller(args.mechanism))
+        stop = stack.enter_context(Stop(poller))
         sockets = [stack.enter_context(listen(args.host, port)) for port in args.port]
-        visitors = serve(poller, [Listener(poller, sock, READ | args.edge) for sock in sockets])
+        visitors = serve(poller, [Listener(poller, sock, READ | args.edge) for sock in sockets], stop)
     say(f"{visitors} connections")
     return 0
 

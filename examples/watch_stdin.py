@@ -30,9 +30,8 @@ def show(number: int, line: bytes) -> None:
 
 def main() -> int:
     args = parse(command_line(__doc__))
-    with fastmux.Poller(args.mechanism) as poller:
+    with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop:
         watched = watch_input(poller)
-        stop = Stop(poller)
         count, rest, ended = 0, b"", False
         while not ended and not stop:
             if watched and not poller.select():

@@ -62,6 +62,10 @@ class Server:
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip("\n")
 
+    def descriptors(self) -> int:
+        """How many it has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
     def peak_memory(self) -> int:
         """The most bytes of memory that it has had at a time."""
         status = Path(f"/proc/{self.pid}/status").read_text()
@@ -111,9 +115,8 @@ def connect() -> Iterator[Callable[..., socket.socket]]:
     """Connect to a server, or to an address."""
     with contextlib.ExitStack() as stack:
 
-        def connect_one(to: Any) -> socket.socket:
-            address = to.address if isinstance(to, Server) else to
-            return stack.enter_context(socket.create_connection(address, timeout=PATIENCE))
+        def connect_one(to: Any, receive_buffer: int | None = None) -> socket.socket:
+            return stack.enter_context(open_connection(to.address if isinstance(to, Server) else to, receive_buffer))
 
         yield connect_one
 
@@ -187,6 +190,16 @@ def open_terminal() -> Iterator[Callable[..., Terminal]]:
         terminal.close()
 
 
+def open_connection(address: tuple[str, int], receive_buffer: int | None = None) -> socket.socket:
+    """Connect; with a small receive_buffer, the kernel keeps little for one who does not read."""
+    sock = socket.socket()
+    sock.settimeout(PATIENCE)
+    if receive_buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    sock.connect(address)
+    return sock
+
+
 def content(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 
@@ -217,11 +230,7 @@ class Talker:
         reset_after: int | None = None,
         receive_buffer: int | None = None,
     ) -> None:
-        self.sock = socket.socket()
-        self.sock.settimeout(PATIENCE)
-        if receive_buffer is not None:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.connect(address)
+        self.sock = open_connection(address, receive_buffer)
         self.sock.setblocking(False)
         self.message = message
         self.reads = reads

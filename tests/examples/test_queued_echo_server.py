@@ -1,109 +1,24 @@
-"""The echo server among the examples: a real process, real sockets, on every poller and mechanism that it offers."""
+"""examples/queued_echo_server.py: the echo server done properly, under clients that are not."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import random
 import resource
 import select
 import signal
 import socket
-import struct
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-import fastmux
+from .conftest import PATIENCE, content, receive, reset
 
-PATIENCE = 20.0
-PROGRAM = Path(__file__).resolve().parent.parent / "examples" / "echo_server.py"
-KINDS = [
-    [*reference, *choice]
-    for reference, poller in (([], fastmux.Poller), (["--reference"], fastmux.StdlibPoller))
-    for choice in [*(["--mechanism", name] for name in poller.mechanisms), ["--edge"]]
-]
-
-
-class Server:
-    """A running echo server."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        assert process.stdout is not None
-        self.process = process
-        first = process.stdout.readline()
-        assert first.startswith("listening on "), first
-        host, _, port = first.removeprefix("listening on ").rpartition(":")
-        self.address = (host, int(port))
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal; return the exit status and what was printed on the two channels after the first line."""
-        self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=PATIENCE)
-        return self.process.returncode, out, err
-
-
-def popen(*options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(PROGRAM), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
+NAME = "queued_echo_server"
 
 
 @pytest.fixture
-def start() -> Iterator[Callable[..., Server]]:
-    """Start servers; those that a test does not end must end well afterwards."""
-    processes = []
-
-    def start_one(*options: str) -> Server:
-        processes.append(popen("--port", "0", *options))
-        return Server(processes[-1])
-
-    yield start_one
-    try:
-        for process in processes:
-            if process.returncode is None:
-                process.terminate()
-                _, err = process.communicate(timeout=PATIENCE)
-                assert (process.returncode, err) == (0, "")
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-@pytest.fixture(params=KINDS, ids=" ".join)
-def server(request, start):
-    return start(*request.param)
-
-
-@pytest.fixture
-def connect() -> Iterator[Callable[[Server], socket.socket]]:
-    with contextlib.ExitStack() as stack:
-        yield lambda server: stack.enter_context(socket.create_connection(server.address, timeout=PATIENCE))
-
-
-def content(size: int, seed: int = 0) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-def receive(sock: socket.socket, size: int) -> bytes:
-    """Receive so many bytes, or less if the connection ends."""
-    found = bytearray()
-    while len(found) < size and (data := sock.recv(min(size - len(found), 1 << 16))):
-        found += data
-    return bytes(found)
+def server(start, way):
+    return start(NAME, *way)
 
 
 def assert_echoes(sock: socket.socket, message: bytes) -> None:
@@ -111,40 +26,33 @@ def assert_echoes(sock: socket.socket, message: bytes) -> None:
     assert receive(sock, len(message)) == message
 
 
-def reset(sock: socket.socket) -> None:
-    """Close a connection with a reset."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    sock.close()
+def test_1000_clients_many_of_them_hostile_and_some_of_them_large(start, way, crowd, connect):
+    """100 never read, 100 reset in mid-message, 3 pass 50 MiB each (one of them reading slowly); 797 behave."""
+    limit = 64 * 1024
+    server = start(NAME, *way, "--queue-limit", str(limit))
+    before = server.peak_memory()
+    piece = content(1 << 20)
+    for number in range(100):
+        crowd.add(server.address, piece, reads=False, receive_buffer=4096)
+        crowd.add(server.address, content(20_000, number), reset_after=10_000)
+    large = [
+        crowd.add(server.address, content(50 << 20, number), receive_buffer=(None, None, 16 * 1024)[number])
+        for number in range(3)
+    ]
+    small = [crowd.add(server.address, content(2000 + 10 * number, number)) for number in range(797)]
 
+    crowd.run()
 
-def test_200_clients_at_once_get_their_own_bytes_back(server, connect):
-    clients = [connect(server) for _ in range(200)]
-    messages = [content(100 + 10 * seed, seed) for seed in range(200)]
-
-    for _ in range(3):
-        for client, message in zip(clients, messages):
-            client.sendall(message)
-        for client, message in zip(clients, messages):
-            assert receive(client, len(message)) == message
-
-
-def test_5_mebibytes_through_a_slow_reader_arrive_unharmed(server, connect):
-    message = content(5 << 20)
-    client = connect(server)
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16 * 1024)
-    client.setblocking(False)
-    unsent, found = memoryview(message), bytearray()
-
-    while len(found) < len(message):
-        with contextlib.suppress(BlockingIOError):
-            while unsent:
-                unsent = unsent[client.send(unsent) :]
-        assert select.select([client], [], [], PATIENCE)[0]
-        data = client.recv(50_000)
-        assert data
-        found += data
-
-    assert found == message
+    # Everybody who reads has the own bytes back: the crowd compares them.
+    assert all(talker.received == len(talker.message) for talker in (*large, *small))
+    assert set(crowd.finished[-2:]) < set(large), "somebody had to wait for the large ones"
+    # What is queued for those who do not read is bounded, whatever they send.
+    assert server.peak_memory() - before < 48 << 20
+    assert_echoes(connect(server), b"and is still served")
+    crowd.leave()
+    status, out, err = server.end()
+    assert (status, err) == (0, "")
+    assert out.startswith("served 1001 clients (")
 
 
 def test_a_client_that_does_not_read_is_not_read_from_either(server, connect):
@@ -191,23 +99,48 @@ def test_a_reset_leaves_other_clients_unharmed(server, connect):
     assert server.end()[0] == 0
 
 
+def test_who_moves_no_byte_for_too_long_is_dropped_and_nobody_else(start, way, connect):
+    server = start(NAME, *way, "--idle-timeout", "1", "--queue-limit", "1000")
+    busy = connect(server)
+    assert_echoes(busy, b"first")
+    before = server.descriptors()
+    silent, stalled = connect(server), connect(server, receive_buffer=4096)
+    stalled.setblocking(False)
+    message = content(1 << 20)
+    with contextlib.suppress(BlockingIOError):
+        while True:  # until nothing moves any more
+            stalled.send(message)
+
+    for count in (before + 2, before):  # both are let in, and both are dropped
+        deadline = time.monotonic() + PATIENCE
+        while server.descriptors() != count:
+            assert time.monotonic() < deadline
+            assert_echoes(busy, b"busy")
+            time.sleep(0.02)
+
+    assert silent.recv(1) == b""
+    assert_echoes(busy, b"still there")
+    assert "(1 still connected, 0 broken off, 2 idle for too long)" in server.end()[1]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_ends_it_with_a_summary(start, connect, number):
-    server = start()
+    server = start(NAME)
     client, gone = connect(server), connect(server)
     assert_echoes(client, b"twelve bytes")
     gone.shutdown(socket.SHUT_WR)
     assert receive(gone, 1) == b""
 
-    assert server.end(number) == (0, "served 2 clients (1 still connected, 0 broken off), echoed 12 bytes\n", "")
+    summary = "served 2 clients (1 still connected, 0 broken off, 0 idle for too long), echoed 12 bytes\n"
+    assert server.end(number) == (0, summary, "")
     assert receive(client, 1) == b""
 
 
 def test_without_a_free_descriptor_it_waits_instead_of_spinning(server, connect):
     first = connect(server)
     assert_echoes(first, b"1")
-    used = len(os.listdir(f"/proc/{server.process.pid}/fd"))
-    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (used + 1, used + 1))
+    used = server.descriptors()
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + 1, used + 1))
     second, third = connect(server), connect(server)  # the kernel accepts both
     assert_echoes(second, b"2")
     third.sendall(b"3")
@@ -221,21 +154,9 @@ def test_without_a_free_descriptor_it_waits_instead_of_spinning(server, connect)
     assert time.monotonic() - start < 0.5, "a descriptor that became free was not used at once"
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--port", "{taken}"], "cannot serve on 127.0.0.1:{taken}: [Errno 98] Address already in use"),
-        (["--port", "0", "--host", "192.0.2.1"], "cannot serve on 192.0.2.1:0: [Errno 99]"),
-        (["--port", "70000"], "cannot serve on 127.0.0.1:70000: bind(): port must be 0-65535"),
-        (["--port", "0", "--mechanism", "poll", "--edge"], "EDGE is not possible with poll"),
-    ],
-    ids=["port taken", "not our address", "no such port", "impossible trigger"],
-)
-def test_what_cannot_be_done_is_said_in_one_line(options, message):
-    with socket.create_server(("127.0.0.1", 0)) as holder:
-        taken = str(holder.getsockname()[1])
-        with popen(*(option.format(taken=taken) for option in options)) as process:
-            out, err = process.communicate(timeout=PATIENCE)
+def test_its_descriptor_limit_is_the_hard_one(start, descriptors_limit):
+    descriptors_limit(256)
+    server = start(NAME)
 
-    assert (process.returncode, out, err.count("\n")) == (1, "", 1)
-    assert message.format(taken=taken) in err
+    soft, hard = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+    assert soft == hard

@@ -50,7 +50,9 @@ def test_a_browser_shows_the_page_and_its_connection_is_reported(start, way, bro
     document = browse(server.address)
 
     port = server.address[1]
-    found = re.search(r"Hello, (127\.0\.0\.1:\d+)</h1><p>You are connection number (\d+) on 127\.0\.0\.1:(\d+)", document)
+    found = re.search(
+        r"Hello, (127\.0\.0\.1:\d+)</h1><p>You are connection number (\d+) on 127\.0\.0\.1:(\d+)", document
+    )
     assert found is not None, document
     visitor, number, door = found.groups()
     assert int(door) == port

@@ -9,7 +9,7 @@ import pytest
 
 import fastmux
 
-from .conftest import command
+from .conftest import PATIENCE, command
 
 NAME = "watch_stdin"
 
@@ -84,13 +84,16 @@ def test_a_regular_file_is_read_to_its_end(run_example, mechanism, tmp_path):
 
 
 def test_without_any_input_it_says_so():
-    finished = subprocess.run(["bash", "-c", '"$@" <&-', "bash", *command(NAME)], capture_output=True, text=True)
+    shell = ["bash", "-c", '"$@" <&-', "bash", *command(NAME)]
+    finished = subprocess.run(shell, capture_output=True, text=True, timeout=PATIENCE)
 
     assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", "there is no standard input\n")
 
 
 def test_a_reader_that_leaves_early_ends_it_quietly(mechanism):
     program = 'yes | "$@" | head -n 2; echo "${PIPESTATUS[1]}"'
-    finished = subprocess.run(["bash", "-c", program, "bash", *command(NAME, *mechanism)], capture_output=True, text=True)
+    finished = subprocess.run(
+        ["bash", "-c", program, "bash", *command(NAME, *mechanism)], capture_output=True, text=True
+    )
 
     assert (finished.stdout, finished.stderr) == (f"line 1: y\nline 2: y\n{128 + signal.SIGPIPE}\n", "")
