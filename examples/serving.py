@@ -56,9 +56,9 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
 
 
 def port_number(text: str) -> int:
-    if not 0 <= (port := int(text)) <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is not between 0 and 65535")
-    return port
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 65535")
+    return int(text)
 
 
 # From the beginning to the end

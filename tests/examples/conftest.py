@@ -71,8 +71,9 @@ class Server:
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+    def cpu_seconds(self, pid: int | None = None) -> float:
+        """What it has used, or one of its children."""
+        fields = Path(f"/proc/{pid or self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
@@ -192,11 +193,15 @@ def open_terminal() -> Iterator[Callable[..., Terminal]]:
 
 def open_connection(address: tuple[str, int], receive_buffer: int | None = None) -> socket.socket:
     """Connect; with a small receive_buffer, the kernel keeps little for one who does not read."""
-    sock = socket.socket()
-    sock.settimeout(PATIENCE)
-    if receive_buffer is not None:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-    sock.connect(address)
+    sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+    try:
+        sock.settimeout(PATIENCE)
+        if receive_buffer is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
