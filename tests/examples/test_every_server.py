@@ -148,7 +148,7 @@ def test_a_pause_ends_also_when_nobody_leaves(start, connect):
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_when_nobody_reads_what_it_prints_it_ends_quietly(start, name):
-    server = start(name)
+    server = start(name, *(["--grace", "0"] if name == "prefork_server" else []))
     if name == "prefork_server":
         server.line()
     server.process.stdout.close()
