@@ -44,7 +44,7 @@ class Conversation:
         self.unsent = b""
         self.typing = True  # until the end of input
         self.listening = True  # until the end of what the server sends
-        poller.register(sock, READ)
+        poller.register(sock, READ, sock)
         self.watched = watch_input(poller)
 
     def step(self) -> bytes:
@@ -52,14 +52,14 @@ class Conversation:
         received = b""
         always_ready = self.typing and not self.watched and not self.unsent
         for key, events in self.poller.select(0 if always_ready else None):
-            if key.fileobj is not self.sock:
+            if key.data is sys.stdin:
                 self.read_input()
-                continue
-            if events & WRITE:
-                self.pass_on()
-            if events & ~WRITE:
-                received = self.sock.recv(READ_SIZE)
-                self.listening = bool(received)
+            elif key.data is self.sock:
+                if events & WRITE:
+                    self.pass_on()
+                if events & ~WRITE:
+                    received = self.sock.recv(READ_SIZE)
+                    self.listening = bool(received)
         if always_ready and self.listening:
             self.read_input()
         return received
@@ -80,7 +80,7 @@ class Conversation:
         if not self.typing:
             self.sock.shutdown(socket.SHUT_WR)
         elif self.watched:
-            self.poller.register(sys.stdin.fileno(), READ)
+            watch_input(self.poller)
 
 
 def main() -> int:

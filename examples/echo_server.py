@@ -30,7 +30,7 @@ class Client:
         self.sock = sock
         self.unsent = b""
 
-    def on_ready(self) -> None:
+    def on_ready(self, events: int) -> None:
         try:
             was_unsent = bool(self.unsent)
             if self.echo() and was_unsent != bool(self.unsent):
@@ -60,9 +60,9 @@ def main() -> int:
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         listener = Listener(poller, sock, READ | args.edge)
         while not stop:
-            for key, _ in poller.select(listener.patience()):
+            for key, events in poller.select(listener.patience()):
                 if key.data is not listener:
-                    key.data.on_ready()
+                    key.data.on_ready(events)
                     continue
                 for client, _ in listener.accept():
                     clients += listener.admit(client, Client(listener, client))

@@ -27,7 +27,6 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import dataclass
 
 import fastmux
 from echo_server import Client
@@ -35,12 +34,19 @@ from fastmux import EXCLUSIVE, READ
 from serving import Listener, Stop, listen, parse, run, say, server_command_line
 
 
-@dataclass
 class Child:
-    pid: int
-    pair: socket.socket
-    #: A "+" for each connection, and at the end how often it was woken.
-    told: bytes = b""
+    """A process, as its parent sees it."""
+
+    def __init__(self, poller: fastmux.Poller, pid: int, pair: socket.socket) -> None:
+        self.poller = poller
+        self.pid = pid
+        self.pair = pair
+        self.told = b""  # a "+" for each connection, and at the end how often it was woken
+        poller.register(pair, READ, self)
+
+    @property
+    def running(self) -> bool:
+        return self.pair.fileno() >= 0
 
     @property
     def accepted(self) -> int:
@@ -50,6 +56,22 @@ class Child:
     def woken(self) -> int:
         return int(self.told.strip(b"+") or 0)
 
+    def on_ready(self, events: int) -> None:
+        """Take what it tells. After an end of file, it has ended."""
+        with contextlib.suppress(ConnectionResetError):
+            if data := self.pair.recv(4096):
+                self.told += data
+                return
+        self.poller.unregister(self.pair)
+        self.pair.close()
+        _, status = os.waitpid(self.pid, 0)
+        if os.WIFSIGNALED(status):
+            say(f"process {self.pid} was ended by {signal.Signals(os.WTERMSIG(status)).name}")
+
+    def hear_out(self) -> None:
+        while self.running:
+            self.on_ready(READ)
+
 
 def work(sock: socket.socket, parent: socket.socket, args: argparse.Namespace, exclusive: int) -> None:
     """What each process does."""
@@ -58,13 +80,13 @@ def work(sock: socket.socket, parent: socket.socket, args: argparse.Namespace, e
         poller.register(parent, READ, parent)
         deadline: float | None = None
         sleeps = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
-        while deadline is None or (len(poller) and time.monotonic() < deadline):
+        while deadline is None or (len(poller) > 1 and time.monotonic() < deadline):  # the one is stop's
             pause = listener.patience() if deadline is None else max(deadline - time.monotonic(), 0)
-            for key, _ in poller.select(pause):
+            for key, events in poller.select(pause):
                 if key.data is parent:
                     stop.signal = signal.SIGTERM
                 elif key.data is not listener:
-                    key.data.on_ready()
+                    key.data.on_ready(events)
                 elif deadline is None:
                     for client, _ in listener.accept():
                         if listener.admit(client, Client(listener, client)):
@@ -83,8 +105,7 @@ def start(poller: fastmux.Poller, sock: socket.socket, args: argparse.Namespace,
         ours, theirs = socket.socketpair()
         if pid := os.fork():
             theirs.close()
-            children.append(Child(pid, ours))
-            poller.register(ours, READ, children[-1])
+            children.append(Child(poller, pid, ours))
             continue
         try:
             poller.close()  # it is the parent's, as are these
@@ -100,39 +121,23 @@ def start(poller: fastmux.Poller, sock: socket.socket, args: argparse.Namespace,
     return children
 
 
-def listen_to(poller: fastmux.Poller, child: Child) -> bool:
-    """Take what a child tells; False when it has told everything, and has ended."""
-    with contextlib.suppress(ConnectionResetError):
-        if data := child.pair.recv(4096):
-            child.told += data
-            return True
-    poller.unregister(child.pair)
-    child.pair.close()
-    _, status = os.waitpid(child.pid, 0)
-    if os.WIFSIGNALED(status):
-        say(f"process {child.pid} was ended by {signal.Signals(os.WTERMSIG(status)).name}")
-    return False
-
-
-def finish(poller: fastmux.Poller, children: list[Child]) -> None:
-    """Have all children come to an end, and hear them out."""
+def finish(children: list[Child]) -> None:
     for child in children:
-        with contextlib.suppress(OSError):  # it has ended by itself
+        if child.running:
             child.pair.shutdown(socket.SHUT_WR)
     for child in children:
-        while child.pair in poller:
-            listen_to(poller, child)
+        child.hear_out()
 
 
 def serve(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argparse.Namespace) -> int:
     exclusive = EXCLUSIVE if args.mechanism == "epoll" else 0
     children = start(poller, sock, args, exclusive)
     say(f"{len(children)} processes, {'with' if exclusive else 'without'} EXCLUSIVE")
-    while len(poller) and not stop:
-        for key, _ in poller.select():
-            listen_to(poller, key.data)
+    while not stop and any(child.running for child in children):
+        for key, events in poller.select():
+            key.data.on_ready(events)
     sock.close()
-    finish(poller, children)
+    finish(children)
     for child in children:
         say(f"process {child.pid}: {child.accepted} connections, woken {child.woken} times")
     say(f"served {sum(child.accepted for child in children)} clients")
@@ -150,13 +155,13 @@ def compare(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argpa
         with contextlib.ExitStack() as visitors:
             for _ in range(args.compare):
                 visitors.enter_context(socket.create_connection(sock.getsockname()[:2]))
-                if not all(listen_to(poller, key.data) for key, _ in poller.select()):
-                    sys.exit("a process has ended too early")
-                if stop:
+                for key, events in poller.select():
+                    key.data.on_ready(events)
+                if stop or not all(child.running for child in children):
                     break
-        finish(poller, children)
-        if stop:
-            return 128 + stop.signal
+        finish(children)
+        if (accepted := sum(child.accepted for child in children)) < args.compare:
+            sys.exit(f"ended after {accepted} connections")
         say(f"{name} EXCLUSIVE: {sum(child.woken for child in children)} wake-ups")
     return 0
 

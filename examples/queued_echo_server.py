@@ -5,7 +5,7 @@
 
 What to notice:
 
-- The data of each registration is the function to call, so the main loop is two lines.
+- Each client is the data of its registration, and knows what to do; the main loop only waits and passes on.
 - Write interest exists only while something waits to be sent: a socket is almost always writable, and a poller that
   watches for that would never sleep.
 - A client that does not read what it gets is not read from either: its queue stays near the limit. TCP passes the
@@ -100,14 +100,16 @@ class Server:
         self.now = time.monotonic()
         self.served = self.broken = self.idle = self.bytes_echoed = 0
         self.listener = Listener(poller, sock, READ | args.edge)
-        poller.modify(sock, READ | args.edge, self.on_connection)
 
     def run(self, stop: Stop) -> None:
         while not stop:
             ready = self.poller.select(self.patience())
             self.now = time.monotonic()
             for key, events in ready:
-                key.data(events)
+                if key.data is self.listener:
+                    self.let_in()
+                else:
+                    key.data.on_ready(events)
             self.drop_idle()
 
     def patience(self) -> float | None:
@@ -117,10 +119,10 @@ class Server:
             pauses.append(max(next(iter(self.last_moved.values())) + self.idle_timeout - time.monotonic(), 0))
         return min((pause for pause in pauses if pause is not None), default=None)
 
-    def on_connection(self, events: int) -> None:
+    def let_in(self) -> None:
         for sock, _ in self.listener.accept():
             client = Client(self, sock)
-            if self.listener.admit(sock, client.on_ready):
+            if self.listener.admit(sock, client):
                 self.served += 1
                 self.last_moved[client] = self.now
 

@@ -5,7 +5,6 @@ send. The wait itself stands in each program.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import resource
 import signal
@@ -86,27 +85,41 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 class Stop:
-    """Ctrl-C and SIGTERM: true once one of them has come, which also ends the wait that is in progress."""
+    """Ctrl-C and SIGTERM: true once one of them has come, which also ends the wait that is in progress.
+
+    Python runs a signal handler between two of its own steps. A signal that comes after the last of them, when the
+    kernel has not yet begun to wait, would be noticed at the end of the wait, which may be never. So the interpreter
+    is told to write a byte as well, at the very moment of the signal, and the poller watches the other end.
+    """
 
     def __init__(self, poller: fastmux.Poller) -> None:
         self.signal = 0
         self._poller = poller
 
     def __enter__(self) -> Stop:
+        self._told, self._teller = socket.socketpair()
+        self._told.setblocking(False)
+        self._teller.setblocking(False)
+        signal.set_wakeup_fd(self._teller.fileno(), warn_on_full_buffer=False)
+        self._poller.register(self._told, READ, self)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass  # the program is about to end, and has nothing left to interrupt
+        signal.set_wakeup_fd(-1)
+        self._told.close()
+        self._teller.close()
 
     def __bool__(self) -> bool:
         return self.signal != 0
 
+    def on_ready(self, events: int) -> None:
+        """Take the byte; what it means has been noted by the handler."""
+        self._told.recv(READ_SIZE)
+
     def _on_signal(self, number: int, frame: object) -> None:
         self.signal = number
-        with contextlib.suppress(ValueError):  # closed: the program is about to end
-            self._poller.wakeup()
 
 
 def watch_input(poller: fastmux.Poller) -> bool:

@@ -42,7 +42,7 @@ class Visitor:
         self.answer: bytes | None = None
         self.edge = listener.events & EDGE
 
-    def on_ready(self) -> None:
+    def on_ready(self, events: int) -> None:
         try:
             if self.answer:
                 self.reply(self.answer)
@@ -81,9 +81,9 @@ def serve(poller: fastmux.Poller, listeners: list[Listener], stop: Stop) -> int:
     visitors = 0
     while not stop:
         pauses = [pause for listener in listeners if (pause := listener.patience()) is not None]
-        for key, _ in poller.select(min(pauses, default=None)):
+        for key, events in poller.select(min(pauses, default=None)):
             if not isinstance(key.data, Listener):
-                key.data.on_ready()
+                key.data.on_ready(events)
                 continue
             for sock, address in key.data.accept():
                 visitor = Visitor(key.data, sock, address, visitors + 1)

@@ -10,7 +10,7 @@ What to notice:
 - os.read takes what is there, which may be two lines or half of one. A sys.stdin.readline() would take both lines
   from the kernel and return the first. The poller knows nothing of the second, which would wait for a third.
 - A regular file is always ready. poll and select say so each time; epoll refuses it, so it is read without waiting.
-- A signal ends the wait with an empty list: reading then would block.
+- A signal ends the wait, too (see Stop in serving.py). Reading would block then.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ def main() -> int:
         watched = watch_input(poller)
         count, rest, ended = 0, b"", False
         while not ended and not stop:
-            if watched and not poller.select():
-                continue
+            if watched:
+                poller.select()
+                if stop:
+                    break
             try:
                 data = os.read(sys.stdin.fileno(), 65536)
             except OSError as error:  # a terminal that is gone
