@@ -115,8 +115,9 @@ class Room:
         for sock, address in self.listener.accept():
             client = Client(self, sock, address)
             if self.listener.admit(sock, client):
-                self.clients.add(client)
                 self.announce(client, "joins")
+                self.deliver()  # the next one to join need not hear of it
+                self.clients.add(client)
 
     def leave(self, client: Client, how: str) -> None:
         self.clients.remove(client)
