@@ -37,13 +37,27 @@ def command(program: str, *options: str) -> list[str]:
     return [sys.executable, str(EXAMPLES / f"{program}.py"), *options]
 
 
+#: Runs a program with reads so small that a few hundred bytes are more than one turn of an edge-triggered loop takes.
+TINY_READS = """
+import importlib, sys
+sys.path.insert(0, sys.argv.pop(1))
+import serving
+serving.READ_SIZE = 16
+program = importlib.import_module(sys.argv.pop(1))
+serving.run(program.main)
+"""
+
+
 class Server:
     """A running server; it has said where it listens."""
 
-    def __init__(self, program: str, *options: str, ports: int = 1) -> None:
+    def __init__(self, program: str, *options: str, ports: int = 1, tiny_reads: bool = False) -> None:
+        arguments = command(program, *options)
+        if tiny_reads:
+            arguments = [sys.executable, "-c", TINY_READS, str(EXAMPLES), program, *options]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
         self.process = subprocess.Popen(
-            command(program, *options), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+            arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
         )
         self.addresses = []
         for _ in range(ports):
@@ -88,9 +102,9 @@ def start() -> Iterator[Callable[..., Server]]:
     """Start servers on a free port; those that a test does not end must end well afterwards."""
     servers: list[Server] = []
 
-    def start_one(program: str, *options: str, ports: int = 1) -> Server:
+    def start_one(program: str, *options: str, ports: int = 1, tiny_reads: bool = False) -> Server:
         free = [] if "--port" in options else ["--port", *["0"] * ports]
-        servers.append(Server(program, *free, *options, ports=ports))
+        servers.append(Server(program, *free, *options, ports=ports, tiny_reads=tiny_reads))
         return servers[-1]
 
     yield start_one

@@ -153,6 +153,15 @@ def test_many_who_break_off_together_take_nobody_with_them(start, way, join):
         assert staying.listen()
 
 
+def test_what_one_turn_leaves_in_the_socket_is_read_in_the_next(start, way, join):
+    server = start(NAME, *way, tiny_reads=True)
+    speaker, listener = join(server), join(server)
+    speaker.say("\n".join(str(number) for number in range(1000)))
+
+    listen_until([listener], 1000)
+    assert listener.heard == [f"{speaker.name}: {number}" for number in range(1000)]
+
+
 def test_lines_are_whole_and_control_characters_stay_out(start, way, join):
     server = start(NAME, *way)
     first, second = join(server), join(server)

@@ -57,6 +57,12 @@ def test_what_came_before_the_end_of_input_is_still_sent(start, way, connect):
     assert receive(idle, 1) == b""
 
 
+def test_what_one_turn_leaves_in_the_socket_is_read_in_the_next(start, way, connect):
+    client = connect(start(NAME, *way, tiny_reads=True))
+    client.sendall(content(5000))
+    assert receive(client, 5000) == content(5000)
+
+
 def test_resets_leave_others_unharmed(start, way, connect):
     server = start(NAME, *way)
     good, bad, unread = connect(server), connect(server), connect(server)

@@ -66,6 +66,9 @@ def test_a_client_that_does_not_read_is_not_read_from_either(server, connect):
             sent += client.send(message[sent % len(message) :])
         assert sent < 64 << 20, "the server's memory has no bound"
     assert_echoes(other, b"meanwhile")
+    before = server.cpu_seconds()
+    time.sleep(0.3)
+    assert server.cpu_seconds() - before < 0.15, "it spins while it waits for the client"
 
     client.settimeout(PATIENCE)
     found = receive(client, sent)
@@ -83,6 +86,11 @@ def test_what_came_before_the_end_of_input_is_still_sent(server, connect):
 
     assert receive(client, len(message) + 1) == message  # and then the end
     assert receive(idle, 1) == b""
+
+
+def test_what_one_turn_leaves_in_the_socket_is_read_in_the_next(start, way, connect):
+    server = start(NAME, *way, tiny_reads=True)
+    assert_echoes(connect(server), content(5000))
 
 
 def test_a_reset_leaves_other_clients_unharmed(server, connect):
