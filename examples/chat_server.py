@@ -7,7 +7,8 @@
 
 What to notice:
 
-- A message is one object in many queues; nothing is copied for each recipient.
+- A message is one object in many queues; nothing is copied for each recipient. Lines that come together go out
+  together: a flood of short ones must not become a flood of calls.
 - Most messages go out at once. Only what the kernel does not take waits in the queue, and only while something waits
   is there write interest.
 - A client that stalls loses nothing and delays nobody: its queue grows. But not for ever. The sender cannot be slowed
@@ -25,7 +26,7 @@ from typing import Any
 
 import fastmux
 from fastmux import EDGE, READ, WRITE
-from serving import Listener, Stop, listen, parse, receive, run, say, send, server_command_line, spell
+from serving import Listener, Stop, listen, parse, positive, receive, run, say, send, server_command_line, spell
 
 LINE_LIMIT = 16 * 1024  # a longer line is passed on in pieces
 CONTROL = bytes(range(32)) + b"\x7f"  # what would do things to the terminals of others
@@ -63,8 +64,9 @@ class Client:
             if len(self.line) > LINE_LIMIT:
                 lines.append(self.line)
                 self.line = b""
-            for line in lines:
-                self.room.news.append((self, self.name.encode() + b": " + line.translate(None, CONTROL) + b"\n"))
+            said = [f"{self.name}: ".encode() + line.translate(None, CONTROL) + b"\n" for line in lines]
+            if said:
+                self.room.news.append((self, b"".join(said)))
 
     def tell(self, message: bytes) -> None:
         self.queue.append(message)
@@ -131,7 +133,7 @@ class Room:
     def deliver(self) -> None:
         while self.news:
             sender, message = self.news.popleft()
-            self.messages += 1
+            self.messages += message.count(b"\n")
             for client in list(self.clients):
                 if client is not sender:
                     client.tell(message)
@@ -139,9 +141,8 @@ class Room:
 
 def main() -> int:
     parser = server_command_line(__doc__, port=7008)
-    parser.add_argument(
-        "--queue-limit", type=int, default=8 * 1024 * 1024, metavar="BYTES", help="per client (default: %(default)s)"
-    )
+    limit = 8 * 1024 * 1024
+    parser.add_argument("--queue-limit", type=positive, default=limit, metavar="BYTES", help="default: %(default)s")
     args = parse(parser)
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         room = Room(poller, sock, args.edge, args.queue_limit)

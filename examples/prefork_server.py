@@ -31,7 +31,7 @@ import time
 import fastmux
 from echo_server import Client
 from fastmux import EXCLUSIVE, READ
-from serving import Listener, Stop, listen, parse, run, say, server_command_line
+from serving import Listener, Stop, listen, parse, positive, run, say, seconds, server_command_line
 
 
 class Child:
@@ -168,10 +168,10 @@ def compare(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argpa
 
 def main() -> int:
     parser = server_command_line(__doc__, port=7009)
-    cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--processes", type=int, default=cores, metavar="N", help="default: one per core")
-    parser.add_argument("--grace", type=float, default=5, metavar="SECONDS", help="default: %(default)s")
-    parser.add_argument("--compare", type=int, metavar="N", help="make N connections without EXCLUSIVE, and N with it")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser.add_argument("--processes", type=positive, default=cores, metavar="N", help="default: one per core")
+    parser.add_argument("--grace", type=seconds, default=5, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("--compare", type=positive, metavar="N", help="make N connections without EXCLUSIVE, N with it")
     args = parse(parser)
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         return (compare if args.compare else serve)(poller, stop, sock, args)

@@ -27,7 +27,19 @@ from typing import Any
 
 import fastmux
 from fastmux import READ, WRITE
-from serving import FAIR_SHARE, READ_SIZE, Listener, Stop, listen, parse, run, say, server_command_line
+from serving import (
+    FAIR_SHARE,
+    READ_SIZE,
+    Listener,
+    Stop,
+    listen,
+    parse,
+    positive,
+    run,
+    say,
+    seconds,
+    server_command_line,
+)
 
 
 class Client:
@@ -147,10 +159,10 @@ class Server:
 def main() -> int:
     parser = server_command_line(__doc__, port=7007)
     parser.add_argument(
-        "--queue-limit", type=int, default=1024 * 1024, metavar="BYTES", help="per client (default: %(default)s)"
+        "--queue-limit", type=positive, default=1024 * 1024, metavar="BYTES", help="per client (default: %(default)s)"
     )
     parser.add_argument(
-        "--idle-timeout", type=float, default=300, metavar="SECONDS", help="0: never (default: %(default)s)"
+        "--idle-timeout", type=seconds, default=300, metavar="SECONDS", help="0: never (default: %(default)s)"
     )
     args = parse(parser)
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:

@@ -5,6 +5,7 @@ send. The wait itself stands in each program.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import resource
 import signal
@@ -58,6 +59,18 @@ def port_number(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 65535")
     return int(text)
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    if not 0 <= (value := float(text)) <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to a million")
+    return value
 
 
 # From the beginning to the end
@@ -146,8 +159,9 @@ def spell(address: Any) -> str:
 
 def listen(host: str, port: int) -> socket.socket:
     """Open a listening socket and say so; or say what is in the way, and exit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a descriptor for each client
+    with contextlib.suppress(OSError, ValueError):  # a descriptor for each client, as far as the system allows it
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         sock = socket.create_server((host, port), family=family, backlog=4096)

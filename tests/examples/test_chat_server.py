@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from .conftest import PATIENCE, receive, reset
+from .conftest import receive
+from .crowd import PATIENCE, reset
 
 NAME = "chat_server"
 

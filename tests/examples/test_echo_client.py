@@ -10,7 +10,8 @@ import pytest
 
 import fastmux
 
-from .conftest import PATIENCE, command, content
+from .conftest import command, content
+from .crowd import PATIENCE
 
 NAME = "echo_client"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import socket
 
-from .conftest import PATIENCE, content, receive, reset
+from .conftest import content, receive
+from .crowd import PATIENCE, reset
 
 NAME = "echo_server"
 

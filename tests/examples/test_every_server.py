@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import EXAMPLES, MECHANISMS, PATIENCE
+from .conftest import EXAMPLES, MECHANISMS
+from .crowd import PATIENCE
 
 PROGRAMS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "serving")
 SERVERS = ["watch_browser", "watch_ports", "echo_server", "queued_echo_server", "chat_server", "prefork_server"]
@@ -78,6 +79,23 @@ def test_what_cannot_be_done_is_said(run_example, options, status, message):
     assert (finished.returncode, finished.stdout) == (status, "")
     assert message in finished.stderr
     assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "value", "message"),
+    [
+        ("queued_echo_server", "--queue-limit", "0", "0 is not a number from 1 on"),
+        ("queued_echo_server", "--idle-timeout", "nan", "nan is not a number from 0 to a million"),
+        ("chat_server", "--queue-limit", "-1", "-1 is not a number from 1 on"),
+        ("prefork_server", "--processes", "0", "0 is not a number from 1 on"),
+        ("prefork_server", "--grace", "inf", "inf is not a number from 0 to a million"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(run_example, name, option, value, message):
+    finished = run_example(name, "--port", "0", option, value)
+
+    assert (finished.returncode, finished.stdout) == (2, "")
+    assert finished.stderr.endswith(f"error: argument {option}: {message}\n")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

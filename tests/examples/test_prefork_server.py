@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import MECHANISMS, PATIENCE, content, receive
+from .conftest import MECHANISMS, content, receive
+from .crowd import PATIENCE
 
 NAME = "prefork_server"
 

@@ -11,7 +11,8 @@ import time
 
 import pytest
 
-from .conftest import PATIENCE, content, receive, reset
+from .conftest import content, receive
+from .crowd import PATIENCE, reset
 
 NAME = "queued_echo_server"
 

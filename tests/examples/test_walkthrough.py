@@ -19,7 +19,8 @@ import pytest
 
 import fastmux
 
-from .conftest import PATIENCE, receive
+from .conftest import receive
+from .crowd import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "walkthrough.md"

@@ -11,7 +11,8 @@ import subprocess
 
 import pytest
 
-from .conftest import PATIENCE, receive, reset
+from .conftest import receive
+from .crowd import PATIENCE, reset
 
 NAME = "watch_browser"
 #: Nothing but the visit itself: no look at the network, no first-run page.

@@ -9,7 +9,8 @@ import pytest
 
 import fastmux
 
-from .conftest import PATIENCE, command
+from .conftest import command
+from .crowd import PATIENCE
 
 NAME = "watch_stdin"
 
