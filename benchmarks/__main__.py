@@ -10,18 +10,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import echo, machine, micro, mirrors, report
+from . import echo, idle, machine, micro, mirrors, report
 from .results import BenchmarkError, Results
 
-CHAPTERS = {"micro": micro, "mirrors": mirrors, "echo": echo}
+CHAPTERS = {"micro": micro, "mirrors": mirrors, "idle": idle, "echo": echo}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure fastmux against the standard library: the cost of single calls of Poller (micro), the "
-        "drop-in replacements (mirrors), and servers under load (echo). Prints a table, and writes it as JSON and "
-        "as charts.",
+        "drop-in replacements (mirrors), idle connections (idle), and servers under load (echo). Prints a table, and "
+        "writes it as JSON and as charts.",
     )
     parser.add_argument("--quick", action="store_true", help="about a minute; otherwise some ten minutes")
     parser.add_argument("--only", choices=CHAPTERS, help="measure one chapter only")

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import machine
+from . import curves, machine
 from .micro import FLOOR
 from .mirrors import MIRROR
 from .results import Results, Row
@@ -103,6 +103,9 @@ def write_charts(directory: Path, found: dict[str, Any], results: Results) -> li
         if panels:
             written.append(directory / chart.file)
             _draw_chart(written[-1], chart.title.format(found["fastmux"]), found, _columns(panels, chart))
+    if "idle" in results.raw:
+        written.append(directory / "idle.png")
+        curves.draw(written[-1], found, results.raw["idle"])
     return written
 
 
