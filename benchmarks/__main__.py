@@ -10,25 +10,30 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import echo, machine, micro, mirrors, report
+from . import echo, idle, loops, machine, micro, mirrors, report
 from .results import BenchmarkError, Results
 
-CHAPTERS = {"micro": micro, "mirrors": mirrors, "echo": echo}
+CHAPTERS = {"micro": micro, "mirrors": mirrors, "idle": idle, "echo": echo, loops.CHAPTER: loops}
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure fastmux against the standard library: the cost of single calls of Poller (micro), the "
-        "drop-in replacements (mirrors), and servers under load (echo). Prints a table, and writes it as JSON and "
-        "as charts.",
+        "drop-in replacements (mirrors), idle connections (idle), servers under load (echo), and event loops under "
+        "load (asyncio). Prints a table, and writes it as JSON and as charts.",
     )
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"of {', '.join(CHAPTERS)}; default: all")
     parser.add_argument("--quick", action="store_true", help="about a minute; otherwise some ten minutes")
     parser.add_argument("--only", choices=CHAPTERS, help="measure one chapter only")
     parser.add_argument(
         "--output", type=Path, default=Path("benchmarks/results"), metavar="DIR", help="default: %(default)s"
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    if unknown := [name for name in args.chapters if name not in CHAPTERS]:
+        parser.error(f"no such chapter: {', '.join(unknown)}")
+    args.chapters = [*args.chapters, args.only] if args.only else args.chapters or list(CHAPTERS)
+    return args
 
 
 def main() -> int:
@@ -62,7 +67,7 @@ def measure(args: argparse.Namespace) -> int:
         results.note("fastmux runs without its extension here: Poller is StdlibPoller.")
     if found["load"] > 0.5:
         results.note(f"Other programs were running (load {found['load']:.1f}): expect a wide spread.")
-    chapters = {name: module for name, module in CHAPTERS.items() if args.only in (None, name)}
+    chapters = {name: module for name, module in CHAPTERS.items() if name in args.chapters}
     settings = {name: module.QUICK if args.quick else module.FULL for name, module in chapters.items()}
     args.output.mkdir(parents=True, exist_ok=True)
 

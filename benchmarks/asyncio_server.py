@@ -1,9 +1,9 @@
 """An asyncio server on the loop that is asked for: the program under load of the chapter asyncio.
 
-    python -m benchmarks.asyncio_server LOOP WORKLOAD
+    asyncio_server.py LOOP WORKLOAD
 
 It prints the address that it listens on, and serves until it is stopped. It imports little: what a program has
-allocated and freed before it serves may change how the memory for reads is found later.
+allocated and freed before it serves changes where the memory for reads is found later.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+ADDRESS = ("127.0.0.1", 0)
 
 
 def make_loop(name: str) -> asyncio.AbstractEventLoop:
@@ -58,32 +60,46 @@ async def echo_socket(client: socket.socket) -> None:
             await loop.sock_sendall(client, data)
 
 
-async def serve_protocol(sock: socket.socket, factory: Callable[[], asyncio.BaseProtocol] = Echo) -> None:
-    server = await asyncio.get_running_loop().create_server(factory, sock=sock)
-    await server.serve_forever()
+def ready(sock: Any) -> None:
+    """Say where we listen. The loops wrap their sockets in various ways; all have these two methods."""
+    with contextlib.suppress(OSError):
+        # Accepted sockets inherit it. Some others (BBR) send by a timer, which costs CPU time of whichever process it
+        # happens to interrupt.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+    print("listening on {}:{}".format(*sock.getsockname()), flush=True)
 
 
-async def serve_buffered(sock: socket.socket) -> None:
-    await serve_protocol(sock, BufferedEcho)
+async def serve(server: asyncio.Server) -> None:
+    ready(server.sockets[0])
+    await asyncio.get_running_loop().create_future()
 
 
-async def serve_streams(sock: socket.socket) -> None:
-    server = await asyncio.start_server(echo_stream, sock=sock)
-    await server.serve_forever()
+async def serve_protocol() -> None:
+    await serve(await asyncio.get_running_loop().create_server(Echo, *ADDRESS, backlog=4096))
 
 
-async def serve_sockets(sock: socket.socket) -> None:
+async def serve_buffered() -> None:
+    await serve(await asyncio.get_running_loop().create_server(BufferedEcho, *ADDRESS, backlog=4096))
+
+
+async def serve_streams() -> None:
+    await serve(await asyncio.start_server(echo_stream, *ADDRESS, backlog=4096))
+
+
+async def serve_sockets() -> None:
     loop = asyncio.get_running_loop()
-    sock.setblocking(False)
-    tasks = set()
-    while True:
-        client, _ = await loop.sock_accept(sock)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        tasks.add(task := loop.create_task(echo_socket(client)))
-        task.add_done_callback(tasks.discard)
+    with socket.create_server(ADDRESS, backlog=4096) as sock:
+        sock.setblocking(False)
+        ready(sock)
+        tasks = set()
+        while True:
+            client, _ = await loop.sock_accept(sock)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tasks.add(task := loop.create_task(echo_socket(client)))
+            task.add_done_callback(tasks.discard)
 
 
-WORKLOADS: dict[str, Callable[[socket.socket], Coroutine[Any, Any, None]]] = {
+WORKLOADS: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
     "protocol": serve_protocol,
     "buffered": serve_buffered,
     "streams": serve_streams,
@@ -92,14 +108,7 @@ WORKLOADS: dict[str, Callable[[socket.socket], Coroutine[Any, Any, None]]] = {
 
 
 def main() -> None:
-    loop = make_loop(sys.argv[1])
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as sock:
-        with contextlib.suppress(OSError):
-            # Accepted sockets inherit it. Some others (BBR) send by a timer, which costs CPU time of whichever process
-            # it happens to interrupt.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
-        print("listening on {}:{}".format(*sock.getsockname()), flush=True)
-        loop.run_until_complete(WORKLOADS[sys.argv[2]](sock))
+    make_loop(sys.argv[1]).run_until_complete(WORKLOADS[sys.argv[2]]())
 
 
 if __name__ == "__main__":

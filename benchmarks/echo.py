@@ -1,4 +1,4 @@
-"""Servers under load: examples/echo_server.py on fastmux, and the same server on the standard library."""
+"""Servers under load: examples/queued_echo_server.py on fastmux, and the same server on the standard library."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from . import machine, process
 from .results import BenchmarkError, Progress, Results, Row, ratios
 
 HERE = Path(__file__).parent
-PROGRAM = HERE.parent / "examples" / "echo_server.py"
+PROGRAM = HERE.parent / "examples" / "queued_echo_server.py"
 #: name -> command line; all three run the same handlers.
 SERVERS = {
-    "fastmux": [str(PROGRAM)],
-    "selectors": [str(HERE / "server_on_selectors.py")],
-    "StdlibPoller": [str(PROGRAM), "--reference"],
+    "fastmux": [sys.executable, str(PROGRAM)],
+    "selectors": [sys.executable, str(HERE / "server_on_selectors.py")],
+    "StdlibPoller": ["env", "FASTMUX_PURE=1", sys.executable, str(PROGRAM)],
 }
 SIZE = 64
 
@@ -58,7 +58,7 @@ def steps(settings: Settings) -> int:
 
 @contextlib.contextmanager
 def serving(name: str, cpu: int | None) -> Iterator[Server]:
-    with process.child([sys.executable, *SERVERS[name], "--port", "0"], cpu) as running:
+    with process.child([*SERVERS[name], "--port", "0"], cpu) as running:
         assert running.stdout is not None
         first = running.stdout.readline()
         if not first.startswith("listening on "):

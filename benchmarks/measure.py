@@ -52,6 +52,18 @@ def calls_per_batch(candidate: Candidate, batch: float) -> int:
     return max(1, round(calls * batch / took))
 
 
+def rounds(candidates: Mapping[str, Candidate], count: int, batch: float) -> dict[str, list[float]]:
+    """Measure all candidates in turns; return the nanoseconds per call of each, round by round."""
+    calls = {name: calls_per_batch(candidate, batch) for name, candidate in candidates.items()}
+    times: dict[str, list[float]] = {name: [] for name in candidates}
+    names = list(candidates)
+    for _ in range(count):
+        for name in names:
+            times[name].append(candidates[name](calls[name]) * 1e9 / calls[name])
+        names.append(names.pop(0))
+    return times
+
+
 def main(groups: Mapping[str, Group]) -> None:
     task = json.loads(sys.argv[1])
     registered, ready = task["registered"], task["ready"]
@@ -63,11 +75,4 @@ def main(groups: Mapping[str, Group]) -> None:
     sockets = [ours for ours, _ in pairs]
     fds = [sock.fileno() for sock in sockets[first : first + ready]]
     candidates = groups[task["group"]](Given(sockets, fds, task["floor"]))
-    calls = {name: calls_per_batch(candidate, task["batch"]) for name, candidate in candidates.items()}
-    times: dict[str, list[float]] = {name: [] for name in candidates}
-    names = list(candidates)
-    for _ in range(task["rounds"]):
-        for name in names:
-            times[name].append(candidates[name](calls[name]) * 1e9 / calls[name])
-        names.append(names.pop(0))
-    print(json.dumps(times))
+    print(json.dumps(rounds(candidates, task["rounds"], task["batch"])))

@@ -45,6 +45,22 @@ def asking(new: str) -> Callable[[Any, Given], dict[str, Candidate]]:
     return make
 
 
+def timed(library: Any, given: Given) -> dict[str, Candidate]:
+    """Calls that would wait for a second if nothing were ready."""
+    selector, epoll, poll = library.selectors.EpollSelector(), library.select.epoll(), library.select.poll()
+    for sock in given.sockets:
+        selector.register(sock, selectors.EVENT_READ)
+        epoll.register(sock, select.EPOLLIN)
+        poll.register(sock, select.POLLIN)
+    check([key.fd for key, _ in selector.select(1.0)], given.ready)
+    return {
+        "selector": statement("selector.select(1.0)", selector=selector),
+        "epoll": statement("epoll.poll(1.0)", epoll=epoll),
+        "poll": statement("poll.poll(1000)", poll=poll),
+        "select": statement("select(of, [], [], 1.0)", select=library.select.select, of=given.sockets),
+    }
+
+
 def changing(new: str) -> Callable[[Any, Given], dict[str, Candidate]]:
     """Register and unregister, with and without a use of it; and the kinds of modify()."""
 
@@ -172,6 +188,7 @@ if __name__ == "__main__":
     measure.main({
         **{name: both(asking(name)) for name in ("EpollSelector", "PollSelector", "SelectSelector")},
         **{f"{name} changes": both(changing(name)) for name in ("EpollSelector", "PollSelector")},
+        "timed": both(timed),
         "epoll": both(plain_epoll),
         "epoll arguments": both(epoll),
         "poll": both(poll),

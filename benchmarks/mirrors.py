@@ -23,6 +23,12 @@ CHANGES = {
     "data": "modify: other data",
     "nothing": "modify: nothing new",
 }
+TIMED = {
+    "selector": "EpollSelector, 1 ready of {}",
+    "epoll": "epoll, 1 ready of {}",
+    "poll": "poll, 1 ready of {}",
+    "select": "select, 1 ready of {}",
+}
 PROGRAMS = {
     "subprocess": "subprocess.run",
     "multiprocessing": "multiprocessing's wait",
@@ -69,6 +75,7 @@ PARTS = [
         {"sockets": "1 ready of {} sockets", "ints": "1 ready of {} ints"},
         (10, 100, 500),
     ),
+    Part("Ready at once, but with a timeout", SELECTORS, "timed", TIMED, (10,)),
     Part(
         "select.select, above 1024",
         ("poll.poll(0)", "select.select"),

@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import machine
+from . import curves, machine
 from .micro import FLOOR
 from .mirrors import MIRROR
 from .results import Results, Row
@@ -20,11 +20,19 @@ class Chart(NamedTuple):
     chapters: tuple[str, ...]
     title: str  # {} becomes the version
     columns: int
+    label: str = "times as fast as the standard library"
 
 
 CHARTS = (
     Chart("benchmark.png", ("micro", "echo"), "fastmux {} against the standard library", columns=1),
     Chart("mirrors.png", ("mirrors",), "Drop-in replacements of fastmux {} against the standard library", columns=2),
+    Chart(
+        "asyncio.png",
+        ("asyncio",),
+        "asyncio on fastmux {}: CPU time per request of the server",
+        columns=1,
+        label="the other loop's CPU time / that of fastmux",
+    ),
 )
 #: Inches: of a bar; between two panels, with the title; of the labels, the bars, and the room right of them.
 BAR, GAP, LABELS, BARS, MARGIN = 0.33, 0.36, 2.5, 4.8, 0.1
@@ -102,7 +110,10 @@ def write_charts(directory: Path, found: dict[str, Any], results: Results) -> li
         panels = [list(panel) for _, panel in groupby((row for row in rows if row.chapter in chart.chapters), heading)]
         if panels:
             written.append(directory / chart.file)
-            _draw_chart(written[-1], chart.title.format(found["fastmux"]), found, _columns(panels, chart))
+            _draw_chart(written[-1], chart, found, _columns(panels, chart))
+    if "idle" in results.raw:
+        written.append(directory / "idle.png")
+        curves.draw(written[-1], found, results.raw["idle"])
     return written
 
 
@@ -120,7 +131,7 @@ def _columns(panels: list[list[Row]], chart: Chart) -> list[list[list[Row]]]:
     return [column for column in columns if column]
 
 
-def _draw_chart(path: Path, title: str, found: dict[str, Any], columns: list[list[list[Row]]]) -> None:
+def _draw_chart(path: Path, chart: Chart, found: dict[str, Any], columns: list[list[list[Row]]]) -> None:
     from matplotlib import pyplot
 
     pyplot.rcParams.update({"font.size": 14, "axes.spines.top": False, "axes.spines.right": False})
@@ -128,7 +139,7 @@ def _draw_chart(path: Path, title: str, found: dict[str, Any], columns: list[lis
     size = len(columns) * width, HEADER + max(sum(map(_height, column)) for column in columns) + FOOTER
     figure: Any = pyplot.figure(figsize=size)
     longest = max(row.high for column in columns for panel in column for row in panel)
-    _draw_header(figure, title, found)
+    _draw_header(figure, chart.title.format(found["fastmux"]), found)
     for number, column in enumerate(columns):
         top = size[1] - HEADER
         for panel in column:
@@ -137,7 +148,7 @@ def _draw_chart(path: Path, title: str, found: dict[str, Any], columns: list[lis
             axis = figure.add_axes([inch / size[place % 2] for place, inch in enumerate(inches)])
             _draw(axis, panel, longest)
             axis.tick_params(labelbottom=panel is column[-1])
-        axis.set_xlabel("times as fast as the standard library")
+        axis.set_xlabel(chart.label)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 

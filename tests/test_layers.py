@@ -16,7 +16,7 @@ PACKAGE = Path(fastmux.__file__).parent
 #: From top to bottom. A module may import those of the lines below its own.
 LAYERS = [
     ["__main__"],
-    ["__init__"],
+    ["__init__", "_features", "_run"],
     ["_loop"],
     ["_turn", "_patch"],
     ["selectors"],

@@ -157,7 +157,7 @@ class NoReady:
 class PollList(Rows):
     """A question of one poll object, in memory for fmux_poll_once: records are a struct pollfd each."""
 
-    __slots__ = ("few",)
+    __slots__ = ("few", "short")
 
     def __init__(self, records: bytes) -> None:
         asked = len(records) // 8
@@ -167,7 +167,9 @@ class PollList(Rows):
         self.handle = ffi.from_buffer(_NUMBERS, memory)
         self._start = 40 + 8 * capacity
         self.first = None
-        #: Asking about so few takes so little that the interpreter lock is not worth letting go of.
+        #: Asking about so many takes so little that the interpreter lock is not worth letting go of; and about so few,
+        #: that even a second question is not.
+        self.short = asked <= 1024
         self.few = asked <= 64
 
 

@@ -174,11 +174,13 @@ class PlainPoll(Wakeable, PollLike):
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
-        ms = None if timeout is None else math.ceil(max(timeout, 0) * 1e3)
+        ms = -1 if timeout is None else 0 if timeout <= 0 else math.ceil(timeout * 1e3)
+        if not -1 <= ms < 1 << 31:
+            self._selector.poll(ms)  # says that it is too large
         if ms == 0:
             self._woken = False
             return self._keys_of(self._selector.poll(0))
-        return self._keys_of(self._wait(-1 if ms is None else ms * 1_000_000, self._ask))
+        return self._keys_of(self._wait(ms * 1_000_000, self._ask))
 
     def _ask(self, ns: int, wake_fd: int) -> list[tuple[int, int]]:
         if wake_fd >= 0:
@@ -209,7 +211,7 @@ class PlainEpoll(PollLike):
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
-        seconds = -1 if timeout is None else math.ceil(max(timeout, 0) * 1e3) * 1e-3
+        seconds = -1 if timeout is None else 0 if timeout <= 0 else math.ceil(timeout * 1e3) * 1e-3
         self._waits.append(None)
         try:
             reported = self._selector.poll(seconds, len(self._fd_to_key) + 1)

@@ -1,15 +1,15 @@
 """EpollSelector and PollSelector on the core: what is called often, as flat functions.
 
-Results come by look-up: a table holds ``(key, events)`` at the indices that the core reports (see _waiting.py). An
-entry is made when it is first needed, and is taken out when its key goes.
+Results come by look-up: a table holds ``(key, events)`` at the indices that the core reports (see _waiting.py). They
+are put there with the key, and taken out with it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from selectors import SelectorKey
-from typing import Any
+from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+from typing import Any, Final
 
 from . import _core
 from ._arguments import LONGEST, NOW
@@ -20,16 +20,20 @@ from ._extended import BOTH, MASKS, PlainEpoll, PlainPoll, PollLike, found, mask
 from ._poll import PollSet, nanoseconds_of
 from ._waiting import CODES, look_up
 
+_NOTHING: Final = (None, None, None, None)
+
 
 class Fast(PollLike):
     """Results by look-up.
 
-    The table has four entries for each descriptor, at the indices of the core: what is reported for reading, for
-    writing, and for both. The first of the four serves modify(): the key that was there before, if it differs in its
-    events only. Programs switch to and fro between two, and a key takes longer to make than to find.
+    The table has four entries for each descriptor, at the indices of the core: what is reported for reading (1), for
+    writing (2), and for both (3), as far as it is asked for. Entry 0 serves modify(): it is the key that was there
+    before, if that differs in its events only. Programs switch to and fro between two, and a key takes longer to make
+    than to find.
     """
 
-    #: The ways to change what is watched, and their first argument; the others are a descriptor and a mask.
+    #: The ways to change what is watched, and their first argument; the others are a descriptor and a mask. (Of the
+    #: instance, where an attribute is found more quickly than in its class.)
     _add: Callable[[Any, int, int], int]
     _change: Callable[[Any, int, int], int]
     _remove: Callable[[Any, int], int]
@@ -37,55 +41,60 @@ class Fast(PollLike):
 
     def __init__(self, *, heal: bool = False) -> None:
         self._pairs: list[Any] = []
+        #: Counts what was taken out of the table, for those who are waiting: it may have been reported to them before.
+        self._removals = 0
         super().__init__(heal=heal)
         if not self._take_over(self._selector):  # a subclass has brought its own
             for name in ("register", "unregister", "modify", "select", "wakeup"):
                 setattr(self, name, getattr(super(), name))
         elif heal:
-            self.register = super().register  # type: ignore[method-assign]
+            self.register = self._register  # type: ignore[method-assign]
 
     def _take_over(self, selector: Any) -> bool:
         """Keep what is needed of this object, unless it is not one of ours."""
         raise NotImplementedError
 
-    def _results(self, area: Any, n: int) -> list[tuple[SelectorKey, int]]:
-        """Build the result of a wait that found something, and give its array back."""
-        if n < ROWS:
-            rows = [(n, n >> 2, CODES[n & 3])]
-        else:
-            n -= ROWS
-            first = area.first or area.views()
-            result: list[Any]
-            try:
-                if n < FEW:
-                    pairs = self._pairs
-                    result = []
-                    for i in first[n]:
-                        result.append(pairs[i])
-                else:
-                    result = look_up(self._pairs, area.indices[:n])
-                if all(result):
-                    area.memory[0] = 0
-                    return result
-            except IndexError:
-                pass
-            rows = list(zip(area.indices[:n], area.fds[:n], area.events[:n]))
-            area.memory[0] = 0
-        return [pair for row in rows if (pair := self._pair(*row))]
+    # Results
 
-    def _pair(self, index: int, fd: int, mask: int) -> tuple[SelectorKey, int] | None:
-        """Return what is reported for a row, and keep it for the next time; None if fd is not registered."""
+    def _results(self, area: Any, n: int, removals: int) -> list[tuple[SelectorKey, int]]:
+        """Build the result of a wait that found something, and give its array back."""
         keys = self._fd_to_key
-        key = keys.get(fd)
-        if key is None:
-            return None
-        pair = (key, found(key, mask))
-        if index >> 2 == fd and self._covers(fd):  # reading and writing, and no more
-            pairs = self._pairs
-            pairs[index] = pair
-            if keys.get(fd) is not key:  # another thread has changed it meanwhile
-                pairs[index] = None
-        return pair
+        if n < ROWS:
+            key = keys.get(n >> 2)
+            return [(key, found(key, CODES[n & 3]))] if key else []
+        n -= ROWS
+        first = area.first or area.views()
+        result: list[Any]
+        try:
+            if n < FEW:
+                pairs = self._pairs
+                result = []
+                for i in first[n]:
+                    result.append(pairs[i])
+            else:
+                result = look_up(self._pairs, area.indices[:n])
+        except IndexError:
+            result = [
+                (key, found(key, mask)) for fd, mask in zip(area.fds[:n], area.events[:n]) if (key := keys.get(fd))
+            ]
+        area.memory[0] = 0
+        if self._removals != removals:
+            result = [pair for pair in result if pair is not None]
+        return result
+
+    def _keep(self, key: SelectorKey) -> SelectorKey:
+        """Put all that can be reported for a key into the table; return the key."""
+        fd = key.fd
+        if self._covers(fd):
+            self._pairs[fd << 2 : (fd << 2) + 4] = None, *[(key, found(key, CODES[code])) for code in (1, 2, 3)]
+        return key
+
+    def _forget(self, fd: int) -> None:
+        """Take out of the table what is there for a descriptor."""
+        # First the count: whoever finds that something is missing must find that the count has changed.
+        self._removals += 1
+        if fd << 2 < len(self._pairs):
+            self._pairs[fd << 2 : (fd << 2) + 4] = _NOTHING
 
     def _covers(self, fd: int) -> bool:
         """Have the table reach as far as fd, unless that number stands alone, far above all others."""
@@ -93,8 +102,10 @@ class Fast(PollLike):
         if missing > 4 * 16384:
             return False
         if missing > 0:
-            self._pairs.extend([None] * (missing | 255))
+            self._pairs.extend([None] * ((missing | 255) + 1))
         return True
+
+    # Registrations. What can be reported is put into the table before the core is told, and taken out after that.
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Watch fileobj (an int or an object with a fileno() method) for events, and return its key."""
@@ -103,24 +114,37 @@ class Fast(PollLike):
         try:
             if 0 < events <= BOTH:
                 fd = fileobj if fileobj.__class__ is int else fileobj.fileno()
-                if fd not in keys:
+                index = fd << 2
+                if index >= 0 and fd not in keys:
                     mask = MASKS[events]
         except Exception:
             pass  # the standard selector will say what is wrong, and first of what
         if mask:
             keys[fd] = key = new_tuple(SelectorKey, (fileobj, fd, events, data))
             try:
+                pairs = self._pairs
+                pairs[index + events] = (key, events)
+                if events == BOTH:
+                    pairs[index + 1] = (key, EVENT_READ)
+                    pairs[index + 2] = (key, EVENT_WRITE)
+            except IndexError:
+                self._keep(key)
+            try:
                 if self._add(self._mux, fd, mask) == 0:
                     return key
-            except (TypeError, OverflowError):
+            except OverflowError:
                 pass
             except BaseException:  # KeyboardInterrupt: it may come after the kernel has agreed
-                del keys[fd]
-                self._remove(self._mux, fd)
+                self.unregister(fd)
                 raise
             # There is something wrong: let the standard selector say what.
             del keys[fd]
-        return super().register(fileobj, events, data)
+            self._forget(fd)
+        return self._register(fileobj, events, data)
+
+    def _register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
+        """Do it in the standard way."""
+        return self._keep(super().register(fileobj, events, data))
 
     def unregister(self, fileobj: Any) -> SelectorKey:
         """Stop watching fileobj, and return its key. It may have been closed meanwhile."""
@@ -130,12 +154,13 @@ class Fast(PollLike):
             key = super().unregister(fileobj)
         else:
             self._remove(self._mux, key[1])
+        self._removals += 1
         try:
             index = key[1] << 2
             pairs = self._pairs
             pairs[index] = pairs[index + 1] = pairs[index + 2] = pairs[index + 3] = None
         except IndexError:
-            self._covers(key[1])
+            pass
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
@@ -145,39 +170,60 @@ class Fast(PollLike):
         """
         keys = self._fd_to_key
         try:
-            old = keys[fileobj if fileobj.__class__ is int else fileobj.fileno()]
-            file, fd, old_events, old_data = old
-            mask = MASKS[events] if 0 < events <= BOTH and old_events <= BOTH else 0
-        except (AttributeError, TypeError, ValueError, KeyError):
-            mask = 0
-        if not mask:
-            self._pairs = []
-            return super().modify(fileobj, events, data)
-        if events != old_events:
-            if (result := self._change(self._mux, fd, mask)) < 0:
-                self.unregister(fd)
-                raise _core.os_error(result)
+            fd = fileobj if fileobj.__class__ is int else fileobj.fileno()
+            old = keys[fd]
+            index = fd << 2
+            pairs = self._pairs
+            key: Any = pairs[index]
+            if key is None or key[2] != events or key[3] is not data or key[0] is not old[0]:
+                key = None
+                if not (0 < events <= BOTH and 0 < old[2] <= BOTH):
+                    return self._modify(fileobj, events, data)
+            mask = MASKS[events]
+        except (AttributeError, TypeError, ValueError, KeyError, IndexError):
+            return self._modify(fileobj, events, data)
+        if key is None:
+            if events == old[2]:
+                changed = data != old[3]
+                if not changed:
+                    return old
+            key = new_tuple(SelectorKey, (old[0], fd, events, data))
+        pairs[index + events] = (key, events)
+        if events == BOTH:
+            pairs[index + 1] = (key, EVENT_READ)
+            pairs[index + 2] = (key, EVENT_WRITE)
+        if events != old[2] and (result := self._change(self._mux, fd, mask)) < 0:
+            self.unregister(fd)
+            raise _core.os_error(result)
+        keys[fd] = key
+        if data is old[3]:
+            # What is left of the old key in the table will not be reported, and keeps nothing alive that the new
+            # one does not.
+            pairs[index] = old
         else:
-            changed = data != old_data
-            if not changed:
-                return old
-        pairs = self._pairs
-        index = fd << 2
+            self._removals += 1
+            pairs[index] = None
+            if events != BOTH:
+                pairs[index + 3] = pairs[index + BOTH - events] = None
+        return key  # type: ignore[no-any-return]
+
+    def _modify(self, fileobj: Any, events: int, data: Any) -> SelectorKey:
+        """Do it in the standard way."""
         try:
-            key: SelectorKey = pairs[index]
-            if key is None or key[2] != events or key[3] is not data or key[0] is not file:
-                key = new_tuple(SelectorKey, (file, fd, events, data))
-            # First the key, then the pairs: whoever makes a pair looks whether the key has changed meanwhile.
-            keys[fd] = key
-            pairs[index] = old if data is old_data else None
-            pairs[index + 1] = pairs[index + 2] = pairs[index + 3] = None
-        except IndexError:
-            keys[fd] = key = new_tuple(SelectorKey, (file, fd, events, data))
-            self._covers(fd)
-        return key
+            if old := self._fd_to_key.get(self._fileobj_lookup(fileobj)):
+                self._keep(old)  # for all events, whatever is reported next
+            return self._keep(super().modify(fileobj, events, data))
+        except BaseException:
+            # The key may be gone.
+            for fd in range(len(self._pairs) >> 2):
+                if fd not in self._fd_to_key:
+                    self._forget(fd)
+            raise
 
     def close(self) -> None:
+        """Forget all registrations, end all waits, and release the descriptors. May be repeated."""
         super().close()
+        self._removals += 1
         self._pairs = []
 
     def _nanoseconds(self, timeout: float | None) -> int:
@@ -198,23 +244,26 @@ class Fast(PollLike):
 class FastPoll(Fast, PlainPoll):
     """For PollSelector."""
 
-    _add = staticmethod(PollSet._add)
-    _change = staticmethod(PollSet._change)
-    _remove = staticmethod(PollSet._remove)
-
     def _take_over(self, selector: Any) -> bool:
         self._mux = selector
+        self._add, self._change, self._remove = PollSet._add, PollSet._change, PollSet._remove
         return selector.__class__ is PollSet
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
         poll: PollSet = self._selector
+        removals = self._removals
         area: Any = poll._quick
         n = -1
         if area is not None and (
             timeout is NOW
-            or timeout is None
-            or ((timeout.__class__ is float or timeout.__class__ is int) and -LONGEST < timeout < LONGEST)
+            or (
+                area.few
+                and (
+                    timeout is None
+                    or ((timeout.__class__ is float or timeout.__class__ is int) and -LONGEST < timeout < LONGEST)
+                )
+            )
         ):
             n = poll_once_now(area.handle)
         if n > 0 or (n == 0 and timeout is NOW):
@@ -233,7 +282,7 @@ class FastPoll(Fast, PlainPoll):
                     return [pair]
             except IndexError:
                 pass
-        return self._results(area, n)
+        return self._results(area, n, removals)
 
     def _nanoseconds_standard(self, timeout: float) -> int:
         return nanoseconds_of(math.ceil(timeout * 1e3))
@@ -256,14 +305,14 @@ class EpollSet(epoll):
 class FastEpoll(Fast, PlainEpoll):
     """For EpollSelector."""
 
-    _add, _change, _remove = add, modify, remove
-
     def _take_over(self, selector: Any) -> bool:
         self._mux = getattr(selector, "_mux", None)
+        self._add, self._change, self._remove = add, modify, remove
         return selector.__class__ is EpollSet
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
+        removals = self._removals
         ready = self._selector._ready
         if timeout is NOW:
             n = wait_now(ready.handle)
@@ -286,12 +335,12 @@ class FastEpoll(Fast, PlainEpoll):
             except IndexError:
                 pass
         if n == ROWS + ready.capacity:
-            return self._more_results(ready, n)
-        return self._results(ready, n)
+            return self._more_results(ready, n, removals)
+        return self._results(ready, n, removals)
 
-    def _more_results(self, ready: Any, n: int) -> list[tuple[SelectorKey, int]]:
+    def _more_results(self, ready: Any, n: int, removals: int) -> list[tuple[SelectorKey, int]]:
         """Build the result of a wait that has filled its array: there may be more than that."""
-        result = self._results(ready, n)
+        result = self._results(ready, n, removals)
         if len(self._fd_to_key) > ready.capacity:
             self._selector._enlarge(2 * len(self._fd_to_key))
             seen = {key.fd for key, _ in result}

@@ -30,7 +30,7 @@ class PollSet(NotCopied):
     _list: Any  # PollList
     _records: dict[int, bytes]
     _stale: bool  # the list is older than the records
-    _quick: PollList | None  # the list, unless it is stale or long
+    _quick: PollList | None  # the list, if it is not stale and short
 
     def __new__(cls) -> PollSet:
         raise TypeError(f"cannot create '{cls.__module__}.{cls.__qualname__}' instances")
@@ -86,8 +86,13 @@ class PollSet(NotCopied):
         n = -1
         if area is not None and (
             timeout is NOW
-            or timeout is None
-            or ((timeout.__class__ is int or timeout.__class__ is float) and -LONGEST < timeout < LONGEST)
+            or (
+                area.few
+                and (
+                    timeout is None
+                    or ((timeout.__class__ is int or timeout.__class__ is float) and -LONGEST < timeout < LONGEST)
+                )
+            )
         ):
             n = poll_once_now(area.handle)
             if n == 0 and timeout is NOW:
@@ -118,7 +123,7 @@ class PollSet(NotCopied):
             if self._stale or area.memory[0]:
                 self._stale = False
                 area = self._list = PollList(b"".join(self._records.values()))
-                self._quick = area if area.few and not self._stale else None
+                self._quick = area if area.short and not self._stale else None
             n: int = poll_once(area.handle, ns, wake_fd)
             if n >= 0:
                 return (area, n) if n else None

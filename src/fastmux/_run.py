@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> None:
 
 def prepare(script: str) -> tuple[Any, tuple[Any, ...]]:
     """Find out what a script is, and set sys.path[0]. Return a function that runs it, and its arguments."""
-    path = os.path.abspath(script)
+    path = os.path.join(os.getcwd(), script)  # with every dot in it, as in __file__
     if not isinstance(pkgutil.get_importer(path), type(None)):
         # A directory or a zip file.
         replace_path_0(path)

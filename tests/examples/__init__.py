@@ -1,0 +1,1 @@
+"""The programs in examples/, each as a person would use it."""
