@@ -1,6 +1,6 @@
 """What an asyncio program does without any socket: measured in CPU time of the whole process.
 
-    asyncio_calls.py LOOP CALL COUNT
+    python -m benchmarks.asyncio_calls LOOP CALL COUNT
 
 It prints the nanoseconds per call.
 """
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from asyncio_server import make_loop
+from .asyncio_server import make_loop
 
 
 async def sleepers(count: int) -> None:

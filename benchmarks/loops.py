@@ -127,7 +127,7 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
                 raw[load.title].setdefault(name, []).append(found["server_cpu_ns"] / found["requests"])
 
     def call_once(name: str, call: str, count: int) -> float:
-        command = [sys.executable, str(HERE / "asyncio_calls.py"), name, call, str(count)]
+        command = [sys.executable, "-m", f"{__package__}.asyncio_calls", name, call, str(count)]
         return float(process.run(command, server_cpu))
 
     loads = [LOADS[number] for number in settings.loads]

@@ -38,6 +38,9 @@ _MANY: Final = 100
 #: The longest wait in seconds.
 _LONGEST: Final = 24 * 3600
 
+#: What a selector is told, so that it does not count on every key being there still.
+_SOMETHING_REMOVED: Final = -1
+
 _new: Final = object.__new__
 
 
@@ -200,7 +203,7 @@ class Turn(StandardLoop):
     def _other_handles(self, count: int) -> deque[Any]:
         """The handles of what is ready and was not read from."""
         handles: deque[Any] = deque()
-        for key, found in self._selector._results(self._inbox.ready, ROWS + count):
+        for key, found in self._selector._results(self._inbox.ready, ROWS + count, _SOMETHING_REMOVED):
             reader, writer = key.data
             if found & EVENT_READ and reader is not None:
                 if reader._cancelled:
