@@ -41,19 +41,19 @@ class Load(NamedTuple):
 
 
 LOADS = [
-    Load("Protocol, 64 B, 100 connections", "protocol", 100, 64),
+    Load("Protocol, 64 B, 100", "protocol", 100, 64),
     Load("the same, second load", "protocol", 100, 64, before=1),
-    Load("Protocol, 64 B, 1 connection", "protocol", 1, 64),
-    Load("Protocol, 64 B, 2,000 connections", "protocol", 2000, 64),
-    Load("streams, 64 B, 100 connections", "streams", 100, 64),
+    Load("Protocol, 64 B, 1", "protocol", 1, 64),
+    Load("Protocol, 64 B, 2000", "protocol", 2000, 64),
+    Load("streams, 64 B, 100", "streams", 100, 64),
     Load("BufferedProtocol, 1 KiB, 100", "buffered", 100, 1024),
-    Load("Protocol, 1 MiB, 10 connections", "protocol", 10, 1 << 20),
-    Load("sock_recv, sock_sendall, 100", "sockets", 100, 64),
+    Load("Protocol, 1 MiB, 10", "protocol", 10, 1 << 20),
+    Load("sock_recv, 64 B, 100", "sockets", 100, 64),
 ]
 #: Title -> call of asyncio_calls.py, and how many of them.
 CALLS = {
     "sleep(0.001), 10,000 at once": ("sleepers", 10_000),
-    "call_soon, one after the other": ("chain", 30_000),
+    "call_soon, a chain": ("chain", 30_000),
     "queues, there and back": ("ping-pong", 10_000),
 }
 
@@ -67,7 +67,7 @@ class Settings:
 
 
 QUICK = Settings(rounds=2, seconds=0.1, loads=(0, 1, 3, 4, 5, 7), calls=False)
-FULL = Settings(rounds=15, seconds=0.4, loads=tuple(range(len(LOADS))), calls=True)
+FULL = Settings(rounds=9, seconds=0.25, loads=tuple(range(len(LOADS))), calls=True)
 
 
 def names() -> list[str]:
@@ -76,7 +76,7 @@ def names() -> list[str]:
 
 
 def title(name: str) -> str:
-    return f"asyncio of Python {platform.python_version()}" if name == "asyncio" else f"{name} {version(name)}"
+    return f"{name} {platform.python_version() if name == 'asyncio' else version(name)}"
 
 
 def steps(settings: Settings) -> int:
