@@ -149,10 +149,8 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
         for text, times in raw.items():
             if peer in times:
                 ours, theirs = times[OURS], times[peer]
-                middle = statistics.median(theirs), statistics.median(ours)
-                row = Row(
-                    CHAPTER, "CPU time per request", title(peer), OURS, text, "ns", *middle, *ratios(theirs, ours)
-                )
+                middle = statistics.median(theirs) / 1e3, statistics.median(ours) / 1e3
+                row = Row(CHAPTER, "CPU per request", title(peer), OURS, text, "us", *middle, *ratios(theirs, ours))
                 results.rows.append(row)
     if not settings.calls:
         results.note(

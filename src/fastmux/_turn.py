@@ -29,7 +29,7 @@ if _core.implementation == "c":
     from ._fast import EpollSet, FastEpoll
 
 #: The most that one wait reads from a socket, and how much is enough for it to read no more from others.
-_CHUNK: Final = 256 * 1024
+_CHUNK: Final = 512 * 1024
 _ENOUGH: Final = 64 * 1024
 #: How many descriptors one wait reports.
 _ROWS: Final = 128
@@ -138,9 +138,15 @@ class Turn(StandardLoop):
         self._in_wait = True
         n = stream_wait(inbox.handle, timeout)
         if n > 0:
-            others, n = divmod(n, OTHERS)
+            others = 0
+            if n >= OTHERS:
+                others, n = divmod(n, OTHERS)
             streams = self._streams
-            rows = zip([streams[fd] for fd in inbox.fds[:n]], inbox.lengths[:n])
+            rows: Iterator[tuple[Any, int]]
+            if n == 1:  # which needs no views
+                rows = iter(((streams[inbox.fds[0]], inbox.lengths[0]),))
+            else:
+                rows = zip([streams[fd] for fd in inbox.fds[:n]], inbox.lengths[:n])
             self._in_wait = False
             handles = self._other_handles(others) if others else None
             if self._scheduled:
