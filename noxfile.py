@@ -54,11 +54,45 @@ def core(session: nox.Session) -> None:
     session.run("bash", "tests/c/run.sh", external=True)
 
 
+#: Several tests at once: most of their time they wait. The examples have ports of their own, and run with the rest.
+SEVERAL = ("-n", "3", "--dist", "worksteal", "--ignore", str(ROOT / "tests" / "examples"))
+
+
 @nox.session
 def pure(session: nox.Session) -> None:
-    """The Python suite without the extension, as on a machine where it cannot be built."""
-    session.install(".[test]")
-    session.run("pytest", *session.posargs, env={"FASTMUX_PURE": "1"})
+    """The Python suite without the extension, as on a machine where it cannot be built; without the examples."""
+    session.install(".[test]", "pytest-xdist")
+    session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_PURE": "1"})
+
+
+@nox.session
+def machines(session: nox.Session) -> None:
+    """The state machines that compare the mirrors with the standard library, with 2,000 examples each."""
+    session.install(".[test]", "pytest-xdist")
+    session.run("pytest", "-n", "2", "--hypothesis-profile=thorough", "tests/test_machines.py", *session.posargs)
+
+
+@nox.session
+def cpython(session: nox.Session) -> None:
+    """CPython's own tests with fastmux in place, on every Python found, or on those named: ``-- 3.10 3.13``."""
+    place = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), ".")
+    (built,) = place.glob("*.whl")
+    for (major, minor), python in interpreters().items():
+        if session.posargs and f"{major}.{minor}" not in session.posargs:
+            continue
+        python = fresh_environment(session, python, place / f"python{major}.{minor}", str(built))
+        session.run(python, str(ROOT / "tests" / "cpython"), external=True)
+    built.unlink()
+
+
+def fresh_environment(session: nox.Session, python: str, place: Path, *packages: str) -> str:
+    """Make a virtual environment of this interpreter with packages in it; return its interpreter."""
+    shutil.rmtree(place, ignore_errors=True)
+    session.run(python, "-m", "venv", str(place), external=True)
+    python = str(place / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", *packages, external=True)
+    return python
 
 
 @nox.session
@@ -79,16 +113,13 @@ def wheel(session: nox.Session) -> None:
     found = interpreters()
     for version in dict.fromkeys((min(found), max(found))):
         place = Path(session.create_tmp()).resolve() / "python{}.{}".format(*version)
-        shutil.rmtree(place, ignore_errors=True)
-        session.run(found[version], "-m", "venv", str(place), external=True)
-        python = str(place / "bin" / "python")
-        session.run(python, "-m", "pip", "install", "--quiet", f"{repaired.resolve()}[test]", external=True)
+        python = fresh_environment(session, found[version], place, f"{repaired.resolve()}[test]", "pytest-xdist")
         check = "import fastmux, sys; print(sys.version, fastmux.__file__); assert fastmux.implementation == 'c'"
         with session.chdir(place):  # nothing of the source tree is on the path
             session.run(python, "-c", check, external=True)
             session.run(
                 *(python, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)),
-                *("-p", "no:cacheprovider", str(ROOT / "tests"), *session.posargs),
+                *("-p", "no:cacheprovider", *SEVERAL, str(ROOT / "tests"), *session.posargs),
                 external=True,
             )
 

@@ -373,6 +373,10 @@ class BasePoller:
         """End one wait, from any thread or a signal handler: the one in progress, else the next one.
 
         It returns what is ready, usually nothing. Several calls before a wait can answer count as one.
+
+        Python runs a signal handler between two steps of its own. If the signal comes after the last one before a wait
+        begins to sleep, the handler, and so its wakeup(), comes after the wait. ``signal.set_wakeup_fd()`` knows no
+        such gap: register the other end of that, as Stop in examples/serving.py does.
         """
         raise NotImplementedError
 

@@ -42,7 +42,7 @@ class Fast(PollLike):
     def __init__(self, *, heal: bool = False) -> None:
         self._pairs: list[Any] = []
         #: Counts what was taken out of the table, for those who are waiting: it may have been reported to them before.
-        self._removals = 0
+        self._removals: float = 0
         super().__init__(heal=heal)
         if not self._take_over(self._selector):  # a subclass has brought its own
             for name in ("register", "unregister", "modify", "select", "wakeup"):
@@ -56,7 +56,7 @@ class Fast(PollLike):
 
     # Results
 
-    def _results(self, area: Any, n: int, removals: int) -> list[tuple[SelectorKey, int]]:
+    def _results(self, area: Any, n: int, removals: float) -> list[tuple[SelectorKey, int]]:
         """Build the result of a wait that found something, and give its array back."""
         keys = self._fd_to_key
         if n < ROWS:
@@ -73,20 +73,26 @@ class Fast(PollLike):
                     result.append(pairs[i])
             else:
                 result = look_up(self._pairs, area.indices[:n])
+            if self._removals == removals:
+                area.memory[0] = 0
+                return result
         except IndexError:
-            result = [
-                (key, found(key, mask)) for fd, mask in zip(area.fds[:n], area.events[:n]) if (key := keys.get(fd))
-            ]
+            pass
+        rows = list(zip(area.fds[:n], area.events[:n]))
         area.memory[0] = 0
-        if self._removals != removals:
-            result = [pair for pair in result if pair is not None]
-        return result
+        return [(key, found(key, mask)) for fd, mask in rows if (key := keys.get(fd))]
 
     def _keep(self, key: SelectorKey) -> SelectorKey:
         """Put all that can be reported for a key into the table; return the key."""
         fd = key.fd
         if self._covers(fd):
-            self._pairs[fd << 2 : (fd << 2) + 4] = None, *[(key, found(key, CODES[code])) for code in (1, 2, 3)]
+            try:
+                row = [(key, found(key, CODES[code])) for code in (1, 2, 3)]
+            except TypeError:
+                # Its events are equal to an int and are none. The standard selectors take that, and complain when
+                # they report it: so from now on, nothing is looked up.
+                row, self._removals = [], math.nan
+            self._pairs[fd << 2 : (fd << 2) + 4] = None, *(row or _NOTHING[1:])
         return key
 
     def _forget(self, fd: int) -> None:
@@ -223,7 +229,7 @@ class Fast(PollLike):
     def close(self) -> None:
         """Forget all registrations, end all waits, and release the descriptors. May be repeated."""
         super().close()
-        self._removals += 1
+        self._removals = math.nan  # the poll object still reports what is no key any more
         self._pairs = []
 
     def _nanoseconds(self, timeout: float | None) -> int:
@@ -338,7 +344,7 @@ class FastEpoll(Fast, PlainEpoll):
             return self._more_results(ready, n, removals)
         return self._results(ready, n, removals)
 
-    def _more_results(self, ready: Any, n: int, removals: int) -> list[tuple[SelectorKey, int]]:
+    def _more_results(self, ready: Any, n: int, removals: float) -> list[tuple[SelectorKey, int]]:
         """Build the result of a wait that has filled its array: there may be more than that."""
         result = self._results(ready, n, removals)
         if len(self._fd_to_key) > ready.capacity:
