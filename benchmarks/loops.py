@@ -46,13 +46,13 @@ LOADS = [
     Load("Protocol, 64 B, 1", "protocol", 1, 64),
     Load("Protocol, 64 B, 2000", "protocol", 2000, 64),
     Load("streams, 64 B, 100", "streams", 100, 64),
-    Load("BufferedProtocol, 1 KiB, 100", "buffered", 100, 1024),
+    Load("buffered, 1 KiB, 100", "buffered", 100, 1024),
     Load("Protocol, 1 MiB, 10", "protocol", 10, 1 << 20),
     Load("sock_recv, 64 B, 100", "sockets", 100, 64),
 ]
 #: Title -> call of asyncio_calls.py, and how many of them.
 CALLS = {
-    "sleep(0.001), 10,000 at once": ("sleepers", 10_000),
+    "10,000 sleep(0.001)": ("sleepers", 10_000),
     "call_soon, a chain": ("chain", 30_000),
     "queues, there and back": ("ping-pong", 10_000),
 }
@@ -152,6 +152,10 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
                 middle = statistics.median(theirs) / 1e3, statistics.median(ours) / 1e3
                 row = Row(CHAPTER, "CPU per request", title(peer), OURS, text, "us", *middle, *ratios(theirs, ours))
                 results.rows.append(row)
+    results.note(
+        "asyncio: the rows name what serves (buffered: a BufferedProtocol), the size of the messages, and the number of "
+        "connections. CPU time is that of the server's whole process."
+    )
     if not settings.calls:
         results.note(
             "asyncio: a quick run leaves out the large messages, the single connection, and what has no socket."

@@ -29,7 +29,7 @@ CHARTS = (
     Chart(
         "asyncio.png",
         ("asyncio",),
-        "asyncio on fastmux {}: CPU time per request of the server",
+        "asyncio on fastmux {}",
         columns=1,
         label="the other loop's CPU time / that of fastmux",
     ),
