@@ -153,8 +153,8 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
                 row = Row(CHAPTER, "CPU per request", title(peer), OURS, text, "us", *middle, *ratios(theirs, ours))
                 results.rows.append(row)
     results.note(
-        "asyncio: the rows name what serves (buffered: a BufferedProtocol), the size of the messages, and the number of "
-        "connections. CPU time is that of the server's whole process."
+        "asyncio: the rows name what serves (buffered: a BufferedProtocol), the size of the messages, and how many "
+        "connections there are. CPU time is that of the server's whole process."
     )
     if not settings.calls:
         results.note(
