@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 import socket
 from pathlib import Path
 
@@ -225,6 +226,16 @@ def test_other_servers_do_not(loop, run):
         return events
 
     assert 0 < run(main()) < EXCLUSIVE
+
+
+@pytest.mark.parametrize("selector", [selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector])
+def test_exclusive_is_refused_where_it_would_mean_nothing(selector):
+    loop = fastmux.EventLoop(selector())
+    try:
+        with pytest.raises(ValueError, match="exclusively"):
+            loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0, exclusive=True))
+    finally:
+        loop.close()
 
 
 def test_several_exclusive_loops_share_the_connections(start_thread):

@@ -10,6 +10,7 @@ import contextvars
 import gc
 import logging
 import os
+import selectors
 import signal
 import socket
 import subprocess
@@ -389,6 +390,43 @@ def test_a_loop_can_be_made_in_one_thread_and_run_in_another(loop):
     thread.join(PATIENCE)
 
     assert results == ["slept"]
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        *(selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector),
+        *(fastmux.selectors.SelectSelector, fastmux.selectors.PollSelector, fastmux.selectors.EpollSelector),
+    ],
+    ids=lambda selector: f"{selector.__module__}.{selector.__name__}",
+)
+def test_any_selector_will_do(selector):
+    async def echo(reader, writer):
+        writer.write(await reader.read(100))
+        writer.close()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        woken = loop.create_future()
+        thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(woken.set_result, None))
+        loop.call_later(0.01, thread.start)
+        await woken
+        thread.join()
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"echo")
+        received = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        return received
+
+    loop = fastmux.EventLoop(selector())
+    try:
+        assert run(loop, main()) == b"echo"
+    finally:
+        loop.close()
 
 
 def test_a_closed_loop_is_garbage(loop):

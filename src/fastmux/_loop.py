@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ._base import EXCLUSIVE, PEER_CLOSED, PRIORITY, descriptor
 from ._conditions import Conditions
+from ._extended import PlainEpoll
 from ._sockets import SocketCalls
 from ._transports import SocketTransport
 from ._turn import Turn
@@ -116,6 +117,8 @@ class EventLoop(Turn, SocketCalls):
         exclusive: of several processes that wait for connections on the same listening socket, each of which must say
         so, a connection wakes one or a few and not all. Linux only; ValueError if the selector cannot do it.
         """
+        if exclusive and not isinstance(self._selector, PlainEpoll):
+            raise ValueError(f"{type(self._selector).__name__} cannot watch exclusively")
         server = await super().create_server(*args, start_serving=start_serving and not exclusive, **options)
         if exclusive:
             self._exclusive.update(sock.fileno() for sock in server.sockets)
