@@ -8,6 +8,7 @@ was cut may have lost its end, and nothing else.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import hashlib
 import random
@@ -132,7 +133,8 @@ class Client(Erratic, asyncio.Protocol):
                 self.loop.call_soon(self.send)
                 return
         if not self.left and not self.transport.is_closing():
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # the peer has aborted, and we have not read that yet
+                self.transport.write_eof()
 
     def pause_writing(self):
         self.writable = False
