@@ -74,11 +74,11 @@ def sanitizers(session: nox.Session) -> None:
         str(session.run("gcc", f"-print-file-name={name}", external=True, silent=True)).strip()
         for name in ("libasan.so", "libubsan.so")
     ]
+    env = {"LD_PRELOAD": ":".join(libraries), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"}
+    check = "from fastmux import _native; assert b'__asan_init' in open(_native.__file__, 'rb').read()"
+    session.run("python", "-c", check, env=env)
     tests = ("bad_input", "close", "machines", "select_beyond", "selectors_beyond", "signals", "threads")
-    session.run(
-        *("pytest", *SEVERAL, *(f"tests/test_{name}.py" for name in tests), *session.posargs),
-        env={"LD_PRELOAD": ":".join(libraries), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"},
-    )
+    session.run("pytest", *SEVERAL, *(f"tests/test_{name}.py" for name in tests), *session.posargs, env=env)
 
 
 @nox.session
