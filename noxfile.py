@@ -66,6 +66,22 @@ def pure(session: nox.Session) -> None:
 
 
 @nox.session
+def sanitizers(session: nox.Session) -> None:
+    """Bad input, threads and the mirrors on an extension built with address and undefined behaviour sanitizers."""
+    flags = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1"
+    session.install(".[test]", "pytest-xdist", env={"CFLAGS": flags, "LDFLAGS": flags})
+    libraries = [
+        str(session.run("gcc", f"-print-file-name={name}", external=True, silent=True)).strip()
+        for name in ("libasan.so", "libubsan.so")
+    ]
+    env = {"LD_PRELOAD": ":".join(libraries), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"}
+    check = "from fastmux import _native; assert b'__asan_init' in open(_native.__file__, 'rb').read()"
+    session.run("python", "-c", check, env=env)
+    tests = ("bad_input", "close", "machines", "select_beyond", "selectors_beyond", "signals", "threads")
+    session.run("pytest", *SEVERAL, *(f"tests/test_{name}.py" for name in tests), *session.posargs, env=env)
+
+
+@nox.session
 def machines(session: nox.Session) -> None:
     """The state machines that compare the mirrors with the standard library, with 2,000 examples each."""
     session.install(".[test]", "pytest-xdist")

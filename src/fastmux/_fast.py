@@ -340,8 +340,21 @@ class FastEpoll(Fast, PlainEpoll):
                     return [pair]
             except IndexError:
                 pass
-        if n == ROWS + ready.capacity:
-            return self._more_results(ready, n, removals)
+        if n >= ROWS + FEW or n < ROWS:
+            if n == ROWS + ready.capacity:
+                return self._more_results(ready, n, removals)
+            return self._results(ready, n, removals)
+        # Few, as in _results: this is the commonest case, and the call would be a tenth of it.
+        try:
+            pairs = self._pairs
+            result = []
+            for i in (ready.first or ready.views())[n - ROWS]:
+                result.append(pairs[i])
+            if self._removals == removals:
+                ready.memory[0] = 0
+                return result
+        except IndexError:
+            pass
         return self._results(ready, n, removals)
 
     def _more_results(self, ready: Any, n: int, removals: float) -> list[tuple[SelectorKey, int]]:

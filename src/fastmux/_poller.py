@@ -64,7 +64,7 @@ if _core.implementation == "c":
                 n = wait_now(ready.handle)
             elif timeout is None and maxevents == -1:
                 n = wait_forever(ready.handle)
-            elif timeout.__class__ is float and 0 < timeout < LONGEST and maxevents == -1:
+            elif (timeout.__class__ is float or timeout.__class__ is int) and 0 < timeout < LONGEST and maxevents == -1:
                 n = wait_try(ready.handle)
             else:
                 n = -1
@@ -106,7 +106,7 @@ if _core.implementation == "c":
                 n = wait_now(ready.handle)
             elif timeout is None:
                 n = wait_forever(ready.handle)
-            elif timeout.__class__ is float and 0 < timeout < LONGEST:
+            elif (timeout.__class__ is float or timeout.__class__ is int) and 0 < timeout < LONGEST:
                 n = wait_try(ready.handle)
             else:
                 n = -1
@@ -153,7 +153,7 @@ if _core.implementation == "c":
                 n: int = wait_now(front.handle)
             elif timeout is None:
                 n = wait_forever(front.handle)
-            elif timeout.__class__ is float and 0 < timeout < LONGEST:
+            elif (timeout.__class__ is float or timeout.__class__ is int) and 0 < timeout < LONGEST:
                 n = wait_try(front.handle)
             else:
                 n = -1

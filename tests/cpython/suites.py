@@ -55,10 +55,9 @@ _LOOP_ONLY = [
     "waitfor",
 ]
 
+#: Those that take long come first.
 SUITES = [
-    Suite("test_select", ("suite.select.select is fastmux.select.select",)),
-    Suite("test_poll", ("suite.select.poll is fastmux.select.poll",)),
-    Suite("test_epoll", ("suite.select.epoll is fastmux.select.epoll",)),
+    Suite("test_subprocess", ("subprocess._PopenSelector is fastmux.selectors.PollSelector",)),
     Suite(
         "test_selectors",
         (
@@ -68,16 +67,18 @@ SUITES = [
             "suite.EpollSelectorTestCase.SELECTOR is fastmux.selectors.EpollSelector",
         ),
     ),
+    Suite("test_asyncio.test_events", _ASYNCIO, ways=_ALL),
+    Suite("test_select", ("suite.select.select is fastmux.select.select",)),
+    Suite("test_poll", ("suite.select.poll is fastmux.select.poll",)),
+    Suite("test_epoll", ("suite.select.epoll is fastmux.select.epoll",)),
     # Its network is the loopback interface.
     Suite("test_socketserver", ("socketserver._ServerSelector is fastmux.selectors.PollSelector",), ("network",)),
-    Suite("test_subprocess", ("subprocess._PopenSelector is fastmux.selectors.PollSelector",)),
     Suite("test_asyncore", _ASYNCORE),
     Suite("test_asynchat", _ASYNCORE),
     Suite("test_asyncio.test_selector_events", _ASYNCIO, ways=_ALL),
     Suite("test_asyncio.test_sock_lowlevel", _ASYNCIO, ways=_ALL),
     Suite("test_asyncio.test_server", _ASYNCIO, ways=_ALL),
     Suite("test_asyncio.test_streams", _ASYNCIO, ways=_ALL),
-    Suite("test_asyncio.test_events", _ASYNCIO, ways=_ALL),
     Suite("test_asyncio.test_base_events", _ASYNCIO, ways=_ALL),
     Suite("test_asyncio.test_unix_events", _ASYNCIO, ways=_ALL),
     Suite("test_asyncio.test_buffered_proto", _ASYNCIO, ways=_ALL),
