@@ -77,7 +77,17 @@ def sanitizers(session: nox.Session) -> None:
     env = {"LD_PRELOAD": ":".join(libraries), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"}
     check = "from fastmux import _native; assert b'__asan_init' in open(_native.__file__, 'rb').read()"
     session.run("python", "-c", check, env=env)
-    tests = ("bad_input", "close", "machines", "select_beyond", "selectors_beyond", "signals", "threads")
+    tests = (
+        "bad_input",
+        "close",
+        "loop_sockets",
+        "loop_transports",
+        "machines",
+        "select_beyond",
+        "selectors_beyond",
+        "signals",
+        "threads",
+    )
     session.run("pytest", *SEVERAL, *(f"tests/test_{name}.py" for name in tests), *session.posargs, env=env)
 
 
