@@ -102,7 +102,7 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
     loops = names()
     for name in PEERS:
         if name not in loops:
-            results.note(f"{name} is not installed: pip install '.[peers]' brings it.")
+            results.note(f"{name} is not installed; the optional dependencies called peers bring it.")
     generator = workspace / "loadgen"
     if reason := process.build(HERE / "loadgen.c", generator):
         results.note(f"The chapter asyncio is left out: its load generator is a program in C ({reason}).")
