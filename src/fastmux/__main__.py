@@ -24,7 +24,8 @@ def main(arguments: list[str]) -> None:
         "run",
         help="run a program with fastmux in place of the standard select and selectors",
         description="Run a program that need not know of fastmux, with fastmux.patch() in effect: select, selectors and"
-        " all that is built on them, asyncio too. Everything else is as if python itself had started it.",
+        " all that is built on them; and asyncio on fastmux.EventLoop. Everything else is as if python itself had"
+        " started it.",
         usage=f"python -m fastmux {_run.USAGE}",
     )
     run.add_argument("-m", metavar="MODULE", dest="module", help="run a module, as python -m does")

@@ -7,6 +7,7 @@ the exit status and the traceback. All of it is made here as the interpreter mak
 from __future__ import annotations
 
 import builtins
+import importlib.machinery
 import io
 import os
 import pkgutil
@@ -33,6 +34,7 @@ def run(arguments: list[str]) -> None:
         print(f"usage: python -m fastmux {USAGE}", file=sys.stderr)
         sys.exit(2)
     patch()
+    sys.meta_path.insert(0, LoopInstaller())
     function, parameters = start
     new_main()
     try:
@@ -70,6 +72,37 @@ def run_code(code: CodeType | bytes, path: str) -> None:
     if not isinstance(code, CodeType):
         code = compile(code, path, "exec", dont_inherit=True)
     exec(code, main)
+
+
+class LoopInstaller:
+    """Finds asyncio when the program imports it, and has it make our event loops.
+
+    Not before: most programs do not, and asyncio takes longer to import than all else here.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "asyncio.unix_events":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_and_install(module: ModuleType) -> None:
+            execute(module)
+            for name in ("DefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):  # since Python 3.14 it is private
+                if hasattr(module, name):
+                    getattr(module, name)._loop_factory = staticmethod(new_event_loop)
+
+        spec.loader.exec_module = execute_and_install  # type: ignore[method-assign]
+        return spec
+
+
+def new_event_loop() -> Any:
+    from ._loop import EventLoop
+
+    return EventLoop()
 
 
 def replace_path_0(path: str) -> None:
