@@ -73,6 +73,9 @@ def open_files() -> dict[int, str]:
     return found
 
 
+# A shell that starts this in the background has it, and all that it starts, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # The first wait of this kind makes a descriptor that the process keeps for later ones.
 with fastmux.selectors.PollSelector() as _selector:
     _selector.select(1e-9)
