@@ -101,6 +101,9 @@
 /* What epoll_data holds for the eventfd: no registration is number 0. */
 #define FMUX__WAKE_DATA UINT64_C(0)
 
+/* How long a wait without an eventfd sleeps before it looks up. */
+#define FMUX__GLANCE_NS INT64_C(20000000)
+
 /* Set once a call of epoll_pwait2 was refused; for the whole process, since
  * it is a fact about the kernel or the sandbox. A race costs one more try. */
 static _Atomic bool fmux_epoll__coarse;
@@ -159,6 +162,8 @@ static int fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     /* EBADF and ENOENT: the file was closed before, and is gone or out of
      * reach. Either way the generation silences it. */
+    if (fd == atomic_load(&mux->wake_fd))
+        return -EBADF; /* a closed one's number has become ours */
     return fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
 }
 
@@ -166,6 +171,8 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
                               uint32_t old_mask)
 {
     uint32_t mask = entry->mask;
+    if (fd == atomic_load(&mux->wake_fd))
+        return -EBADF;
     /* A level-triggered mask that stays the same needs no call. */
     if (mask == old_mask && (mask & (EPOLLET | EPOLLONESHOT)) == 0)
         return 0;
@@ -183,12 +190,19 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
     return result;
 }
 
+static bool fmux_epoll__used_up(int result)
+{
+    return result == -EMFILE || result == -ENFILE;
+}
+
 static int fmux_epoll__wakeup(fmux_t *mux)
 {
     int result = fmux_epoll__make_wake(mux);
     if (result == 0)
         fmux_wake_write(atomic_load(&mux->wake_fd));
-    return result;
+    else if (fmux_epoll__used_up(result))
+        mux->wake_pending = true; /* for a wait that looks up now and then */
+    return fmux_epoll__used_up(result) ? 0 : result;
 }
 
 static void fmux_epoll__kick(fmux_t *mux)
@@ -211,12 +225,26 @@ static int fmux_epoll__open(fmux_t *mux)
     return mux->epoll_fd < 0 ? -errno : 0;
 }
 
-/* A wait that sleeps, and that nobody could wake, must not begin. Whoever closes the mux has either
- * done so before we get the lock, or will find the eventfd. */
-static int fmux_epoll__first_wait(fmux_t *mux)
+/* A wait that sleeps, and that nobody could wake, must not begin. Whoever closes
+ * the mux has either done so before we get the lock, or will find the eventfd.
+ * Where no descriptor is left for that, the wait is cut into short ones, and looks
+ * for a wake-up before each. */
+static int fmux_epoll__first_wait(fmux_t *mux, int64_t *timeout_ns,
+                                  bool *cut_out, bool *woken_out)
 {
     pthread_mutex_lock(&mux->lock);
     int result = fmux_epoll__make_wake(mux);
+    if (fmux_epoll__used_up(result)) {
+        result = 0;
+        *cut_out = *timeout_ns < 0 || *timeout_ns > FMUX__GLANCE_NS;
+        if (*cut_out)
+            *timeout_ns = FMUX__GLANCE_NS;
+    }
+    if (mux->wake_pending) {
+        mux->wake_pending = false;
+        *woken_out = true;
+        *timeout_ns = 0;
+    }
     if (atomic_load(&mux->closed))
         result = -ESHUTDOWN;
     pthread_mutex_unlock(&mux->lock);
@@ -292,7 +320,7 @@ static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
         return n;
     if (timeout_ns != 0 &&
         atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
-        (n = fmux_epoll__first_wait(ready->mux)) < 0)
+        (n = fmux_epoll__first_wait(ready->mux, &timeout_ns, &cut, &woken)) < 0)
         return fmux_wait_end(ready, n);
     n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
                          timeout_ns, &cut);
@@ -302,7 +330,7 @@ static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
          * caller decides whether to go on: it may have signals to handle. */
         if (n == 0 && !woken && timeout_ns != 0)
             n = -EINTR;
-    } else if (n == 0 && cut) {
+    } else if (n == 0 && cut && !woken) {
         n = -EINTR;
     }
     if (n == 0 && trying && !woken)

@@ -71,7 +71,8 @@ struct fmux {
     uint32_t set_holes;      /* how many are holes */
     uint32_t cursor;         /* where in a copy a full result was cut off */
     uint64_t version;        /* counts changes of the set */
-    bool wake_pending;       /* a wake-up that found nobody waiting */
+    bool wake_pending;       /* a wake-up that found nobody waiting; on
+                              * epoll, nothing to write to */
     fmux_ready_t *all_ready; /* every ready array of this mux; all mechanisms */
 };
 

@@ -38,7 +38,7 @@ def interval(timeout: Any) -> int:
     try:
         if (ns := nanoseconds_away(timeout, 1_000_000_000)) >= 0:
             return ns
-    except Exception:
+    except (TypeError, ValueError, OverflowError):
         pass
     select.select([], [], [], timeout)
     raise OverflowError("timeout is too large")

@@ -33,6 +33,8 @@ _DEFAULT: Final = 1023
 #: What the kernel takes at most (EP_MAX_EVENTS), and how many of them get room here: more than can be open.
 _MOST: Final = INT_MAX // 12
 _ROOM: Final = 1 << 20
+#: What trying returns if there is nothing.
+_NOTHING: Final = -errno.EAGAIN
 
 
 class epoll(NotCopied, Waiting):  # noqa: N801
@@ -112,6 +114,8 @@ class epoll(NotCopied, Waiting):  # noqa: N801
         if n == 0:
             return []
         if n < 0:
+            if n == _NOTHING and timeout == 0:
+                return []
             ready, n = self._poll(timeout, maxevents)
             if n == 0:
                 return []
@@ -148,7 +152,7 @@ class epoll(NotCopied, Waiting):  # noqa: N801
         try:
             limit = operator.index(maxevents)
             known = -INT_MAX - 1 <= limit <= INT_MAX
-        except Exception:
+        except (TypeError, ValueError, OverflowError):
             known = False
         if known:
             if self._closed:
@@ -158,7 +162,7 @@ class epoll(NotCopied, Waiting):  # noqa: N801
                 ms = -1 if timeout is None else -(-nanoseconds_away(timeout, 1_000_000_000) // 1_000_000)
                 if -INT_MAX - 1 <= ms <= INT_MAX and (limit >= 1 or limit == -1):
                     return (ms * 1_000_000 if ms >= 0 else -1), limit
-            except Exception:
+            except (TypeError, ValueError, OverflowError):
                 pass
         with select.epoll() as other:
             other.poll(timeout, maxevents)

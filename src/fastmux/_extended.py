@@ -47,7 +47,7 @@ def found(key: SelectorKey, mask: int) -> int:
     return (events | EVENT_PRIORITY if mask & PRIORITY else events) & key.events
 
 
-def _identity(fd: int) -> tuple[int, ...] | None:
+def identity(fd: int) -> tuple[int, ...] | None:
     """What tells open files apart (device and inode), as far as anything does; None for what is not open."""
     try:
         return os.fstat(fd)[1:3]
@@ -69,7 +69,7 @@ class Extended(BaseSelector):
     _fd_to_key: dict[int, SelectorKey]
     _fileobj_lookup: Any
 
-    #: If healing: descriptor -> _identity.
+    #: If healing: descriptor -> identity().
     _files: dict[int, Any] | None = None
 
     def __init__(self, *, heal: bool = False) -> None:
@@ -95,7 +95,7 @@ class Extended(BaseSelector):
         else:
             key = super().register(fileobj, events, data)
         if self._files is not None:
-            self._files[key.fd] = _identity(key.fd)
+            self._files[key.fd] = identity(key.fd)
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
@@ -146,7 +146,7 @@ class Extended(BaseSelector):
             stale = not isinstance(key.fileobj, int) and key.fileobj.fileno() != fd
         except ValueError:  # a closed file object
             stale = True
-        if stale or _identity(fd) != files.get(fd):
+        if stale or identity(fd) != files.get(fd):
             self.unregister(fd)
 
 

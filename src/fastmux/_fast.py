@@ -6,6 +6,7 @@ are put there with the key, and taken out with it.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
@@ -16,7 +17,7 @@ from ._arguments import LONGEST, NOW
 from ._base import READ, new_tuple
 from ._core import FEW, MECHANISMS, ROWS, add, modify, poll_once_now, remove, wait_forever, wait_now, wait_try
 from ._epoll import epoll
-from ._extended import BOTH, MASKS, PlainEpoll, PlainPoll, PollLike, found, mask_of
+from ._extended import BOTH, MASKS, PlainEpoll, PlainPoll, PollLike, found, identity, mask_of
 from ._poll import PollSet, nanoseconds_of
 from ._waiting import CODES, look_up
 
@@ -44,11 +45,16 @@ class Fast(PollLike):
         #: Counts what was taken out of the table, for those who are waiting: it may have been reported to them before.
         self._removals: float = 0
         super().__init__(heal=heal)
-        if not self._take_over(self._selector):  # a subclass has brought its own
-            for name in ("register", "unregister", "modify", "select", "wakeup"):
-                setattr(self, name, getattr(super(), name))
-        elif heal:
-            self.register = self._register  # type: ignore[method-assign]
+        if not self._take_over(self._selector):
+            # A subclass has brought its own. So nothing goes into the table, and all goes the standard way.
+            self._mux = None
+            self._add = lambda mux, fd, mask: -1
+            self._remove = self._remove_standard
+
+    def _remove_standard(self, mux: Any, fd: int) -> int:
+        with contextlib.suppress(OSError):
+            self._selector.unregister(fd)
+        return 0
 
     def _take_over(self, selector: Any) -> bool:
         """Keep what is needed of this object, unless it is not one of ours."""
@@ -105,7 +111,7 @@ class Fast(PollLike):
     def _covers(self, fd: int) -> bool:
         """Have the table reach as far as fd, unless that number stands alone, far above all others."""
         missing = (fd << 2) + 4 - len(self._pairs)
-        if missing > 4 * 16384:
+        if missing > 4 * 16384 or self._mux is None:
             return False
         if missing > 0:
             self._pairs.extend([None] * ((missing | 255) + 1))
@@ -115,15 +121,18 @@ class Fast(PollLike):
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Watch fileobj (an int or an object with a fileno() method) for events, and return its key."""
+        if self._files is not None:
+            self._drop_stale(fileobj, self._files)
         keys = self._fd_to_key
         mask = 0
         try:
             if 0 < events <= BOTH:
+                wanted = MASKS[events]
                 fd = fileobj if fileobj.__class__ is int else fileobj.fileno()
                 index = fd << 2
                 if index >= 0 and fd not in keys:
-                    mask = MASKS[events]
-        except Exception:
+                    mask = wanted
+        except (AttributeError, TypeError, ValueError):
             pass  # the standard selector will say what is wrong, and first of what
         if mask:
             keys[fd] = key = new_tuple(SelectorKey, (fileobj, fd, events, data))
@@ -137,11 +146,13 @@ class Fast(PollLike):
                 self._keep(key)
             try:
                 if self._add(self._mux, fd, mask) == 0:
+                    if self._files is not None:
+                        self._files[fd] = identity(fd)
                     return key
             except OverflowError:
                 pass
             except BaseException:  # KeyboardInterrupt: it may come after the kernel has agreed
-                self.unregister(fd)
+                Fast.unregister(self, fd)
                 raise
             # There is something wrong: let the standard selector say what.
             del keys[fd]
@@ -150,23 +161,40 @@ class Fast(PollLike):
 
     def _register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Do it in the standard way."""
-        return self._keep(super().register(fileobj, events, data))
+        before = self._removals
+        self._removals = math.nan  # the core will know it before the table does
+        try:
+            return self._keep(super().register(fileobj, events, data))
+        finally:
+            self._removals = before + 1
+
+    def _watch(self, key: SelectorKey) -> None:
+        self._keep(key)
+        super()._watch(key)
 
     def unregister(self, fileobj: Any) -> SelectorKey:
         """Stop watching fileobj, and return its key. It may have been closed meanwhile."""
+        keys = self._fd_to_key
         try:
-            key = self._fd_to_key.pop(fileobj if fileobj.__class__ is int else fileobj.fileno())
-        except (AttributeError, TypeError, ValueError, KeyError):
+            fd = fileobj if fileobj.__class__ is int else fileobj.fileno()
+            known = fd in keys
+        except (AttributeError, TypeError, ValueError):
+            known = False
+        if not known:
             key = super().unregister(fileobj)
-        else:
-            self._remove(self._mux, key[1])
-        self._removals += 1
+            self._forget(key.fd)
+            return key
         try:
-            index = key[1] << 2
-            pairs = self._pairs
-            pairs[index] = pairs[index + 1] = pairs[index + 2] = pairs[index + 3] = None
-        except IndexError:
-            pass
+            key = keys.pop(fd)
+            self._remove(self._mux, fd)
+        finally:
+            self._removals += 1
+            try:
+                index = fd << 2
+                pairs = self._pairs
+                pairs[index] = pairs[index + 1] = pairs[index + 2] = pairs[index + 3] = None
+            except IndexError:
+                pass
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
@@ -194,36 +222,34 @@ class Fast(PollLike):
                 if not changed:
                     return old
             key = new_tuple(SelectorKey, (old[0], fd, events, data))
-        pairs[index + events] = (key, events)
-        if events == BOTH:
-            pairs[index + 1] = (key, EVENT_READ)
-            pairs[index + 2] = (key, EVENT_WRITE)
-        if events != old[2] and (result := self._change(self._mux, fd, mask)) < 0:
-            self.unregister(fd)
-            raise _core.os_error(result)
-        keys[fd] = key
-        if data is old[3]:
-            # What is left of the old key in the table will not be reported, and keeps nothing alive that the new
-            # one does not.
-            pairs[index] = old
-        else:
-            self._removals += 1
-            pairs[index] = None
-            if events != BOTH:
-                pairs[index + 3] = pairs[index + BOTH - events] = None
+        try:
+            pairs[index + events] = (key, events)
+            if events == BOTH:
+                pairs[index + 1] = (key, EVENT_READ)
+                pairs[index + 2] = (key, EVENT_WRITE)
+            if events != old[2] and (result := self._change(self._mux, fd, mask)) < 0:
+                raise _core.os_error(result)
+            keys[fd] = key
+        except BaseException:
+            Fast.unregister(self, fd)
+            raise
+        self._removals += 1
+        pairs[index] = old if data is old[3] else None
+        if events != BOTH:
+            pairs[index + 3] = pairs[index + BOTH - events] = None
         return key  # type: ignore[no-any-return]
 
     def _modify(self, fileobj: Any, events: int, data: Any) -> SelectorKey:
         """Do it in the standard way."""
+        old = self._fd_to_key.get(self._fileobj_lookup(fileobj))
+        if old is None:
+            return super().modify(fileobj, events, data)
+        self._keep(old)  # for all events, whatever is reported next
         try:
-            if old := self._fd_to_key.get(self._fileobj_lookup(fileobj)):
-                self._keep(old)  # for all events, whatever is reported next
             return self._keep(super().modify(fileobj, events, data))
         except BaseException:
-            # The key may be gone.
-            for fd in range(len(self._pairs) >> 2):
-                if fd not in self._fd_to_key:
-                    self._forget(fd)
+            if old.fd not in self._fd_to_key:
+                self._forget(old.fd)
             raise
 
     def close(self) -> None:
@@ -257,9 +283,12 @@ class FastPoll(Fast, PlainPoll):
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
-        poll: PollSet = self._selector
         removals = self._removals
-        area: Any = poll._quick
+        try:
+            poll: PollSet = self._selector
+            area: Any = poll._quick
+        except AttributeError:
+            return super().select(timeout)
         n = -1
         if area is not None and (
             timeout is NOW
@@ -272,12 +301,19 @@ class FastPoll(Fast, PlainPoll):
             )
         ):
             n = poll_once_now(area.handle)
-        if n > 0 or (n == 0 and timeout is NOW):
+        if n > 0 or (n == 0 and timeout is not None and timeout <= 0):
             self._woken = False
             if n == 0:
                 return []
         else:
             ns = self._nanoseconds(timeout)
+            if poll._asked == 0:
+                found = poll._ask_standard(0)
+                if found or ns == 0:
+                    self._woken = False
+                    return self._keys_of(found)
+            if ns == 0:
+                self._woken = False
             reported = self._wait(ns, poll._ask) if ns else poll._ask(0)
             if reported is None:
                 return []
@@ -319,13 +355,16 @@ class FastEpoll(Fast, PlainEpoll):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
         removals = self._removals
-        ready = self._selector._ready
+        try:
+            ready = self._selector._ready
+        except AttributeError:
+            return super().select(timeout)
         if timeout is NOW:
             n = wait_now(ready.handle)
         elif timeout is None:
             n = wait_forever(ready.handle)
         elif (timeout.__class__ is float or timeout.__class__ is int) and -LONGEST < timeout < LONGEST:
-            n = wait_try(ready.handle)
+            n = wait_try(ready.handle) if timeout > 0 else wait_now(ready.handle)
         else:
             n = -1
         if n == 0:
@@ -362,12 +401,17 @@ class FastEpoll(Fast, PlainEpoll):
         result = self._results(ready, n, removals)
         if len(self._fd_to_key) > ready.capacity:
             self._selector._enlarge(2 * len(self._fd_to_key))
-            seen = {key.fd for key, _ in result}
-            result += [pair for pair in self.select(0) if pair[0].fd not in seen]
+            both = {key.fd: (key, events) for key, events in result}
+            for key, events in FastEpoll.select(self, 0):
+                _, before = both.get(key.fd, (key, 0))  # edges are not reported twice
+                both[key.fd] = key, before | events
+            result = list(both.values())
         return result
 
     def wakeup(self) -> None:
-        if (result := _core.wakeup(self._mux)) < 0:
+        if self._mux is None:
+            super().wakeup()
+        elif (result := _core.wakeup(self._mux)) < 0:
             self._selector._fail(result)
 
     def _rewatch(self, key: SelectorKey) -> None:

@@ -1,8 +1,7 @@
 """``fastmux.select.poll``: the standard poll object on the core.
 
-What is registered is kept as the records that the kernel wants, one by one in a dict, and put in a row before the next
-call if anything has changed. Each step on the dict is a single one for the interpreter, so threads and signal handlers
-need no lock.
+What is registered is kept in a dict, and put in a row for the kernel when it has been asked about twice. Each step on
+the dict is a single one for the interpreter, so threads and signal handlers need no lock.
 """
 
 from __future__ import annotations
@@ -23,14 +22,19 @@ _record: Final = struct.Struct("iHxx").pack
 
 
 class PollSet(NotCopied):
-    """A set of descriptors for poll(2); see poll()."""
+    """A set of descriptors for poll(2); see poll().
 
-    __slots__ = ("_list", "_quick", "_records", "_stale")
+    The first question after a change goes to a standard poll object: many a set is asked once only, or changed before
+    every question, and a list of our own takes longer to make than it saves. From the second one on, there is a list.
+    """
 
-    _list: Any  # PollList
-    _records: dict[int, bytes]
-    _stale: bool  # the list is older than the records
-    _quick: PollList | None  # the list, if it is not stale and short
+    __slots__ = ("_asked", "_list", "_masks", "_quick", "_standard")
+
+    _standard: Any
+    _masks: dict[int, int]
+    _asked: int  # how often since the last change: never, once, or more often, with the list
+    _list: Any  # the PollList that was asked last
+    _quick: PollList | None  # the same if it is short, and up to date
 
     def __new__(cls) -> PollSet:
         raise TypeError(f"cannot create '{cls.__module__}.{cls.__qualname__}' instances")
@@ -56,25 +60,20 @@ class PollSet(NotCopied):
     def _add(self, fd: int, mask: int) -> int:
         if type(fd) is not int or not 0 <= fd <= INT_MAX:
             return -errno.EBADF
-        self._records[fd] = _record(fd, mask)
-        self._stale = True
+        self._standard.register(fd, mask)
+        self._masks[fd] = mask
+        self._asked = 0
         self._quick = None
-        if fd << 2 >= len(fd_pairs):
-            cover(fd)
         return 0
 
     def _change(self, fd: int, mask: int) -> int:
-        if fd not in self._records:
-            return -errno.ENOENT
-        self._records[fd] = _record(fd, mask)
-        self._stale = True
-        self._quick = None
-        return 0
+        return self._add(fd, mask) if fd in self._masks else -errno.ENOENT
 
     def _remove(self, fd: int) -> int:
-        del self._records[fd]
-        self._stale = True
+        del self._masks[fd]
+        self._asked = 0
         self._quick = None
+        self._standard.unregister(fd)
         return 0
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
@@ -84,18 +83,18 @@ class PollSet(NotCopied):
         """
         area: Any = self._quick
         n = -1
-        if area is not None and (
-            timeout is NOW
-            or (
-                area.few
-                and (
-                    timeout is None
-                    or ((timeout.__class__ is int or timeout.__class__ is float) and -LONGEST < timeout < LONGEST)
-                )
+        if area is None:
+            if self._asked == 0:
+                return self._ask_standard(timeout)
+        elif timeout is NOW or (
+            area.few
+            and (
+                timeout is None
+                or ((timeout.__class__ is int or timeout.__class__ is float) and -LONGEST < timeout < LONGEST)
             )
         ):
             n = poll_once_now(area.handle)
-            if n == 0 and timeout is NOW:
+            if n == 0 and timeout == 0:
                 return []
         if n <= 0:
             found = self._ask(-1 if timeout is None else nanoseconds_of(timeout))
@@ -109,6 +108,14 @@ class PollSet(NotCopied):
                 pass
         return pairs_of(area, n)
 
+    def _ask_standard(self, timeout: float | None) -> list[tuple[int, int]]:
+        """Wait by the standard object; in milliseconds, too."""
+        if self._list.memory[0] == 1:
+            raise RuntimeError("concurrent poll() invocation")
+        found: list[tuple[int, int]] = self._standard.poll(timeout)
+        self._asked = 1
+        return found
+
     def _ask(self, ns: int, wake_fd: int = -1) -> tuple[Any, int] | None:
         """Wait with everything that can happen, also until wake_fd can be read.
 
@@ -120,10 +127,8 @@ class PollSet(NotCopied):
             if area.memory[0] == 1:
                 raise RuntimeError("concurrent poll() invocation")
             # 2: an exception has kept somebody from reading a result, or another thread is about to read it.
-            if self._stale or area.memory[0]:
-                self._stale = False
-                area = self._list = PollList(b"".join(self._records.values()))
-                self._quick = area if area.short and not self._stale else None
+            if self._asked < 2 or area.memory[0]:
+                area = self._make_list()
             n: int = poll_once(area.handle, ns, wake_fd)
             if n >= 0:
                 return (area, n) if n else None
@@ -132,13 +137,30 @@ class PollSet(NotCopied):
             if ns > 0:
                 ns = max(deadline - monotonic_ns(), 0)
 
+    def _make_list(self) -> PollList:
+        """Have a list of what is registered now. Whoever changes that meanwhile says so again."""
+        try:
+            self._asked = 2
+            masks = self._masks.copy()
+            self._list = area = PollList(b"".join([_record(*item) for item in masks.items()]))
+            if masks:
+                cover(max(masks))
+        except BaseException:
+            self._asked = 0
+            raise
+        self._quick = area if area.short else None
+        if self._asked != 2:
+            self._quick = None
+        return area
+
 
 def poll() -> PollSet:
     """Make a set of descriptors for poll(2), as ``select.poll``."""
     self = object.__new__(PollSet)
+    self._standard = select.poll()
+    self._masks = {}
+    self._asked = 0
     self._list = NoPollList
-    self._records = {}
-    self._stale = True
     self._quick = None
     return self
 
@@ -158,7 +180,7 @@ def nanoseconds_of(timeout: float) -> int:
         ms = -(-ns // 1_000_000) if ns >= 0 else ns // 1_000_000
         if -INT_MAX - 1 <= ms <= INT_MAX:
             return ms * 1_000_000 if ms >= 0 else -1
-    except Exception:
+    except (TypeError, ValueError, OverflowError):
         pass
     select.poll().poll(timeout)
     raise OverflowError("timeout is too large")
