@@ -69,7 +69,12 @@ def pure(session: nox.Session) -> None:
 def sanitizers(session: nox.Session) -> None:
     """Bad input, threads and the mirrors on an extension built with address and undefined behaviour sanitizers."""
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1"
-    session.install(".[test]", "pytest-xdist", env={"CFLAGS": flags, "LDFLAGS": flags})
+    build = ROOT / "build"  # where setuptools would find what was compiled with other flags, and leave this
+    shutil.rmtree(build, ignore_errors=True)
+    try:
+        session.install(".[test]", "pytest-xdist", env={"CFLAGS": flags, "LDFLAGS": flags})
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
     libraries = [
         str(session.run("gcc", f"-print-file-name={name}", external=True, silent=True)).strip()
         for name in ("libasan.so", "libubsan.so")
