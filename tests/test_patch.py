@@ -146,6 +146,27 @@ with fastmux.patch():
     run_python(program)
 
 
+def test_odd_modules_are_left_alone(run_python):
+    program = """
+import importlib.util, os, sys, types
+import fastmux, selectors
+class Odd:
+    def __getattribute__(self, name): raise RuntimeError(name)
+sys.modules["odd"] = Odd()
+sys.modules[1] = types.ModuleType("one")
+sys.path.insert(0, os.getcwd())
+with open("lazy.py", "w") as file: file.write("print('loaded')")
+spec = importlib.util.find_spec("lazy")
+spec.loader = importlib.util.LazyLoader(spec.loader)
+sys.modules["lazy"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+with fastmux.patch():
+    assert selectors.DefaultSelector is fastmux.selectors.DefaultSelector
+assert selectors.DefaultSelector is not fastmux.selectors.DefaultSelector
+"""
+    assert run_python(program) == ""
+
+
 def test_objects_made_under_the_patch_outlive_it_and_those_from_before_work_under_it(run_python):
     program = """
 import os, select, selectors, fastmux

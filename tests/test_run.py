@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import py_compile
 import re
 import signal
 import socket
@@ -114,6 +115,17 @@ def test_a_directory_and_a_zip_file_are_run_by_their_main(both, tmp_path):
 
     assert both("directory", "1")[0] == 0
     assert both("archive.zip", "2")[0] == 0
+
+
+def test_bytecode_and_pipes_are_run_as_well(both, tmp_path):
+    (tmp_path / "program.py").write_text("import sys\nprint(sys.argv, type(__loader__).__name__, __file__[-3:])")
+    py_compile.compile(str(tmp_path / "program.py"), str(tmp_path / "program.pyc"))
+    assert both("program.pyc", "x")[0] == 0
+
+    for how in ([], RUN):
+        command = [sys.executable, *how, "/dev/stdin", "x"]
+        done = subprocess.run(command, input="import sys; print(sys.argv)", capture_output=True, text=True)
+        assert done.stdout == "['/dev/stdin', 'x']\n"
 
 
 ENDINGS = {

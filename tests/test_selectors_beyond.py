@@ -6,6 +6,7 @@ import contextlib
 import os
 import resource
 import selectors
+import signal
 import socket
 import threading
 import time
@@ -369,3 +370,196 @@ def test_where_no_descriptor_is_left_a_wait_can_still_be_ended(cls, descriptors_
                 os.close(fd)
     busy.wakeup()
     assert occupied.result() == []
+
+
+# What programs do with selectors
+
+
+@pytest.mark.parametrize("heal", [False, True])
+@pytest.mark.parametrize("name", ["SelectSelector", "PollSelector", "EpollSelector"])
+@pytest.mark.parametrize("own", [False, True], ids=["", "own"])
+def test_methods_that_a_subclass_overrides_are_called(name, heal, own, socketpair):
+    ours, theirs = socketpair
+    calls = []
+
+    class Mine(getattr(fastmux.selectors, name)):
+        def register(self, *args):
+            calls.append("register")
+            return super().register(*args)
+
+        def select(self, timeout=None):
+            calls.append("select")
+            return [key.data for key, _ in super().select(timeout)]
+
+    if own and name != "SelectSelector":
+        Mine._selector_cls = getattr(selectors, name)._selector_cls
+    with Mine(heal=heal) as selector:
+        selector.register(ours, EVENT_READ, "data")
+        assert selector.select(0) == []
+        theirs.send(b"x")
+        assert selector.select(PATIENCE) == selector.select(0) == ["data"]
+        assert selector.modify(ours, EVENT_WRITE, 1).data == 1
+        assert selector.select(0) == [1]
+        selector.unregister(ours)
+        selector.wakeup()
+        assert selector.select(PATIENCE) == []
+    assert calls[:2] == ["register", "select"]  # the standard SelectSelector.modify() registers anew
+    assert calls.count("select") == 5
+
+
+def test_an_overridden_select_is_not_called_by_the_selector_itself():
+    """With more ready than there is room for it looks twice."""
+
+    class Mine(EpollSelector):
+        def select(self, timeout=None):
+            return [key.data for key, _ in super().select(timeout)]
+
+    r, w = os.pipe()
+    os.write(w, b"x")
+    copies = [os.dup(r) for _ in range(200)]
+    with Mine() as selector:
+        for fd in copies:
+            selector.register(fd, EVENT_READ, fd)
+        assert sorted(selector.select(0)) == copies
+    for fd in (r, w, *copies):
+        os.close(fd)
+
+
+def test_registering_while_another_thread_waits_never_shows_half_a_registration(start_thread):
+    """Also in the ways that are not the usual one: with healing, and with more events."""
+    for heal, more in ((False, 0), (True, 0), (False, EVENT_PRIORITY)):
+        with EpollSelector(heal=heal) as selector:
+            r, w = os.pipe()
+            os.write(w, b"x")
+            stop = threading.Event()
+
+            def wait(selector=selector, stop=stop):
+                while not stop.is_set():
+                    assert None not in selector.select(0.01)
+
+            thread = start_thread(wait)
+            for _ in range(30):
+                copies = [os.dup(r) for _ in range(60)]
+                for fd in copies:
+                    selector.register(fd, EVENT_READ | more)
+                for fd in copies:
+                    selector.unregister(fd)
+                    os.close(fd)
+            stop.set()
+            thread.result()
+            os.close(r)
+            os.close(w)
+
+
+def test_the_number_of_a_closed_file_may_become_the_wake_up_and_nothing_happens_to_that(epoll, start_thread):
+    r, w = os.pipe()
+    epoll.register(r, EVENT_READ)
+    os.close(r)
+    assert epoll.select(0.001) == []  # makes the wake-up, which gets the number
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        epoll.modify(r, EVENT_WRITE)
+    with pytest.raises(KeyError):
+        epoll.unregister(r)
+    thread = start_thread(epoll.select, None).until_blocked()
+    epoll.wakeup()
+    assert thread.result() == []
+    os.close(w)
+
+
+def test_a_change_between_report_and_look_up_is_the_newer_one(epoll, socketpair):
+    ours, theirs = socketpair
+    theirs.send(b"x")
+    epoll.register(ours, EVENT_READ)
+    epoll.modify(ours, EVENT_READ | EVENT_WRITE)
+    key = epoll.modify(ours, EVENT_WRITE)
+    assert epoll.select(0) == [(key, EVENT_WRITE)]
+    assert epoll.modify(ours, EVENT_READ).events == EVENT_READ
+    assert epoll.select(0) == [(epoll.get_key(ours), EVENT_READ)]
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -1])
+def test_a_look_without_waiting_answers_a_wakeup(selector, socketpair, timeout):
+    for _ in range(2):
+        selector.wakeup()
+        assert selector.select(timeout) == []
+        begin = time.monotonic()
+        assert selector.select(0.05) == []
+        assert time.monotonic() - begin >= 0.05
+        if len(selector.get_map()) == 0:
+            selector.register(socketpair[0], EVENT_READ)
+
+
+class InterruptionError(Exception):
+    """Raised by a signal handler."""
+
+
+@pytest.mark.parametrize("cls", [EpollSelector, PollSelector])
+def test_an_interrupted_change_leaves_no_ghost(cls, socketpair, on_alarm):
+    """Whatever an exception interrupts: what is reported has a key, and the key of the map."""
+    ours, theirs = socketpair
+    theirs.send(b"x")
+
+    def interrupt():
+        if armed:
+            raise InterruptionError
+
+    armed = False
+    interrupted = 0
+    with cls() as selector:
+        for step in range(1500):
+            try:
+                try:
+                    armed = True
+                    on_alarm(interrupt, 1e-6 * (1 + step % 40))
+                    selector.register(ours, EVENT_READ, "data")
+                    selector.modify(ours, EVENT_READ | EVENT_WRITE, "data")
+                    selector.modify(ours, EVENT_READ, "data")
+                    selector.unregister(ours)
+                finally:
+                    armed = False
+            except InterruptionError:
+                interrupted += 1
+            except (KeyError, OSError):
+                pass  # what was interrupted before has left something half done, as in the standard selectors
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            for key, _ in selector.select(0):
+                assert dict(selector.get_map()).get(ours.fileno()) is key
+            with contextlib.suppress(KeyError):
+                selector.unregister(ours)
+            assert selector.select(0) == []
+    assert interrupted > 20
+
+
+def test_an_interrupted_poll_loses_no_registration(on_alarm):
+    r, w = os.pipe()
+    os.write(w, b"x")
+    copies = [os.dup(r) for _ in range(40)]
+
+    def interrupt():
+        if armed:
+            raise InterruptionError
+
+    armed = False
+    interrupted = 0
+    for step in range(300):
+        poll = fastmux.select.poll()
+        for fd in copies[:20]:
+            poll.register(fd, 1)
+        assert len(poll.poll(0)) == len(poll.poll(0)) == 20
+        for fd in copies[20:]:
+            poll.register(fd, 1)
+        try:
+            try:
+                armed = True
+                on_alarm(interrupt, 1e-6 * (1 + step % 30))
+                poll.poll(0)
+                poll.poll(0)
+            finally:
+                armed = False
+        except InterruptionError:
+            interrupted += 1
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        assert len(poll.poll(0)) == len(poll.poll(0)) == 40
+    for fd in (r, w, *copies):
+        os.close(fd)
+    assert interrupted > 5

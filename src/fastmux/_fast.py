@@ -155,8 +155,8 @@ class Fast(PollLike):
                 Fast.unregister(self, fd)
                 raise
             # There is something wrong: let the standard selector say what.
-            del keys[fd]
             self._forget(fd)
+            del keys[fd]
         return self._register(fileobj, events, data)
 
     def _register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
@@ -187,6 +187,10 @@ class Fast(PollLike):
         try:
             key = keys.pop(fd)
             self._remove(self._mux, fd)
+        except BaseException:  # KeyboardInterrupt, between the two
+            with contextlib.suppress(KeyError):
+                self._remove(self._mux, fd)
+            raise
         finally:
             self._removals += 1
             try:

@@ -37,14 +37,33 @@ def patch() -> Patched:
     with _lock:
         if _places is not None:
             return Patched(first=False)
-        _places = []
-        for namespace in _namespaces():
-            for name, value in list(namespace.items()):
-                standard, mirror = _MIRRORS.get(id(value), (None, None))
-                if mirror is not None:
-                    _places.append((namespace, name, standard))
-                    namespace[name] = mirror
+        places: list[tuple[dict[str, Any], str, Any]] = []
+        try:
+            # First where others take them from: what is imported from here on takes the mirrors.
+            for module in (sys.modules["select"], sys.modules["selectors"]):
+                _replace(vars(module), places)
+            for namespace in _namespaces():
+                _replace(namespace, places)
+        except BaseException:
+            _restore(places)
+            raise
+        _places = places
         return Patched(first=True)
+
+
+def _replace(namespace: dict[str, Any], places: list[tuple[dict[str, Any], str, Any]]) -> None:
+    """Put the mirrors into a namespace, and note where."""
+    for name, value in namespace.copy().items():
+        standard, mirror = _MIRRORS.get(id(value), (None, None))
+        if mirror is not None:
+            places.append((namespace, name, standard))
+            namespace[name] = mirror
+
+
+def _restore(places: list[tuple[dict[str, Any], str, Any]]) -> None:
+    for namespace, name, standard in places:
+        if namespace.get(name) is _MIRRORS[id(standard)][1]:
+            namespace[name] = standard
 
 
 def unpatch() -> None:
@@ -57,13 +76,11 @@ def unpatch() -> None:
     with _lock:
         if _places is None:
             return
-        for namespace, name, standard in _places:
-            if namespace.get(name) is _MIRRORS[id(standard)][1]:
-                namespace[name] = standard
+        _restore(_places)
         back = {id(mirror): standard for standard, mirror in _MIRRORS.values()}
         for namespace in _namespaces():
             if str(namespace.get("__name__")).partition(".")[0] in sys.stdlib_module_names:
-                for name, value in list(namespace.items()):
+                for name, value in namespace.copy().items():
                     if id(value) in back:
                         namespace[name] = back[id(value)]
         _places = None
@@ -88,8 +105,12 @@ class Patched:
 def _namespaces() -> list[dict[str, Any]]:
     """The global names of every loaded module but this package's."""
     found = []
-    for name, module in list(sys.modules.items()):
-        namespace = getattr(module, "__dict__", None)
-        if type(namespace) is dict and name.partition(".")[0] != "fastmux":
+    for name, module in sys.modules.copy().items():
+        try:
+            # Not by getattr(): that would load modules that are to be loaded when they are first used.
+            namespace = object.__getattribute__(module, "__dict__")
+        except Exception:
+            continue  # not a module like others
+        if type(namespace) is dict and str(name).partition(".")[0] != "fastmux":
             found.append(namespace)
     return found

@@ -9,12 +9,14 @@ from __future__ import annotations
 import builtins
 import importlib.machinery
 import io
+import marshal
 import os
 import pkgutil
 import runpy
 import sys
-from importlib.machinery import SourceFileLoader
-from types import CodeType, ModuleType, TracebackType
+from importlib.machinery import SourceFileLoader, SourcelessFileLoader
+from importlib.util import MAGIC_NUMBER
+from types import ModuleType, TracebackType
 from typing import Any
 
 from ._patch import patch
@@ -48,30 +50,28 @@ def run(arguments: list[str]) -> None:
 def prepare(script: str) -> tuple[Any, tuple[Any, ...]]:
     """Find out what a script is, and set sys.path[0]. Return a function that runs it, and its arguments."""
     path = os.path.join(os.getcwd(), script)  # with every dot in it, as in __file__
-    if not isinstance(pkgutil.get_importer(path), type(None)):
-        # A directory or a zip file.
-        replace_path_0(path)
+    # Nothing stands for the directory of -m fastmux in sys.path then, and nothing is to stand for the script's.
+    isolated = sys.flags.isolated or getattr(sys.flags, "safe_path", False)
+    if pkgutil.get_importer(path) is not None:  # a directory or a zip file
+        sys.path[: 0 if isolated else 1] = [path]
         return runpy._run_module_as_main, ("__main__", False)  # type: ignore[attr-defined]
-    if not getattr(sys.flags, "safe_path", False):
-        replace_path_0(os.path.dirname(os.path.realpath(path)))
+    if not isolated:
+        sys.path[0] = os.path.dirname(os.path.realpath(path))
     try:
-        with io.open_code(path) as file:
-            code = pkgutil.read_code(file)
-        if code is None:
-            with io.open_code(path) as file:
-                source = file.read()
+        with io.open_code(path) as file:  # once: it may be a pipe
+            return run_code, (file.read(), path)
     except OSError as error:
         print(f"{sys.executable}: can't open file {path!r}: [Errno {error.errno}] {error.strerror}", file=sys.stderr)
         sys.exit(2)
-    return run_code, (code or source, path)
 
 
-def run_code(code: CodeType | bytes, path: str) -> None:
+def run_code(content: bytes, path: str) -> None:
+    """Run what is in a file, source or bytecode."""
     main = vars(sys.modules["__main__"])
-    main.update(__file__=path, __cached__=None, __loader__=SourceFileLoader("__main__", path))
-    if not isinstance(code, CodeType):
-        code = compile(code, path, "exec", dont_inherit=True)
-    exec(code, main)
+    compiled = content.startswith(MAGIC_NUMBER)
+    loader = SourcelessFileLoader if compiled else SourceFileLoader
+    main.update(__file__=path, __cached__=None, __loader__=loader("__main__", path))
+    exec(marshal.loads(content[16:]) if compiled else compile(content, path, "exec", dont_inherit=True), main)
 
 
 class LoopInstaller:
@@ -103,14 +103,6 @@ def new_event_loop() -> Any:
     from ._loop import EventLoop
 
     return EventLoop()
-
-
-def replace_path_0(path: str) -> None:
-    """Put path where the directory of -m fastmux stands, if there is one."""
-    if not getattr(sys.flags, "safe_path", False) and not sys.flags.isolated:
-        sys.path[0] = path
-    else:
-        sys.path.insert(0, path)
 
 
 def new_main() -> None:
