@@ -22,6 +22,8 @@ from ._poll import PollSet, nanoseconds_of
 from ._waiting import CODES, look_up
 
 _NOTHING: Final = (None, None, None, None)
+#: How large the table is at first: enough for those that are made for one question.
+_FIRST: Final = 256
 
 
 class Fast(PollLike):
@@ -41,7 +43,7 @@ class Fast(PollLike):
     _mux: Any
 
     def __init__(self, *, heal: bool = False) -> None:
-        self._pairs: list[Any] = []
+        self._pairs: list[Any] = [None] * _FIRST
         #: Counts what was taken out of the table, for those who are waiting: it may have been reported to them before.
         self._removals: float = 0
         super().__init__(heal=heal)
