@@ -50,6 +50,7 @@ class Fast(PollLike):
         if not self._take_over(self._selector):
             # A subclass has brought its own. So nothing goes into the table, and all goes the standard way.
             self._mux = None
+            self._pairs = []
             self._add = lambda mux, fd, mask: -1
             self._remove = self._remove_standard
 
