@@ -105,12 +105,15 @@ def machines(session: nox.Session) -> None:
 
 @nox.session
 def cpython(session: nox.Session) -> None:
-    """CPython's own tests with fastmux in place, on every Python found, or on those named: ``-- 3.10 3.13``."""
+    """CPython's own tests with fastmux in place, on every Python found, or on some: ``-- oldest newest``, ``-- 3.11``."""
     place = Path(session.create_tmp()).resolve()
     session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), ".")
     (built,) = place.glob("*.whl")
-    for (major, minor), python in interpreters().items():
-        if session.posargs and f"{major}.{minor}" not in session.posargs:
+    found = interpreters()
+    named = {"oldest": min(found), "newest": max(found)}
+    wanted = [named.get(name) or tuple(map(int, name.split("."))) for name in session.posargs] or list(found)
+    for (major, minor), python in found.items():
+        if (major, minor) not in wanted:
             continue
         python = fresh_environment(session, python, place / f"python{major}.{minor}", str(built))
         session.run(python, str(ROOT / "tests" / "cpython"), external=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,6 +90,8 @@ def main() -> None:
         "--jobs", type=int, default=2 * (os.cpu_count() or 1), help="processes at once (default: %(default)s)"
     )
     options = parser.parse_args()
+    # A shell that starts this in the background has it, and all that it starts, ignore Ctrl-C. Tests wait for that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if unknown := set(options.suites) - set(known):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
     chosen = options.suites or known

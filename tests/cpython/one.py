@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import json
 import re
+import resource
 import sys
 import time
 import unittest
@@ -17,6 +18,8 @@ from typing import Any
 
 from suites import LOOP, SUITES
 
+#: Bytes of address space.
+MEMORY = 8 << 30
 #: What the test package may use: nothing that takes long for its own sake.
 RESOURCES = {"cpu": None, "subprocess": None}
 
@@ -86,6 +89,8 @@ def wrong(checks: tuple[str, ...], module: Any) -> list[str]:
 
 def main() -> None:
     name, how, output, *only = sys.argv[1:]
+    # Whatever goes wrong is not to take the machine along.
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     (suite,) = (suite for suite in SUITES if suite.name == name)
     if how != "plain":
         import fastmux
