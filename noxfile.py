@@ -105,7 +105,7 @@ def machines(session: nox.Session) -> None:
 
 @nox.session
 def cpython(session: nox.Session) -> None:
-    """CPython's own tests with fastmux in place, on every Python found, or on some: ``-- oldest newest``, ``-- 3.11``."""
+    """CPython's own tests on fastmux: on every Python found, or on some (``-- oldest newest``, ``-- 3.11``)."""
     place = Path(session.create_tmp()).resolve()
     session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), ".")
     (built,) = place.glob("*.whl")
