@@ -307,19 +307,34 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
     return rows;
 }
 
-static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
-                            int max_events)
+/* What a wait without sleep comes to: with trying, see fmux_wait_try. Compiled
+ * once for each, because behind a system call every branch shows. */
+__attribute__((always_inline)) static inline int
+fmux_epoll__look(fmux_ready_t *ready, int max_events, bool trying)
 {
-    bool cut = false;
     bool woken = false;
-    bool trying = timeout_ns == FMUX_TRY;
-    if (trying)
-        timeout_ns = 0;
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
-    if (timeout_ns != 0 &&
-        atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
+    n = epoll_wait(ready->mux->epoll_fd, ready->records, max_events, 0);
+    if (n > 0)
+        n = fmux_epoll__collect(ready, n, &woken);
+    else if (n < 0)
+        n = -errno;
+    if (trying && n == 0 && !woken)
+        n = -EAGAIN;
+    return fmux_wait_end(ready, n);
+}
+
+static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
+                             int max_events)
+{
+    bool cut = false;
+    bool woken = false;
+    int n = fmux_wait_begin(ready);
+    if (n < 0)
+        return n;
+    if (atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
         (n = fmux_epoll__first_wait(ready->mux, &timeout_ns, &cut, &woken)) < 0)
         return fmux_wait_end(ready, n);
     n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
@@ -328,14 +343,22 @@ static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
         n = fmux_epoll__collect(ready, n, &woken);
         /* Nothing but stale reports is no reason to end a wait, but the
          * caller decides whether to go on: it may have signals to handle. */
-        if (n == 0 && !woken && timeout_ns != 0)
+        if (n == 0 && !woken)
             n = -EINTR;
     } else if (n == 0 && cut && !woken) {
         n = -EINTR;
     }
-    if (n == 0 && trying && !woken)
-        n = -EAGAIN;
     return fmux_wait_end(ready, n);
+}
+
+static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
+                            int max_events)
+{
+    if (timeout_ns == 0)
+        return fmux_epoll__look(ready, max_events, false);
+    if (timeout_ns == FMUX_TRY)
+        return fmux_epoll__look(ready, max_events, true);
+    return fmux_epoll__sleep(ready, timeout_ns, max_events);
 }
 
 const fmux_mechanism_t fmux_epoll = {
@@ -372,13 +395,19 @@ static int fmux_bare_epoll__wakeup(fmux_t *mux)
 static int fmux_bare_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
                                  int max_events)
 {
-    bool cut = false;
-    bool trying = timeout_ns == FMUX_TRY;
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
-    n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
-                         trying ? 0 : timeout_ns, &cut);
+    bool cut = false;
+    bool trying = timeout_ns == FMUX_TRY;
+    if (trying || timeout_ns == 0) {
+        n = epoll_wait(ready->mux->epoll_fd, ready->records, max_events, 0);
+        if (n < 0)
+            n = -errno;
+    } else {
+        n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
+                             timeout_ns, &cut);
+    }
     const struct epoll_event *records = ready->records;
     for (int i = 0; i < n; i++)
         fmux_report(ready, i, (int)(uint32_t)records[i].data.u64,
