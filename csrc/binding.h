@@ -65,7 +65,11 @@ int fmux_select_files(uintptr_t lists, int64_t timeout_ns);
 
 /* cffi: end */
 
-enum { FMUX_FEW = 64 };
+enum {
+    FMUX_FEW = 64,  /* may be asked about twice */
+    FMUX_ROOM = 512 /* take no allocation; and without sleep, no time in which
+                     * others could do much with the interpreter lock */
+};
 
 /* What is asked about: the files, and the memory of fmux_select_once. */
 typedef struct {
@@ -73,8 +77,8 @@ typedef struct {
     int capacity; /* how many there is room for */
     PyObject **files;
     int32_t *memory;
-    PyObject *few_files[FMUX_FEW];          /* room for few */
-    int32_t few_memory[8 + 3 * FMUX_FEW];   /*  "  */
+    PyObject *few_files[FMUX_ROOM];        /* room for few */
+    int32_t few_memory[8 + 3 * FMUX_ROOM]; /*  "  */
 } fmux_question_t;
 
 static void fmux__question_free(fmux_question_t *question)
@@ -146,7 +150,7 @@ static int fmux__question_add(fmux_question_t *question, int kind,
 /* Ask until there is an answer. -EFAULT: a signal handler has raised. */
 static int fmux__question_ask(fmux_question_t *question, int64_t timeout_ns)
 {
-    if (question->length <= FMUX_FEW) {
+    if (question->length <= (timeout_ns == 0 ? FMUX_ROOM : FMUX_FEW)) {
         /* Under load there is something already, and no need for a clock, or to
          * let go of the interpreter lock. */
         int n = fmux_select_once(question->memory, 0);
@@ -229,7 +233,7 @@ int fmux_select_files(uintptr_t lists_id, int64_t timeout_ns)
     PyObject *lists = (PyObject *)lists_id;
     fmux_question_t question;
     question.length = 0;
-    question.capacity = FMUX_FEW;
+    question.capacity = FMUX_ROOM;
     question.files = question.few_files;
     question.memory = question.few_memory;
     question.memory[0] = 0;

@@ -94,6 +94,11 @@ class PollSet(NotCopied):
             )
         ):
             n = poll_once_now(area.handle)
+            if 0 < n < ROWS:
+                try:
+                    return [fd_pairs[n]]
+                except IndexError:
+                    return pairs_of(area, n)
             if n == 0 and timeout == 0:
                 return []
         if n <= 0:
@@ -101,11 +106,6 @@ class PollSet(NotCopied):
             if found is None:
                 return []
             area, n = found
-        if n < ROWS:
-            try:
-                return [fd_pairs[n]]
-            except IndexError:
-                pass
         return pairs_of(area, n)
 
     def _ask_standard(self, timeout: float | None) -> list[tuple[int, int]]:
