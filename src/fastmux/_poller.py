@@ -45,6 +45,9 @@ if _core.implementation == "c":
         All methods may be called from any thread, and several threads may wait at once.
         """
 
+        # What is used in every wait: found sooner than in a dict.
+        __slots__ = ("_front", "_key_pairs", "_removals")
+
         mechanisms = tuple(_core.MECHANISMS)
 
         def __init__(self, mechanism: str | None = None, *, capacity: int = 1024) -> None:
@@ -147,7 +150,7 @@ if _core.implementation == "c":
 
         def wait(self, timeout: float | None = None) -> int:
             front = self._front
-            if front.capacity != self.capacity:
+            if front.capacity != self._capacity:
                 front = self._own_front()
             if timeout == 0:
                 n: int = wait_now(front.handle)
