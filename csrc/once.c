@@ -121,8 +121,7 @@ int fmux_poll_once(int32_t *memory, int64_t timeout_ns, int wake_fd)
     int rows = 0;
     for (int i = 0; rows < n && i < length; i++) {
         uint32_t found = (uint16_t)records[i].revents;
-        /* Negative: another thread has taken it off the list meanwhile. */
-        if (found == 0 || records[i].fd < 0)
+        if (found == 0)
             continue;
         indices[rows] = fmux_index(records[i].fd, found);
         fds[rows] = records[i].fd;

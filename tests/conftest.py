@@ -7,6 +7,7 @@ Tests that ask for ``poller`` or ``make_poller`` run once for every implementati
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -343,3 +344,24 @@ def run_python(tmp_path: Path) -> Callable[..., str]:
         return finished.stdout
 
     return run
+
+
+# Event loops
+
+
+@pytest.fixture(params=[fastmux.EventLoop, asyncio.SelectorEventLoop], ids=["fastmux", "standard"])
+def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop: ours, and the standard one."""
+    loop = request.param()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def run(loop: asyncio.AbstractEventLoop) -> Callable[[Any], Any]:
+    """Run a coroutine on the loop, with patience."""
+
+    def run_main(main: Any) -> Any:
+        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
+
+    return run_main

@@ -23,14 +23,6 @@ def loop():
 
 
 @pytest.fixture
-def run(loop):
-    def run_main(main):
-        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
-
-    return run_main
-
-
-@pytest.fixture
 def tcp():
     """A TCP connection: a pair of sockets with urgent data."""
     with socket.create_server(("127.0.0.1", 0)) as server:

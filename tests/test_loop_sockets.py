@@ -9,24 +9,7 @@ import socket
 
 import pytest
 
-import fastmux
-
 PATIENCE = 20
-
-
-@pytest.fixture(params=[fastmux.EventLoop, asyncio.SelectorEventLoop], ids=["fastmux", "standard"])
-def loop(request):
-    loop = request.param()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def run(loop):
-    def run_main(main):
-        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
-
-    return run_main
 
 
 def socket_pair():

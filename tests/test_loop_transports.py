@@ -16,24 +16,7 @@ import tempfile
 
 import pytest
 
-import fastmux
-
 PATIENCE = 20
-
-
-@pytest.fixture(params=[fastmux.EventLoop, asyncio.SelectorEventLoop], ids=["fastmux", "standard"])
-def loop(request):
-    loop = request.param()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def run(loop):
-    def run_main(main):
-        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
-
-    return run_main
 
 
 class Recorder(asyncio.Protocol):

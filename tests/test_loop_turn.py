@@ -25,13 +25,6 @@ import fastmux
 PATIENCE = 20
 
 
-@pytest.fixture(params=[fastmux.EventLoop, asyncio.SelectorEventLoop], ids=["fastmux", "standard"])
-def loop(request):
-    loop = request.param()
-    yield loop
-    loop.close()
-
-
 @pytest.fixture
 def pair():
     """Two connected sockets, neither of which blocks."""

@@ -64,6 +64,9 @@ def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[An
 class World(RuleBasedStateMachine):
     """Connections, and what can happen to them. Subclasses watch them with two objects."""
 
+    #: The standard object and its mirror.
+    pair: tuple[Any, Any]
+
     def __init__(self) -> None:
         super().__init__()
         #: slot -> (our end, the other end); a closed slot keeps its object, as a program might.
@@ -72,6 +75,9 @@ class World(RuleBasedStateMachine):
         self.copies: list[int] = []
 
     def teardown(self) -> None:
+        for each in self.pair:
+            if hasattr(each, "close"):
+                each.close()
         for end in (*self.ours, *self.theirs):
             if end is not None:
                 end.close()
@@ -83,10 +89,6 @@ class World(RuleBasedStateMachine):
         expected, actual = (outcome(function, each) for each in self.pair)
         assert expected == actual
         return expected
-
-    @property
-    def pair(self) -> tuple[Any, Any]:
-        raise NotImplementedError
 
     # What happens
 
@@ -174,17 +176,8 @@ class EpollMachine(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pair = select.epoll(), fastmux.select.epoll()
+        self.pair = select.epoll(), fastmux.select.epoll()
         self.triggered = False
-
-    @property
-    def pair(self) -> tuple[Any, Any]:
-        return self._pair
-
-    def teardown(self) -> None:
-        for each in self.pair:
-            each.close()
-        super().teardown()
 
     @rule(file=files, mask=masks, extra=st.sampled_from([0, 0, 0, select.EPOLLET, select.EPOLLONESHOT]))
     def register(self, file: Any, mask: Any, extra: int) -> None:
@@ -236,11 +229,7 @@ class PollMachine(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pair = select.poll(), fastmux.select.poll()
-
-    @property
-    def pair(self) -> tuple[Any, Any]:
-        return self._pair
+        self.pair = select.poll(), fastmux.select.poll()
 
     @rule(file=files, mask=masks)
     def register(self, file: Any, mask: Any) -> None:
@@ -276,9 +265,9 @@ class PollMachine(World):
 class SelectMachine(World):
     """select.select"""
 
-    @property
-    def pair(self) -> tuple[Any, Any]:
-        return select.select, fastmux.select.select
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = select.select, fastmux.select.select
 
     few = st.lists(files, max_size=5)
     collections = st.sampled_from([list, tuple, iter, lambda files: (file for file in files), dict.fromkeys])
@@ -313,18 +302,9 @@ class SelectorMachine(World):
 
     def __init__(self) -> None:
         super().__init__()
-        self._pair = getattr(selectors, self.name)(), getattr(fastmux.selectors, self.name)()
-        self.maps = [each.get_map() for each in self._pair]
+        self.pair = getattr(selectors, self.name)(), getattr(fastmux.selectors, self.name)()
+        self.maps = [each.get_map() for each in self.pair]
         self.closed = False
-
-    @property
-    def pair(self) -> tuple[Any, Any]:
-        return self._pair
-
-    def teardown(self) -> None:
-        for each in self.pair:
-            each.close()
-        super().teardown()
 
     events = st.one_of(st.sampled_from([1, 2, 3]), st.sampled_from([1, 2, 3, 0, 4, 8, 12, *BAD_NUMBERS]))
     data = st.sampled_from([None, None, "data", 1, True, [], float("nan")])

@@ -192,11 +192,6 @@ class PlainPoll(Wakeable, PollLike):
                 self._selector.unregister(wake_fd)
         return reported
 
-    def close(self) -> None:
-        """Forget all registrations. May be repeated."""
-        super().close()
-        self._wake_all()
-
 
 class PlainEpoll(PollLike):
     """For EpollSelector."""

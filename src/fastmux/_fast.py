@@ -19,7 +19,7 @@ from ._core import FEW, MECHANISMS, ROWS, add, modify, poll_once_now, remove, wa
 from ._epoll import epoll
 from ._extended import BOTH, MASKS, PlainEpoll, PlainPoll, PollLike, found, identity, mask_of
 from ._poll import PollSet, nanoseconds_of
-from ._waiting import CODES, look_up
+from ._waiting import look_up
 
 _NOTHING: Final = (None, None, None, None)
 #: How large the table is at first: enough for those that are made for one question.
@@ -70,7 +70,7 @@ class Fast(PollLike):
         keys = self._fd_to_key
         if n < ROWS:
             key = keys.get(n >> 2)
-            return [(key, found(key, CODES[n & 3]))] if key else []
+            return [(key, found(key, MASKS[n & 3]))] if key else []
         n -= ROWS
         first = area.first or area.views()
         result: list[Any]
@@ -96,7 +96,7 @@ class Fast(PollLike):
         fd = key.fd
         if self._covers(fd):
             try:
-                row = [(key, found(key, CODES[code])) for code in (1, 2, 3)]
+                row = [(key, found(key, MASKS[code])) for code in (1, 2, 3)]
             except TypeError:
                 # Its events are equal to an int and are none. The standard selectors take that, and complain when
                 # they report it: so from now on, nothing is looked up.

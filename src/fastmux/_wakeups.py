@@ -78,8 +78,9 @@ class Wakeable:
                     waiter.wake()
                     break
 
-    def _wake_all(self) -> None:
-        """End all waits in progress."""
+    def close(self) -> None:
+        """Forget all registrations, and end all waits in progress. May be repeated."""
+        super().close()  # type: ignore[misc]
         if self._waiters:
             with _lock:
                 for waiter in self._waiters:

@@ -102,11 +102,6 @@ class SelectSelector(Wakeable, Extended, _standard_selectors.SelectSelector):  #
 
     _rewatch = _watch
 
-    def close(self) -> None:
-        """Forget all registrations. May be repeated."""
-        super().close()
-        self._wake_all()
-
 
 if hasattr(_standard.select, "poll"):
 
