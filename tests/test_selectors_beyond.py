@@ -43,6 +43,39 @@ def test_a_selector_is_one_of_the_standard_ones(selector):
     assert isinstance(selector, getattr(selectors, type(selector).__name__))
 
 
+# The usual events
+
+
+@pytest.mark.parametrize("files", [1, 3, 40], ids=["one", "few", "many"])
+@pytest.mark.parametrize("changed", [False, True], ids=["registered", "modified"])
+@pytest.mark.parametrize("asked", [EVENT_READ, EVENT_WRITE, EVENT_READ | EVENT_WRITE])
+@pytest.mark.parametrize("state", ["writable", "readable", "both", "hung up"])
+def test_what_is_ready_is_what_the_standard_selector_says(selector, state, asked, changed, files):
+    """In each state of a file, for each question: once alone, and once in a result of several rows."""
+    pairs = [socket.socketpair() for _ in range(files)]
+    with getattr(selectors, type(selector).__name__)() as standard, contextlib.ExitStack() as ends:
+        for ours, theirs in pairs:
+            ends.enter_context(ours)
+            ends.enter_context(theirs)
+            ours.setblocking(False)
+            if state == "readable":
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        ours.send(bytes(1 << 16))
+            if state in ("readable", "both"):
+                theirs.send(b"x")
+            if state == "hung up":
+                theirs.close()
+            for each in (standard, selector):
+                each.register(ours, EVENT_READ | EVENT_WRITE if changed else asked, "data")
+                if changed:
+                    each.modify(ours, EVENT_READ ^ EVENT_WRITE ^ asked or EVENT_READ, "data")
+                    each.modify(ours, asked, "data")
+        expected = sorted(standard.select(0), key=lambda pair: pair[0].fd)
+        for _ in range(3):  # the first question may go another way than the later ones
+            assert sorted(selector.select(0), key=lambda pair: pair[0].fd) == expected
+
+
 # More events
 
 
