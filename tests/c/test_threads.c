@@ -203,7 +203,9 @@ static void *wait_on_shared(void *argument)
 {
     shared_wait_t *wait = argument;
     atomic_store(&wait->begun, true);
-    wait->result = fmux_wait_forever(wait->ready);
+    do { /* the other thread's look may be what is in the way */
+        wait->result = fmux_wait_forever(wait->ready);
+    } while (wait->result == -EBUSY);
     return NULL;
 }
 
@@ -216,13 +218,11 @@ static void a_shared_array_in_use_is_EBUSY(int mechanism)
     atomic_init(&wait.begun, false);
     pthread_create(&thread, NULL, wait_on_shared, &wait);
     CHECK_SOON(atomic_load(&wait.begun));
-    /* The wait that must not hold the array long may be ours, too. */
     CHECK_SOON(fmux_wait_now(array.ready) == -EBUSY);
     CHECK_EQ(-EBUSY, fmux_wait(array.ready, 0, 4));
     CHECK_EQ(0, fmux_wakeup(mux));
     pthread_join(thread, NULL);
-    if (wait.result != -EBUSY) /* it was ours */
-        CHECK_EQ(0, wait.result);
+    CHECK_EQ(0, wait.result);
     array_close(&array);
     fmux_free(mux);
 }
