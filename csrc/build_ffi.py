@@ -22,8 +22,8 @@ ffi.cdef(declarations)
 ffi.set_source(
     "fastmux._native",
     '#include "fastmux.h"\n#include "binding.h"',
-    sources=[str(CSRC / name) for name in ("fastmux.c", "epoll.c", "poll.c", "once.c", "stream.c")],
-    depends=[str(CSRC / name) for name in ("fastmux.h", "internal.h", "binding.h")],
+    sources=sorted(map(str, CSRC.glob("*.c"))),
+    depends=sorted(map(str, CSRC.glob("*.h"))),
     include_dirs=[str(CSRC)],
     define_macros=[("_GNU_SOURCE", None)],
     extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden"],

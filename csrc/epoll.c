@@ -49,7 +49,8 @@
  * as long as a dup of it lives, here or in a child, closing the number leaves
  * it in the set. It goes on being reported under a number that is closed by
  * now, or that belongs to something else, and it cannot be deleted:
- * epoll_ctl looks the number up first, and answers EBADF or ENOENT.
+ * epoll_ctl looks the number up first, and answers EBADF or ENOENT. Only a new
+ * set is rid of it: see renew.c.
  *
  * Hence the generation. epoll_data carries 64 bits of ours. The low half is
  * the descriptor, the high half the number of its registration, and a report
@@ -83,14 +84,11 @@
 
 #if defined(FMUX_HAVE_EPOLL)
 
+#include "epoll.h"
+
 #include <limits.h>
-#include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#ifndef EPOLLEXCLUSIVE
-#define EPOLLEXCLUSIVE (UINT32_C(1) << 28)
-#endif
 
 /* Newer than the headers of the oldest system that wheels are built on. One
  * number serves all architectures that were added to the kernel in step. */
@@ -98,11 +96,12 @@
 #define SYS_epoll_pwait2 441
 #endif
 
-/* What epoll_data holds for the eventfd: no registration is number 0. */
-#define FMUX__WAKE_DATA UINT64_C(0)
-
 /* How long a wait without an eventfd sleeps before it looks up. */
 #define FMUX__GLANCE_NS INT64_C(20000000)
+
+/* After so many waits in a row that were told of something stale, it will not
+ * end by itself. */
+enum { FMUX__STALE_WAITS = 16 };
 
 /* Set once a call of epoll_pwait2 was refused; for the whole process, since
  * it is a fact about the kernel or the sandbox. A race costs one more try. */
@@ -111,12 +110,8 @@ static _Atomic bool fmux_epoll__coarse;
 static int fmux_epoll__ctl(fmux_t *mux, int operation, int fd,
                            fmux_entry_t *entry)
 {
-    uint64_t generation =
-        atomic_load_explicit(&entry->generation, memory_order_relaxed);
-    struct epoll_event record = {
-        .events = entry->mask,
-        .data.u64 = generation << 32 | (uint32_t)fd,
-    };
+    struct epoll_event record = fmux_epoll_record(fd, entry);
+    mux->stats.control_calls++;
     return epoll_ctl(mux->epoll_fd, operation, fd, &record) < 0 ? -errno : 0;
 }
 
@@ -131,23 +126,19 @@ static int fmux_epoll__make_wake(fmux_t *mux)
     int result = fmux_wake_open(&wake_fd, &wake_write);
     if (result < 0)
         return result;
-    struct epoll_event record = {
-        .events = EPOLLIN | EPOLLET,
-        .data.u64 = FMUX__WAKE_DATA,
-    };
-    if (epoll_ctl(mux->epoll_fd, EPOLL_CTL_ADD, wake_fd, &record) < 0) {
-        result = -errno;
+    result = fmux_epoll_add_wake(mux->epoll_fd, wake_fd);
+    if (result < 0)
         fmux_wake_close(wake_fd, wake_write);
-        return result;
-    }
-    atomic_store(&mux->wake_fd, wake_fd);
-    return 0;
+    else
+        atomic_store(&mux->wake_fd, wake_fd);
+    return result;
 }
 
 static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     if (fd == atomic_load(&mux->wake_fd))
         return -EBADF; /* open, but not the caller's */
+    entry->slot = 0;
     int result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
     if (result == -EEXIST) {
         /* Not in the table, but in the set: a file that was closed and removed
@@ -174,8 +165,16 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
     if (fd == atomic_load(&mux->wake_fd))
         return -EBADF;
     /* A level-triggered mask that stays the same needs no call. */
-    if (mask == old_mask && (mask & (EPOLLET | EPOLLONESHOT)) == 0)
+    if (mask == old_mask && (mask & (EPOLLET | EPOLLONESHOT)) == 0) {
+        mux->stats.control_calls_avoided++;
         return 0;
+    }
+    if (entry->slot == FMUX_ABSENT) {
+        int result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
+        if (result == 0)
+            entry->slot = 0;
+        return result;
+    }
     if (((mask | old_mask) & EPOLLEXCLUSIVE) == 0)
         return fmux_epoll__ctl(mux, EPOLL_CTL_MOD, fd, entry);
     int result = fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
@@ -198,11 +197,12 @@ static bool fmux_epoll__used_up(int result)
 static int fmux_epoll__wakeup(fmux_t *mux)
 {
     int result = fmux_epoll__make_wake(mux);
-    if (result == 0)
+    if (result < 0 && !fmux_epoll__used_up(result))
+        return result;
+    atomic_store(&mux->wake_pending, true);
+    if (result == 0) /* else there is a wait that looks up now and then */
         fmux_wake_write(atomic_load(&mux->wake_fd));
-    else if (fmux_epoll__used_up(result))
-        mux->wake_pending = true; /* for a wait that looks up now and then */
-    return fmux_epoll__used_up(result) ? 0 : result;
+    return 0;
 }
 
 static void fmux_epoll__kick(fmux_t *mux)
@@ -217,6 +217,14 @@ static void fmux_epoll__release(fmux_t *mux)
     if (wake_fd >= 0)
         fmux_wake_close(wake_fd, wake_fd);
     close(mux->epoll_fd);
+}
+
+static void fmux_epoll__forked(fmux_t *mux)
+{
+    if (mux->shared)
+        return;
+    atomic_store(&mux->wake_pending, false);
+    atomic_store(&mux->state, FMUX_FORKED);
 }
 
 static int fmux_epoll__open(fmux_t *mux)
@@ -240,13 +248,14 @@ static int fmux_epoll__first_wait(fmux_t *mux, int64_t *timeout_ns,
         if (*cut_out)
             *timeout_ns = FMUX__GLANCE_NS;
     }
-    if (mux->wake_pending) {
-        mux->wake_pending = false;
+    if (atomic_exchange(&mux->wake_pending, false)) {
         *woken_out = true;
         *timeout_ns = 0;
     }
-    if (atomic_load(&mux->closed))
+    if (atomic_load(&mux->state) == FMUX_CLOSED)
         result = -ESHUTDOWN;
+    else if (result == 0 && atomic_load(&mux->state) != FMUX_OPERATIONAL)
+        result = -EINTR;
     pthread_mutex_unlock(&mux->lock);
     return result;
 }
@@ -286,16 +295,19 @@ int fmux_epoll_nanoseconds(void)
     return !atomic_load_explicit(&fmux_epoll__coarse, memory_order_relaxed);
 }
 
-/* Spread n records into rows. Sets *woken_out if one was the eventfd's. */
+/* Spread n records into rows. Sets *woken_out if one was a wake-up. */
 static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
 {
     const struct epoll_event *records = ready->records;
-    int rows = 0;
+    int rows = 0, kicks = 0;
     for (int i = 0; i < n; i++) {
         uint64_t data = records[i].data.u64;
         int fd = (int)(data & INT_MAX);
-        if (data == FMUX__WAKE_DATA) {
-            *woken_out = true;
+        if (data == FMUX_WAKE_DATA) {
+            /* Or a kick, which is none of the caller's business. */
+            *woken_out = atomic_exchange(&ready->mux->wake_pending, false);
+            fmux_count(&ready->counts.wakeups, *woken_out);
+            kicks = 1;
             continue;
         }
         const fmux_entry_t *entry = fmux_entry(ready->mux, fd);
@@ -304,7 +316,26 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
                                  data >> 32)
             fmux_report(ready, rows++, fd, records[i].events);
     }
+    uint32_t stale = (uint32_t)(n - rows - kicks);
+    if ((stale | ready->stale_waits) != 0) {
+        ready->stale_waits = stale == 0 ? 0 : ready->stale_waits + 1;
+        fmux_count(&ready->counts.stale_events, stale);
+    }
     return rows;
+}
+
+/* End a wait. A batch that another thread has read before a registration was
+ * removed is stale once or twice. What is stale in every wait, a file behind
+ * a dup, goes with the set only. */
+static int fmux_epoll__end(fmux_ready_t *ready, int result)
+{
+    bool renew = ready->stale_waits >= FMUX__STALE_WAITS;
+    if (renew)
+        ready->stale_waits = 0;
+    result = fmux_wait_end(ready, result);
+    if (renew)
+        fmux_renew(ready->mux);
+    return result;
 }
 
 /* What a wait without sleep comes to: with trying, see fmux_wait_try. Compiled
@@ -323,7 +354,7 @@ fmux_epoll__look(fmux_ready_t *ready, int max_events, bool trying)
         n = -errno;
     if (trying && n == 0 && !woken)
         n = -EAGAIN;
-    return fmux_wait_end(ready, n);
+    return fmux_epoll__end(ready, n);
 }
 
 static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
@@ -336,7 +367,7 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
         return n;
     if (atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
         (n = fmux_epoll__first_wait(ready->mux, &timeout_ns, &cut, &woken)) < 0)
-        return fmux_wait_end(ready, n);
+        return fmux_epoll__end(ready, n);
     n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
                          timeout_ns, &cut);
     if (n > 0) {
@@ -348,7 +379,7 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
     } else if (n == 0 && cut && !woken) {
         n = -EINTR;
     }
-    return fmux_wait_end(ready, n);
+    return fmux_epoll__end(ready, n);
 }
 
 static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
@@ -369,6 +400,8 @@ const fmux_mechanism_t fmux_epoll = {
     .remove = fmux_epoll__remove,
     .wakeup = fmux_epoll__wakeup,
     .kick = fmux_epoll__kick,
+    .forked = fmux_epoll__forked,
+    .renew = fmux_epoll_renew,
     .wait = fmux_epoll__wait,
 };
 

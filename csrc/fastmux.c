@@ -1,5 +1,5 @@
 /* fastmux.c - what all mechanisms have in common: life and death of a mux, the
- * table of watched descriptors, ready arrays, clocks, and the wake-up pair.
+ * table of watched descriptors, ready arrays, and counters.
  *
  * Who may touch what, and when
  * ----------------------------
@@ -11,7 +11,7 @@
  * Closing must not take the descriptors from a wait that is in the kernel with
  * them: the kernel would go on with the old file, and the number might already
  * be somebody else's. So a wait first marks its array (ready->inside) and then
- * looks at mux->closed; closing first sets mux->closed and then looks at the
+ * looks at mux->state; closing first sets mux->state and then looks at the
  * arrays. Whatever the interleaving, one of the two sees the other. The same
  * two steps on the way out make sure that somebody is the last one, and the
  * last one releases the descriptors.
@@ -24,11 +24,6 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
-
-#if defined(__linux__)
-#include <sys/eventfd.h>
-#endif
 
 static const fmux_mechanism_t *fmux__mechanism(int number)
 {
@@ -57,80 +52,6 @@ int fmux_mechanisms(void)
     return set;
 }
 
-/* ---- clocks ------------------------------------------------------------ */
-
-int64_t fmux_now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-int fmux_milliseconds(int64_t timeout_ns, bool *cut_out)
-{
-    int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
-    *cut_out = ms > INT32_MAX;
-    return *cut_out ? INT32_MAX : (int)ms;
-}
-
-/* ---- wake-up pair ------------------------------------------------------ */
-
-#if defined(__linux__)
-
-int fmux_wake_open(int *read_out, int *write_out)
-{
-    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (fd < 0)
-        return -errno;
-    *read_out = *write_out = fd;
-    return 0;
-}
-
-#else
-
-int fmux_wake_open(int *read_out, int *write_out)
-{
-    int ends[2];
-    if (pipe(ends) < 0)
-        return -errno;
-    for (int i = 0; i < 2; i++) {
-        fcntl(ends[i], F_SETFD, FD_CLOEXEC);
-        fcntl(ends[i], F_SETFL, O_NONBLOCK);
-    }
-    *read_out = ends[0];
-    *write_out = ends[1];
-    return 0;
-}
-
-#endif
-
-void fmux_wake_close(int read_fd, int write_fd)
-{
-    close(read_fd);
-    if (write_fd != read_fd)
-        close(write_fd);
-}
-
-void fmux_wake_write(int write_fd)
-{
-    /* Eight bytes, as an eventfd asks for. When it is full (EAGAIN), it is
-     * readable already, and that is all that was wanted. */
-    uint64_t one = 1;
-    ssize_t written;
-    do
-        written = write(write_fd, &one, sizeof one);
-    while (written < 0 && errno == EINTR);
-}
-
-void fmux_wake_drain(int read_fd)
-{
-    uint64_t scratch[8];
-    ssize_t got;
-    do
-        got = read(read_fd, scratch, sizeof scratch);
-    while (got == (ssize_t)sizeof scratch || (got < 0 && errno == EINTR));
-}
-
 /* ---- the mux ----------------------------------------------------------- */
 
 /* Make a mux; epoll_fd is adopted, or -1. */
@@ -146,6 +67,7 @@ static int fmux__open(int mechanism, int epoll_fd, fmux_t **mux_out)
         return -ENOMEM;
     mux->mechanism = chosen;
     mux->epoll_fd = epoll_fd;
+    mux->shared = chosen->bare;
     atomic_init(&mux->wake_fd, -1);
     mux->handles = 1;
 
@@ -154,6 +76,7 @@ static int fmux__open(int mechanism, int epoll_fd, fmux_t **mux_out)
         goto free_mux;
     if (epoll_fd < 0 && (result = chosen->open(mux)) < 0)
         goto destroy_lock;
+    fmux_list_add(mux);
     *mux_out = mux;
     return 0;
 
@@ -195,7 +118,7 @@ void fmux_leave_closed(fmux_t *mux)
 int fmux_close(fmux_t *mux)
 {
     pthread_mutex_lock(&mux->lock);
-    bool first = !atomic_exchange(&mux->closed, true);
+    bool first = atomic_exchange(&mux->state, FMUX_CLOSED) != FMUX_CLOSED;
     pthread_mutex_unlock(&mux->lock);
     if (first)
         fmux_leave_closed(mux);
@@ -209,6 +132,7 @@ static void fmux__drop_handle(fmux_t *mux)
     pthread_mutex_unlock(&mux->lock);
     if (!last)
         return;
+    fmux_list_remove(mux);
     for (int k = 0; k < FMUX_CHUNKS; k++)
         free(atomic_load(&mux->chunks[k]));
     free(mux->set);
@@ -223,14 +147,75 @@ void fmux_free(fmux_t *mux)
     fmux__drop_handle(mux);
 }
 
-/* Take the lock of a mux that is open. */
+/* Take the lock of a mux that is open; in a child, have it part from the parent. */
 static int fmux__lock(fmux_t *mux)
 {
+    int result = 0;
     pthread_mutex_lock(&mux->lock);
-    if (!atomic_load(&mux->closed))
-        return 0;
+    int state = atomic_load(&mux->state);
+    if (state == FMUX_CLOSED)
+        result = -ESHUTDOWN;
+    else if (state == FMUX_FORKED)
+        result = mux->mechanism->renew(mux);
+    if (result < 0)
+        pthread_mutex_unlock(&mux->lock);
+    else if (state == FMUX_FORKED)
+        atomic_store(&mux->state, FMUX_OPERATIONAL);
+    return result;
+}
+
+/* Let others go on who stand between us and a new set, or are making one. */
+static void fmux__pause(void)
+{
+    const struct timespec pause = {.tv_nsec = 20000};
+    nanosleep(&pause, NULL);
+}
+
+int fmux_recover(fmux_t *mux)
+{
+    int result = fmux__lock(mux);
+    if (result < 0)
+        return result;
+    bool renewing = atomic_load(&mux->state) == FMUX_RENEWING;
     pthread_mutex_unlock(&mux->lock);
-    return -ESHUTDOWN;
+    if (renewing)
+        fmux__pause();
+    return 0;
+}
+
+void fmux_renew(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    /* What is shared belongs to others, too: they would lose touch with it. */
+    bool ours = atomic_load(&mux->state) == FMUX_OPERATIONAL && !mux->shared;
+    if (ours)
+        atomic_store(&mux->state, FMUX_RENEWING);
+    /* From here on no wait begins. Those in progress may need the lock to end. */
+    while (ours && atomic_load(&mux->state) == FMUX_RENEWING) {
+        fmux_ready_t *r = mux->all_ready;
+        while (r != NULL && !atomic_load(&r->inside))
+            r = r->next;
+        if (r == NULL) {
+            (void)mux->mechanism->renew(mux); /* or it stays as it was */
+            atomic_store(&mux->state, FMUX_OPERATIONAL);
+            break;
+        }
+        mux->mechanism->kick(mux);
+        pthread_mutex_unlock(&mux->lock);
+        fmux__pause();
+        pthread_mutex_lock(&mux->lock);
+    }
+    pthread_mutex_unlock(&mux->lock);
+}
+
+int fmux_set_shared(fmux_t *mux, int shared)
+{
+    int result = fmux__lock(mux);
+    if (result < 0)
+        return result;
+    mux->shared = shared != 0 || mux->mechanism->bare;
+    pthread_mutex_unlock(&mux->lock);
+    return 0;
 }
 
 int fmux_fileno(fmux_t *mux)
@@ -251,6 +236,29 @@ int fmux_wakeup(fmux_t *mux)
     result = mux->mechanism->wakeup(mux);
     pthread_mutex_unlock(&mux->lock);
     return result;
+}
+
+/* ---- counters ----------------------------------------------------------- */
+
+/* Add what a ready array has counted. */
+static void fmux__add_waits(fmux_stats_t *stats, fmux_ready_t *ready)
+{
+    fmux_counts_t *counts = &ready->counts;
+    stats->waits += atomic_load(&counts->waits);
+    stats->events += atomic_load(&counts->events);
+    stats->stale_events += atomic_load(&counts->stale_events);
+    stats->wakeups += atomic_load(&counts->wakeups);
+    stats->interruptions += atomic_load(&counts->interruptions);
+}
+
+int fmux_stats(fmux_t *mux, fmux_stats_t *stats_out)
+{
+    pthread_mutex_lock(&mux->lock);
+    *stats_out = mux->stats;
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
+        fmux__add_waits(stats_out, r);
+    pthread_mutex_unlock(&mux->lock);
+    return 0;
 }
 
 /* ---- the table --------------------------------------------------------- */
@@ -439,6 +447,7 @@ void fmux_ready_free(fmux_ready_t *ready)
     while (*link != ready)
         link = &(*link)->next;
     *link = ready->next;
+    fmux__add_waits(&mux->stats, ready);
     if (ready->wake_read >= 0)
         fmux_wake_close(ready->wake_read, ready->wake_write);
     free(ready->copy);

@@ -69,6 +69,35 @@ int fmux_open(int mechanism, fmux_t **mux_out);
  * Returns 0 and sets *mux_out, or -EINVAL (no epoll in this build), -ENOMEM. */
 int fmux_adopt(int epoll_fd, fmux_t **mux_out);
 
+/* After a fork, a child has the parent's descriptors, and an epoll set is one and
+ * the same in both: what the child removes is removed for the parent, too. So a
+ * mux in a child gets a set of its own, with the same registrations, at its first
+ * use; nothing that the child does reaches the parent. That use can fail with
+ * what fmux_open can fail with, and be repeated. What was closed or replaced in
+ * the child before that is not watched any more.
+ *
+ * shared = 1 has parent and child share the set instead, and the wake-up with it. A
+ * bare mux is always shared. poll and select share nothing.
+ * Returns 0, or -ESHUTDOWN. */
+int fmux_set_shared(fmux_t *mux, int shared);
+
+/* What a mux has done since it was opened (or, in a child, since the fork). */
+typedef struct {
+    uint64_t waits;            /* that came to an end: with events, or without */
+    uint64_t events;           /* that they reported */
+    uint64_t stale_events;     /* that came from the kernel and were dropped,
+                                * because their registration was gone */
+    uint64_t control_calls;    /* to change the kernel's set: epoll */
+    uint64_t control_calls_avoided; /* changes that needed none */
+    uint64_t wakeups;          /* waits that a wake-up has ended */
+    uint64_t interruptions;    /* waits that returned -EINTR */
+    uint64_t renewals;         /* new sets in place of the old one: after a
+                                * fork, or to be rid of what is stale */
+} fmux_stats_t;
+
+/* Leave the counters in *stats_out. Also of a closed mux. Returns 0. */
+int fmux_stats(fmux_t *mux, fmux_stats_t *stats_out);
+
 /* Close a mux: every wait in progress ends with -ESHUTDOWN, and so does every
  * later call. The descriptors are released when the last wait has left the
  * kernel. Returns 0, the first time and every other time. */

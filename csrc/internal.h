@@ -21,8 +21,22 @@
 typedef struct {
     _Atomic uint32_t generation; /* which registration of this fd; 0: none */
     uint32_t mask;               /* events asked for; under mux->lock */
-    uint32_t slot;               /* poll, select: place in mux->set; ditto */
+    uint32_t slot;               /* poll, select: place in mux->set; epoll:
+                                  * FMUX_ABSENT or 0; under mux->lock */
 } fmux_entry_t;
+
+/* The slot of what is registered, but not in the kernel's set: a one-shot
+ * registration that had fired when the set was renewed. */
+enum { FMUX_ABSENT = 1 };
+
+/* What has become of a mux. Everything but FMUX_OPERATIONAL sends a wait the
+ * slow way, so that the fast one has a single thing to check. */
+enum {
+    FMUX_OPERATIONAL = 0,
+    FMUX_CLOSED,   /* for ever */
+    FMUX_FORKED,   /* in a child; its first use will renew the set */
+    FMUX_RENEWING, /* a thread waits for all waits to leave the set */
+};
 
 /* The time-out of fmux_wait_try. */
 #define FMUX_TRY INT64_MIN
@@ -47,21 +61,28 @@ typedef struct {
     int (*modify)(fmux_t *mux, int fd, fmux_entry_t *entry, uint32_t old_mask);
     int (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry); /* bare: may fail */
     int (*wakeup)(fmux_t *mux); /* end one wait */
-    void (*kick)(fmux_t *mux);  /* have all waits see that mux is closed */
+    void (*kick)(fmux_t *mux);  /* have all waits look at mux->state */
+    void (*forked)(fmux_t *mux); /* in a child: part from the parent */
+    int (*renew)(fmux_t *mux);  /* have a set that nobody shares */
     int (*wait)(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 } fmux_mechanism_t;
 
 struct fmux {
     const fmux_mechanism_t *mechanism; /* constant */
     pthread_mutex_t lock;              /* guards what says so */
-    _Atomic bool closed;               /* written under lock */
+    _Atomic int state;                 /* written under lock */
+    bool shared;                       /* with children; under lock */
     bool released;                     /* descriptors are gone; under lock */
     uint32_t handles;                  /* its own + ready arrays; under lock */
     _Atomic(fmux_entry_t *) chunks[FMUX_CHUNKS]; /* written under lock */
     uint32_t last_generation;                    /* under lock */
+    fmux_t *next, **link; /* in the list of all; under its lock, see fork.c */
 
     int epoll_fd;        /* epoll: the set; constant until released */
     _Atomic int wake_fd; /* epoll: the eventfd in it, or -1; set under lock */
+    _Atomic bool wake_pending; /* a wake-up that no wait has answered. On poll
+                                * and select only if it found nobody waiting,
+                                * and under lock */
 
     /* poll and select: the set lives here, in the order of registration. A
      * removed descriptor leaves a hole (fd -1, which the kernel skips). */
@@ -71,10 +92,21 @@ struct fmux {
     uint32_t set_holes;      /* how many are holes */
     uint32_t cursor;         /* where in a copy a full result was cut off */
     uint64_t version;        /* counts changes of the set */
-    bool wake_pending;       /* a wake-up that found nobody waiting; on
-                              * epoll, nothing to write to */
     fmux_ready_t *all_ready; /* every ready array of this mux; all mechanisms */
+
+    /* What fmux_stats tells; under lock. Of the waits that is the part of ready
+     * arrays that are gone. */
+    fmux_stats_t stats;
 };
+
+/* What waits on one array have done. Written by whoever is inside, read by anybody. */
+typedef struct {
+    _Atomic uint64_t waits;         /* that came to an end */
+    _Atomic uint64_t events;        /* that they reported */
+    _Atomic uint64_t stale_events;  /* that they did not report */
+    _Atomic uint64_t wakeups;       /* that they answered */
+    _Atomic uint64_t interruptions; /* waits that returned -EINTR */
+} fmux_counts_t;
 
 struct fmux_ready {
     fmux_t *mux;         /* constant, as all down to records */
@@ -87,6 +119,10 @@ struct fmux_ready {
     void *records;       /* epoll: where epoll_wait writes */
     _Atomic uint8_t *unread; /* shared: the flag in byte 0 of the memory */
     _Atomic bool inside;     /* a wait with this array is in progress */
+
+    fmux_counts_t counts;
+    uint32_t stale_waits; /* epoll: in a row that were told of something stale;
+                           * of whoever is inside */
 
     /* poll and select: the waiter's own copy of the set, which the kernel may
      * write to, refreshed only when the set has changed. */
@@ -124,42 +160,67 @@ static inline fmux_entry_t *fmux_entry(fmux_t *mux, int fd)
     return chunk + ((uint32_t)fd - (((UINT32_C(1) << k) - 1) << 6));
 }
 
+/* Add to a counter of the ready array that the caller is inside of. */
+static inline void fmux_count(_Atomic uint64_t *counter, uint64_t more)
+{
+    uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
+    atomic_store_explicit(counter, before + more, memory_order_relaxed);
+}
+
 /* What remains to be done once a wait has left a mux that is closed. */
 void fmux_leave_closed(fmux_t *mux);
+
+/* Have a mux that is not operational become so, or be -ESHUTDOWN. */
+int fmux_recover(fmux_t *mux);
+
+/* Exchange the set of a mux for a new one, when all waits have left it. */
+void fmux_renew(fmux_t *mux);
+
+/* The list of all, for the sake of children. */
+void fmux_list_add(fmux_t *mux);
+void fmux_list_remove(fmux_t *mux);
 
 /* Leave the array. Not to be undone: from here on it may be another's. */
 static inline bool fmux_wait_leave(fmux_ready_t *ready)
 {
     fmux_t *mux = ready->mux;
     atomic_exchange(&ready->inside, false);
-    if (!atomic_load(&mux->closed))
+    if (atomic_load(&mux->state) != FMUX_CLOSED)
         return true;
     fmux_leave_closed(mux);
     return false;
 }
 
-/* Begin a wait: take the array, and see that the mux is open; in this order,
- * see fastmux.c. If it fails, fmux_wait_end must not be called. */
+/* Begin a wait: take the array, and see that the mux is operational; in this
+ * order, see fastmux.c. If it fails, fmux_wait_end must not be called. */
 static inline int fmux_wait_begin(fmux_ready_t *ready)
 {
     if (!ready->shared && !pthread_equal(ready->owner, pthread_self()))
         return -EBUSY;
-    if (atomic_exchange(&ready->inside, true))
-        return -EBUSY;
-    int result = 0;
-    if (atomic_load_explicit(ready->unread, memory_order_acquire) != 0)
-        result = -EBUSY;
-    else if (atomic_load(&ready->mux->closed))
-        result = -ESHUTDOWN;
-    else
-        return 0;
-    (void)fmux_wait_leave(ready);
-    return result;
+    for (;;) {
+        if (atomic_exchange(&ready->inside, true))
+            return -EBUSY;
+        int result = 0;
+        if (atomic_load_explicit(ready->unread, memory_order_acquire) != 0)
+            result = -EBUSY;
+        else if (atomic_load(&ready->mux->state) == FMUX_OPERATIONAL)
+            return 0;
+        if (!fmux_wait_leave(ready))
+            return result < 0 ? result : -ESHUTDOWN;
+        if (result < 0 || (result = fmux_recover(ready->mux)) < 0)
+            return result;
+    }
 }
 
 /* End it; returns what the wait is to return. */
 static inline int fmux_wait_end(fmux_ready_t *ready, int result)
 {
+    if (result >= 0) {
+        fmux_count(&ready->counts.waits, 1);
+        fmux_count(&ready->counts.events, (uint64_t)result);
+    } else if (result == -EINTR) {
+        fmux_count(&ready->counts.interruptions, 1);
+    }
     if (ready->shared && result > 0) {
         if (result == 1 && ready->indices[0] != FMUX_UNKNOWN) {
             result = ready->indices[0];

@@ -110,6 +110,7 @@ static int fmux_poll__open(fmux_t *mux)
     return 0;
 }
 
+/* Close the wake-ups; whoever waits next makes a new one. */
 static void fmux_poll__release(fmux_t *mux)
 {
     for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
@@ -117,6 +118,17 @@ static void fmux_poll__release(fmux_t *mux)
             fmux_wake_close(r->wake_read, r->wake_write);
         r->wake_read = r->wake_write = -1;
     }
+}
+
+/* Nothing is shared with a parent but the wake-ups. */
+static void fmux_poll__forked(fmux_t *mux)
+{
+    fmux_poll__release(mux);
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
+        r->waiting = r->woken = false;
+        r->version = 0; /* the wake-up is in the copy */
+    }
+    atomic_store(&mux->wake_pending, false);
 }
 
 static int fmux_poll__wakeup(fmux_t *mux)
@@ -132,7 +144,7 @@ static int fmux_poll__wakeup(fmux_t *mux)
         waiter->woken = true;
         fmux_wake_write(waiter->wake_write);
     } else {
-        mux->wake_pending = true;
+        atomic_store(&mux->wake_pending, true);
     }
     return 0;
 }
@@ -291,8 +303,10 @@ static int fmux_poll__collect(fmux_ready_t *ready, int n, int max_events,
         if (events == 0)
             continue;
         const fmux_entry_t *entry = fmux_entry(mux, ready->copy[i].fd);
-        if (atomic_load(&entry->generation) != ready->copy_generations[i])
+        if (atomic_load(&entry->generation) != ready->copy_generations[i]) {
+            fmux_count(&ready->counts.stale_events, 1);
             continue;
+        }
         events &= entry->mask | POLLERR | POLLHUP | POLLNVAL;
         if (events == 0)
             continue;
@@ -331,15 +345,14 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
         if (n < 0)
             goto unlock;
     }
-    while (!atomic_load(&mux->closed)) {
+    while (atomic_load(&mux->state) == FMUX_OPERATIONAL) {
         if (ready->version != mux->version) {
             n = call->refresh(ready);
             if (n < 0)
                 break;
             ready->version = mux->version;
         }
-        bool woken = mux->wake_pending;
-        mux->wake_pending = false;
+        bool woken = atomic_exchange(&mux->wake_pending, false);
         ready->waiting = true;
         ready->woken = false;
         pthread_mutex_unlock(&mux->lock);
@@ -365,6 +378,8 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
             n = 0;
         if (n == 0 && trying && !woken)
             n = -EAGAIN;
+        if (n == 0 && woken)
+            fmux_count(&ready->counts.wakeups, 1);
         if (n != 0 || woken || timeout_ns == 0)
             break;
     }
@@ -398,6 +413,7 @@ const fmux_mechanism_t fmux_poll = {
     .remove = fmux_poll__remove,
     .wakeup = fmux_poll__wakeup,
     .kick = fmux_poll__changed,
+    .forked = fmux_poll__forked,
     .wait = fmux_poll__wait,
 };
 
@@ -409,5 +425,6 @@ const fmux_mechanism_t fmux_select = {
     .remove = fmux_poll__remove,
     .wakeup = fmux_poll__wakeup,
     .kick = fmux_poll__changed,
+    .forked = fmux_poll__forked,
     .wait = fmux_select__wait,
 };

@@ -45,6 +45,7 @@ extern const test_t ready_tests[];
 extern const test_t once_tests[];
 extern const test_t stream_tests[];
 extern const test_t thread_tests[];
+extern const test_t fork_tests[];
 
 /* Complain; from any thread. */
 void check_failed(const char *file, int line, const char *what);

@@ -10,8 +10,7 @@ root=$(cd -- "$here/../.." && pwd)
 compiler=${CC:-cc}
 filter=${1:-}
 
-sources=("$here"/*.c "$root"/csrc/fastmux.c "$root"/csrc/epoll.c "$root"/csrc/poll.c "$root"/csrc/once.c
-    "$root"/csrc/stream.c)
+sources=("$here"/*.c "$root"/csrc/*.c)
 strict=(-std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
     -Wstrict-prototypes -Werror "-I$root/csrc" -pthread)
 undefined=(-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1)

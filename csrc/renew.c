@@ -1,0 +1,146 @@
+/* renew.c - a new epoll set in place of the old one, with the same registrations.
+ *
+ * There are two reasons for it. In the child of a fork the set is the parent's, too.
+ * And a file that was closed while a dup lives on stays in the set, is reported
+ * for ever, and cannot be deleted, because that takes a number that stands for it.
+ *
+ * What is to be in the new set cannot be told from the table alone. A number in it
+ * may stand for another file by now, which nobody has registered; and a one-shot
+ * registration may have fired. The kernel knows: /proc/self/fdinfo lists what is
+ * in a set, with the inode of each file, and without the events of what has fired.
+ * Where there is no /proc, the table has to do.
+ *
+ * The new set gets the number of the old one, and so does the eventfd: whoever has
+ * asked for fmux_fileno can go on using that.
+ *
+ * Sources: proc(5), epoll(7).
+ */
+#include "internal.h"
+
+#if defined(FMUX_HAVE_EPOLL)
+
+#include "epoll.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* What stays of the events of a one-shot registration that has fired. */
+#define FMUX__PRIVATE ((uint32_t)(EPOLLET | EPOLLONESHOT | EPOLLWAKEUP))
+
+/* Whether the entry is watched, and by which registration. */
+static uint32_t fmux_renew__generation(const fmux_entry_t *entry)
+{
+    return entry == NULL ? 0 : atomic_load(&entry->generation);
+}
+
+static int fmux_renew__add(int set, int fd, fmux_entry_t *entry)
+{
+    struct epoll_event record = fmux_epoll_record(fd, entry);
+    if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &record) == 0)
+        return 0;
+    /* Closed, or a number of a regular file now: not watched any more. */
+    return errno == EBADF || errno == EPERM ? 0 : -errno;
+}
+
+/* Have in the new set what one line of fdinfo says is in the old one. */
+static int fmux_renew__line(fmux_t *mux, int set, const char *line)
+{
+    int fd;
+    uint32_t events;
+    uint64_t data;
+    uint64_t inode;
+    int found = sscanf(line,
+                       "tfd: %d events: %" SCNx32 " data: %" SCNx64
+                       " pos:%*s ino:%" SCNx64,
+                       &fd, &events, &data, &inode);
+    if (found < 3 || fd < 0)
+        return 0; /* not about what is in the set */
+    fmux_entry_t *entry = fmux_entry(mux, fd);
+    if (fmux_renew__generation(entry) == 0 ||
+        fmux_renew__generation(entry) != data >> 32)
+        return 0; /* stale, or the wake-up */
+    struct stat file;
+    if (fstat(fd, &file) < 0 || (found == 4 && file.st_ino != (ino_t)inode))
+        return 0; /* closed, and maybe another's number now */
+    if ((entry->mask & EPOLLONESHOT) != 0 && (events & ~FMUX__PRIVATE) == 0) {
+        entry->slot = FMUX_ABSENT;
+        return 0;
+    }
+    return fmux_renew__add(set, fd, entry);
+}
+
+static int fmux_renew__by_table(fmux_t *mux, int set)
+{
+    for (int k = 0; k < FMUX_CHUNKS; k++) {
+        if (atomic_load(&mux->chunks[k]) == NULL)
+            continue;
+        int64_t first = ((INT64_C(1) << k) - 1) << 6;
+        for (int64_t fd = first; fd < 2 * first + 64; fd++) {
+            fmux_entry_t *entry = fmux_entry(mux, (int)fd);
+            if (fmux_renew__generation(entry) == 0)
+                continue;
+            int result = fmux_renew__add(set, (int)fd, entry);
+            if (result < 0)
+                return result;
+        }
+    }
+    return 0;
+}
+
+static int fmux_renew__fill(fmux_t *mux, int set)
+{
+    char text[256];
+    int result = 0;
+    snprintf(text, sizeof text, "/proc/self/fdinfo/%d", mux->epoll_fd);
+    FILE *info = fopen(text, "re");
+    if (info == NULL && (errno == ENOENT || errno == EACCES))
+        return fmux_renew__by_table(mux, set);
+    if (info == NULL)
+        return -errno;
+    while (result == 0 && fgets(text, sizeof text, info) != NULL)
+        result = fmux_renew__line(mux, set, text);
+    fclose(info);
+    return result;
+}
+
+/* Have another eventfd under the number of the old one, in the new set. */
+static int fmux_renew__wake(fmux_t *mux, int set)
+{
+    int wake_read, wake_write;
+    int wake_fd = atomic_load(&mux->wake_fd);
+    if (wake_fd < 0)
+        return 0;
+    int result = fmux_wake_open(&wake_read, &wake_write);
+    if (result < 0)
+        return result;
+    if (dup3(wake_read, wake_fd, O_CLOEXEC) < 0)
+        result = -errno;
+    else
+        result = fmux_epoll_add_wake(set, wake_fd);
+    fmux_wake_close(wake_read, wake_write);
+    return result;
+}
+
+int fmux_epoll_renew(fmux_t *mux)
+{
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    if (set < 0)
+        return -errno;
+    int result = fmux_renew__fill(mux, set);
+    if (result == 0)
+        result = fmux_renew__wake(mux, set);
+    if (result == 0 && dup3(set, mux->epoll_fd, O_CLOEXEC) < 0)
+        result = -errno;
+    if (result == 0) {
+        mux->stats.renewals++;
+        if (atomic_load(&mux->wake_pending))
+            fmux_wake_write(atomic_load(&mux->wake_fd));
+    }
+    close(set);
+    return result;
+}
+
+#endif
