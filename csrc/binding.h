@@ -28,6 +28,7 @@
      FMUX_WRAPS("fmux_wait_try_some") || FMUX_WRAPS("fmux_wakeup") ||         \
      FMUX_WRAPS("fmux_add") || FMUX_WRAPS("fmux_modify") ||                   \
      FMUX_WRAPS("fmux_remove") || FMUX_WRAPS("fmux_fileno") ||                \
+     FMUX_WRAPS("fmux_set_shared") ||                                         \
      FMUX_WRAPS("fmux_poll_once_now") || FMUX_WRAPS("fmux_select_files"))
 
 #undef Py_BEGIN_ALLOW_THREADS

@@ -81,7 +81,7 @@ int fmux_adopt(int epoll_fd, fmux_t **mux_out);
  * Returns 0, or -ESHUTDOWN. */
 int fmux_set_shared(fmux_t *mux, int shared);
 
-/* What a mux has done since it was opened (or, in a child, since the fork). */
+/* What a mux has done since it was opened; in a child, its parent's part included. */
 typedef struct {
     uint64_t waits;            /* that came to an end: with events, or without */
     uint64_t events;           /* that they reported */

@@ -378,7 +378,7 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
             n = 0;
         if (n == 0 && trying && !woken)
             n = -EAGAIN;
-        if (n == 0 && woken)
+        if (n >= 0 && woken)
             fmux_count(&ready->counts.wakeups, 1);
         if (n != 0 || woken || timeout_ns == 0)
             break;

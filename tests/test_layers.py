@@ -26,7 +26,8 @@ LAYERS = [
     ["_waiting", "_arguments", "_wakeups"],
     ["_stdlib", "_core"],
     ["_sockets"],
-    ["_base", "_standard", "_private", "_version", "_native"],
+    ["_base"],
+    ["_forks", "_inspection", "_standard", "_private", "_version", "_native"],
 ]
 #: The compiled module is touched by one module only.
 ONLY_IMPORTER = {"_native": "_core"}

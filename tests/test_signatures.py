@@ -70,7 +70,8 @@ def test_arguments_that_the_interpreter_does_not_tell(module, socketpair):
 
 
 @pytest.mark.parametrize("cls", ["SelectSelector", "PollSelector", "EpollSelector", "DefaultSelector"])
-def test_a_selector_is_made_without_arguments_or_with_heal(cls):
+def test_a_selector_is_made_without_arguments_or_with_options(cls):
     parameters = inspect.signature(getattr(fastmux.selectors, cls)).parameters.values()
 
-    assert [(each.name, each.kind) for each in parameters] == [("heal", inspect.Parameter.KEYWORD_ONLY)]
+    assert {each.name for each in parameters} == {"heal", "fork"}
+    assert {each.kind for each in parameters} == {inspect.Parameter.KEYWORD_ONLY}

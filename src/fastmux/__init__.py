@@ -5,6 +5,7 @@ import typing as _typing
 from . import select, selectors
 from ._base import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 from ._core import implementation
+from ._inspection import Difference, Stats
 from ._patch import patch, unpatch
 from ._poller import Poller
 from ._stdlib import StdlibPoller
@@ -23,8 +24,10 @@ __all__ = [
     "PRIORITY",
     "READ",
     "WRITE",
+    "Difference",
     "EventLoop",
     "Poller",
+    "Stats",
     "StdlibPoller",
     "__version__",
     "implementation",

@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from selectors import SelectorKey
 from typing import Any, Final, NoReturn, TypeVar
 
+from ._forks import check_policy, remember
+from ._inspection import Difference, Stats, Watched, closed_files, compare
+
 READ: Final = 0x0001
 PRIORITY: Final = 0x0002
 WRITE: Final = 0x0004
@@ -175,7 +178,7 @@ class BasePoller:
     #: The mechanisms of this class on this system, the best first.
     mechanisms: tuple[str, ...] = ()
 
-    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024) -> None:
+    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
         if mechanism is None:
             mechanism = self.mechanisms[0]
         elif mechanism not in self.mechanisms:
@@ -189,10 +192,14 @@ class BasePoller:
         self.capacity = capacity
         #: True once close() has been called.
         self.closed = False
-        # Guards _keys and what subclasses derive from it. Re-entrant, because a signal handler may use
-        # the poller while the code that it interrupts holds the lock.
+        # Guards _keys and what subclasses derive from it, and the counters. Re-entrant, because a signal handler may
+        # use the poller while the code that it interrupts holds the lock.
         self._lock = threading.RLock()
         self._keys: dict[int, SelectorKey] = {}
+        self._growths = 0
+        self._avoided = 0  # changes that changed nothing
+        self._fork = check_policy(fork)
+        remember(self)
 
     # What a mechanism provides; called with the lock held.
 
@@ -214,6 +221,13 @@ class BasePoller:
     def _close(self) -> None:
         """End all waits, and release everything once they have ended."""
         raise NotImplementedError
+
+    def _watched(self) -> list[Watched]:
+        """What the kernel has in the epoll set, without what is ours."""
+        raise NotImplementedError
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()  # a thread of the parent may have held the old one
 
     # Registrations
 
@@ -247,6 +261,7 @@ class BasePoller:
                 raise
             if len(self._keys) > self.capacity:
                 self.capacity *= 2
+                self._growths += 1
                 self._grow()
         return key
 
@@ -266,6 +281,7 @@ class BasePoller:
             if data is _UNCHANGED:
                 data = key.data
             if events == key.events and data is key.data and not events & (EDGE | ONESHOT):
+                self._avoided += 1
                 return key
             new = new_tuple(SelectorKey, (key.fileobj, key.fd, events, data))
             try:
@@ -387,6 +403,25 @@ class BasePoller:
         """
         raise NotImplementedError
 
+    # Inspection
+
+    def stats(self) -> Stats:
+        """Return what this poller has done so far, in numbers. They are always counted; also of a closed poller."""
+        raise NotImplementedError
+
+    def audit(self) -> list[Difference]:
+        """Compare the registrations with what the kernel watches, and return what differs: nothing, if all is well.
+
+        On epoll that is read from /proc/self/fdinfo; on poll and select, which have no set in the kernel, only closed
+        files can be found. What to do about a difference: unregister closed files before they are closed.
+
+        Raises FileNotFoundError on epoll where there is no /proc.
+        """
+        with self._lock:
+            if self.closed:
+                closed()
+            return compare(self._keys, self._watched()) if self.mechanism == "epoll" else closed_files(self._keys)
+
     # End of life
 
     def close(self) -> None:
@@ -399,8 +434,7 @@ class BasePoller:
             self._close()
 
     def __enter__(self: _Self) -> _Self:
-        if self.closed:
-            closed()
+        self.get_map()  # is it open?
         return self
 
     def __exit__(self, *exc_info: object) -> None:

@@ -52,6 +52,7 @@ if implementation == "c":
     wakeup = lib.fmux_wakeup
     fileno = lib.fmux_fileno
     close = lib.fmux_close
+    set_shared = lib.fmux_set_shared
     poll_once = lib.fmux_poll_once
     poll_once_now = lib.fmux_poll_once_now
     once_size = lib.fmux_once_size
@@ -63,6 +64,7 @@ if implementation == "c":
     _MUX_OUT = ffi.typeof("fmux_t **")
     _NUMBERS = ffi.typeof("int32_t[]")
     _POLL = lib.FMUX_POLL
+    _STATS_OUT = ffi.typeof("fmux_stats_t *")
     _READY_OUT = ffi.typeof("fmux_ready_t **")
     _STREAM = ffi.typeof("fmux_stream_t *")
 
@@ -87,16 +89,29 @@ def fail(result: int) -> NoReturn:
     raise refuse_file(os_error(result))
 
 
-def open_mux(mechanism: int, adopt: int | None = None) -> Any:
+def open_mux(mechanism: int, adopt: int | None = None, shared: bool = False) -> Any:
     """Make a mux; its memory is released with the last reference to what this returns.
 
-    adopt is the descriptor of an epoll set that exists, for a bare mux around it.
+    adopt is the descriptor of an epoll set that exists, for a bare mux around it. shared: with children of a fork.
     """
     out = ffi.new(_MUX_OUT)
     result = lib.fmux_open(mechanism, out) if adopt is None else lib.fmux_adopt(adopt, out)
     if result < 0:
         raise os_error(result)
-    return ffi.gc(out[0], lib.fmux_free)
+    mux = ffi.gc(out[0], lib.fmux_free)
+    if shared:
+        set_shared(mux, True)
+    return mux
+
+
+def stats(mux: Any, avoided: int) -> tuple[int, ...]:
+    """What a mux has counted, in the order of Stats; avoided are changes that it was not asked for."""
+    out = ffi.new(_STATS_OUT)
+    lib.fmux_stats(mux, out)
+    return (
+        *(out.waits, out.events, out.stale_events, out.control_calls, out.control_calls_avoided + avoided),
+        *(out.wakeups, out.interruptions, out.renewals),
+    )
 
 
 class Rows:

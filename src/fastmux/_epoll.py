@@ -57,7 +57,7 @@ class epoll(NotCopied, Waiting):  # noqa: N801
     def __new__(cls, sizehint: int = -1, flags: int = 0) -> Any:
         if sizehint is not ALL or flags != 0 or flags.__class__ is not int:
             select.epoll(sizehint, flags).close()  # does it agree?
-        return cls._around(open_mux(cls._mechanism))
+        return cls._around(open_mux(cls._mechanism, shared=cls._mechanism != BARE_EPOLL))
 
     @classmethod
     def _around(cls, mux: Any) -> Any:

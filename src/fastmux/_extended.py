@@ -6,6 +6,7 @@ standard class, and so to the code that programs know.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import selectors as _selectors
@@ -14,6 +15,7 @@ from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
 from typing import Any, Final
 
 from ._base import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE, new_tuple
+from ._forks import check_policy, remember
 from ._stdlib import WakeUp
 from ._wakeups import Wakeable
 
@@ -61,6 +63,9 @@ class Extended(BaseSelector):
     heal: a key whose file was closed without being unregistered gives way when its number is registered again. The
     standard selectors, and these unless told otherwise, raise KeyError then. It can be seen if the file object knows
     that it is closed, or if the number belongs to another file (another inode) now.
+
+    fork: what becomes of the selector in a child after os.fork(), as for Poller; but the standard selectors, and these
+    unless told otherwise, share with the child what the kernel shares.
     """
 
     #: Which events this selector takes beyond EVENT_READ and EVENT_WRITE.
@@ -72,10 +77,16 @@ class Extended(BaseSelector):
     #: If healing: descriptor -> identity().
     _files: dict[int, Any] | None = None
 
-    def __init__(self, *, heal: bool = False) -> None:
+    def __init__(self, *, heal: bool = False, fork: str = "share") -> None:
         super().__init__()
         if heal:
             self._files = {}
+        self._fork = check_policy(fork)
+        if fork != "share":
+            remember(self)
+
+    def _after_fork(self) -> None:
+        """See Forkable. A list that the kernel copies for each wait is shared with nobody."""
 
     # Registrations
 
@@ -154,6 +165,7 @@ class PollLike(Extended):
     """What PollSelector and EpollSelector have in common."""
 
     _selector: Any
+    _selector_cls: Any
 
     def _keys_of(self, reported: Iterable[tuple[int, int]]) -> list[tuple[SelectorKey, int]]:
         """Build the result of select() from pairs of descriptor and mask."""
@@ -200,9 +212,20 @@ class PlainEpoll(PollLike):
 
     _wake: WakeUp | None = None
 
-    def __init__(self, *, heal: bool = False) -> None:
-        super().__init__(heal=heal)
+    def __init__(self, *, heal: bool = False, fork: str = "share") -> None:
+        super().__init__(heal=heal, fork=fork)
         self._waits: list[None] = []  # one for each in progress
+
+    def _after_fork(self) -> None:
+        """Have an epoll set of our own, with what is registered and still open."""
+        self._waits = []
+        self._wake = None
+        if self._fork == "rebuild":
+            self._selector.close()  # the child's descriptor of it
+            self._selector = type(self)._selector_cls()
+            for key in self._fd_to_key.values():
+                with contextlib.suppress(OSError):
+                    self._watch(key)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""

@@ -42,11 +42,11 @@ class Fast(PollLike):
     _remove: Callable[[Any, int], int]
     _mux: Any
 
-    def __init__(self, *, heal: bool = False) -> None:
+    def __init__(self, *, heal: bool = False, fork: str = "share") -> None:
         self._pairs: list[Any] = [None] * _FIRST
         #: Counts what was taken out of the table, for those who are waiting: it may have been reported to them before.
         self._removals: float = 0
-        super().__init__(heal=heal)
+        super().__init__(heal=heal, fork=fork)
         if not self._take_over(self._selector):
             # A subclass has brought its own. So nothing goes into the table, and all goes the standard way.
             self._mux = None
@@ -357,7 +357,14 @@ class FastEpoll(Fast, PlainEpoll):
     def _take_over(self, selector: Any) -> bool:
         self._mux = getattr(selector, "_mux", None)
         self._add, self._change, self._remove = add, modify, remove
-        return selector.__class__ is EpollSet
+        ours = selector.__class__ is EpollSet
+        if ours and self._fork == "rebuild":
+            _core.set_shared(self._mux, False)  # the core does it
+        return ours
+
+    def _after_fork(self) -> None:
+        if self._mux is None:
+            super()._after_fork()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""

@@ -15,6 +15,7 @@ from typing import Any
 from . import _core
 from ._arguments import LONGEST
 from ._base import READ, WRITE, BasePoller, check_maxevents, closed, nanoseconds, no_fileno
+from ._inspection import Stats, Watched, watched
 from ._stdlib import StdlibPoller
 
 if _core.implementation == "c":
@@ -42,6 +43,11 @@ if _core.implementation == "c":
         mechanism is "epoll", "poll", "select" or None for the best there is. capacity is how many events one
         wait can report; it grows with the number of registrations.
 
+        fork says what becomes of it in a child process after os.fork(). "rebuild": the child has the same
+        registrations, in a set of its own that is made at its first use. "share": one epoll set and one wake-up for
+        both, as the kernel leaves it; what one of the two removes is removed for the other. "close": it is closed in
+        the child. "raise": all that the child does with it is a RuntimeError.
+
         All methods may be called from any thread, and several threads may wait at once.
         """
 
@@ -50,9 +56,9 @@ if _core.implementation == "c":
 
         mechanisms = tuple(_core.MECHANISMS)
 
-        def __init__(self, mechanism: str | None = None, *, capacity: int = 1024) -> None:
-            BasePoller.__init__(self, mechanism, capacity=capacity)
-            self._start(_core.open_mux(_core.MECHANISMS[self.mechanism]), self.capacity)
+        def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
+            BasePoller.__init__(self, mechanism, capacity=capacity, fork=fork)
+            self._start(_core.open_mux(_core.MECHANISMS[self.mechanism], shared=fork == "share"), self.capacity)
             # The array that wait() tries first; it belongs to the first thread that called wait().
             self._front: Any = NoReady
             self._key_pairs: list[Any] = []
@@ -271,6 +277,18 @@ if _core.implementation == "c":
             if fd < 0:
                 fail(fd)
             return fd
+
+        def stats(self) -> Stats:
+            with self._lock:
+                return Stats._make((*_core.stats(self._mux, self._avoided), self._growths))
+
+        def _watched(self) -> list[Watched]:
+            return [row for row in watched(self.fileno()) if row.data != 0]  # 0 is the wake-up
+
+        def _after_fork(self) -> None:
+            super()._after_fork()
+            # A thread of the parent may have been reading what is in the array. All else is done by the core.
+            self._ready = NoReady
 
         def _close(self) -> None:
             close(self._mux)

@@ -35,6 +35,7 @@ from ._base import (
     no_fileno,
     refuse_file,
 )
+from ._inspection import Stats, Watched, has_fired, is_current, watched
 from ._standard import select
 
 Events = list[tuple[int, int]]
@@ -87,6 +88,9 @@ class _Waiter:
         self.wake_up = wake_up
         self.version = 0
         self.woken = False
+        self.thread = threading.get_ident()
+        #: How many events it has found, and whether a wake-up has ended it; None until it has come to an end.
+        self.answer: tuple[int, bool] | None = None
 
 
 class StdlibPoller(BasePoller):
@@ -100,19 +104,23 @@ class StdlibPoller(BasePoller):
 
     mechanisms = tuple(name for name in ("epoll", "poll", "select") if hasattr(select, name))
 
-    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024) -> None:
-        super().__init__(mechanism, capacity=capacity)
+    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
+        super().__init__(mechanism, capacity=capacity, fork=fork)
         self._local = threading.local()
         self._waiters: list[_Waiter] = []
         self._spares: list[WakeUp] = []  # for waiters to come
         self._version = 0  # counts changes of the set
         self._wake_pending = False  # a wake-up that found nobody waiting
         self._cursor = 0  # where a result that did not fit was cut off
+        self._inherited = False  # the epoll set is a parent's, and not to be touched
+        self._fired: set[int] = set()  # one-shot registrations that had fired before the set was ours
+        self._counts = dict.fromkeys(Stats._fields, 0)
         self._epoll = select.epoll() if self.mechanism == "epoll" else None
-        self._wake_up = WakeUp()
+        self._wake_up: Any = None  # of all waits by epoll
         if self._epoll is None:
-            self._spares.append(self._wake_up)
+            self._spares.append(WakeUp())
         else:
+            self._wake_up = WakeUp()
             self._epoll.register(self._wake_up.fd, select.EPOLLIN | select.EPOLLET)
 
     def __del__(self) -> None:
@@ -121,15 +129,21 @@ class StdlibPoller(BasePoller):
 
     # Registrations
 
+    def _own_epoll(self) -> Any:
+        """The epoll set, to change it; None on poll and select."""
+        self._part()
+        self._counts["control_calls"] += self._epoll is not None
+        return self._epoll
+
     def _watch(self, key: SelectorKey) -> None:
         fd = key.fd
-        if self._epoll is not None:
+        if epoll := self._own_epoll():
             try:
                 try:
-                    self._epoll.register(fd, key.events)
+                    epoll.register(fd, key.events)
                 except FileExistsError:  # was closed while a dup lived on, and is back under its old number
-                    self._epoll.unregister(fd)
-                    self._epoll.register(fd, key.events)
+                    epoll.unregister(fd)
+                    epoll.register(fd, key.events)
             except OSError as error:
                 raise refuse_file(error) from None
             return
@@ -142,19 +156,25 @@ class StdlibPoller(BasePoller):
         if self._epoll is None:
             self._changed()
         elif new.events == old.events and not new.events & (EDGE | ONESHOT):
-            pass
-        elif (new.events | old.events) & EXCLUSIVE:
-            self._epoll.unregister(new.fd)
-            self._epoll.register(new.fd, new.events)
+            self._avoided += 1
         else:
-            self._epoll.modify(new.fd, new.events)
+            epoll = self._own_epoll()
+            if new.fd in self._fired:
+                epoll.register(new.fd, new.events)
+                self._fired.remove(new.fd)
+            elif (new.events | old.events) & EXCLUSIVE:
+                epoll.unregister(new.fd)
+                epoll.register(new.fd, new.events)
+            else:
+                epoll.modify(new.fd, new.events)
 
     def _unwatch(self, fd: int) -> None:
-        if self._epoll is None:
-            self._changed()
-        else:
+        self._fired.discard(fd)
+        if epoll := self._own_epoll():
             with contextlib.suppress(OSError):  # closed before
-                self._epoll.unregister(fd)
+                epoll.unregister(fd)
+        else:
+            self._changed()
 
     def _changed(self) -> None:
         """Have all waiters on poll and select copy the set again."""
@@ -176,11 +196,13 @@ class StdlibPoller(BasePoller):
                 answer = self._ask(waiter, left, limit)
                 if self.closed:
                     closed()
-                if answer is None:
-                    continue
-                events, woken = answer
-                if events or woken or (deadline is not None and monotonic_ns() >= deadline):
-                    return events
+                if answer is not None:
+                    events, woken = answer
+                    if events or woken or (deadline is not None and monotonic_ns() >= deadline):
+                        waiter.answer = len(events), woken
+                        return events
+                with self._lock:
+                    self._counts["interruptions"] += 1
         finally:
             self._leave(waiter)
 
@@ -224,6 +246,7 @@ class StdlibPoller(BasePoller):
         with self._lock:
             if self.closed:
                 closed()
+            self._part()
             if self._epoll is not None:
                 waiter = _Waiter(self._wake_up)
             else:
@@ -234,6 +257,10 @@ class StdlibPoller(BasePoller):
     def _leave(self, waiter: _Waiter) -> None:
         with self._lock:
             self._waiters.remove(waiter)
+            if waiter.answer is not None:
+                self._counts["waits"] += 1
+                self._counts["events"] += waiter.answer[0]
+                self._counts["wakeups"] += waiter.answer[1]
             if self._epoll is None:
                 self._spares.append(waiter.wake_up)
             if self.closed:
@@ -250,10 +277,10 @@ class StdlibPoller(BasePoller):
         if self._epoll is not None:
             found = self._epoll.poll(timeout, limit)
             with self._lock:
-                return (
-                    [(fd, events) for fd, events in found if fd in self._keys],
-                    any(fd == self._wake_up.fd for fd, _ in found),
-                )
+                current = [(fd, events) for fd, events in found if fd in self._keys]
+                woken = any(fd == self._wake_up.fd for fd, _ in found)
+                self._counts["stale_events"] += len(found) - len(current) - woken
+                return current, woken
         with self._lock:
             woken = self._wake_pending
             self._wake_pending = waiter.woken = False
@@ -281,6 +308,7 @@ class StdlibPoller(BasePoller):
         with self._lock:
             if self.closed:
                 closed()
+            self._part()
             if self._epoll is not None:
                 self._wake_up.set()
                 return
@@ -297,8 +325,57 @@ class StdlibPoller(BasePoller):
             closed()
         if self._epoll is None:
             raise no_fileno(self.mechanism)
+        with self._lock:
+            self._part()
         fd: int = self._epoll.fileno()
         return fd
+
+    # Forks
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        self._waiters = [waiter for waiter in self._waiters if waiter.thread == threading.get_ident()]
+        self._wake_pending = False
+        if self._epoll is None:
+            self._spares = []  # they are the parent's, too
+        elif self._fork == "rebuild":
+            self._inherited = not self.closed
+
+    def _part(self) -> None:
+        """In a child: have an epoll set and a wake-up of our own under the old numbers; with the lock held.
+
+        Watched is what the parent's set watches, as far as a number still stands for the same file.
+        """
+        if not self._inherited:
+            return
+        inherited: Any = self._epoll
+        try:
+            rows = watched(inherited.fileno())
+        except FileNotFoundError:  # no /proc
+            rows = [Watched(fd, key.events, fd, None) for fd, key in self._keys.items()]
+        with select.epoll() as epoll:
+            for row in rows:
+                if row.fd not in self._keys or not is_current(row):
+                    continue
+                if has_fired(row):
+                    self._fired.add(row.fd)
+                else:
+                    epoll.register(row.fd, self._keys[row.fd].events)
+            self._wake_up.renew()
+            epoll.register(self._wake_up.fd, select.EPOLLIN | select.EPOLLET)
+            os.dup2(epoll.fileno(), inherited.fileno(), inheritable=False)
+        self._inherited = False
+        self._counts["renewals"] += 1
+
+    # Inspection
+
+    def stats(self) -> Stats:
+        with self._lock:
+            counts = self._counts | {"control_calls_avoided": self._avoided, "growths": self._growths}
+            return Stats(**counts)
+
+    def _watched(self) -> list[Watched]:
+        return [row for row in watched(self.fileno()) if row.fd != self._wake_up.fd]
 
     # End of life
 
@@ -311,7 +388,8 @@ class StdlibPoller(BasePoller):
     def _release(self) -> None:
         if self._epoll is not None:
             self._epoll.close()
-            self._wake_up.close()
+            if self._wake_up is not None:
+                self._wake_up.close()
         while self._spares:
             self._spares.pop().close()
 

@@ -50,8 +50,8 @@ class SelectSelector(Wakeable, Extended, _standard_selectors.SelectSelector):  #
     _readers: set[int]
     _writers: set[int]
 
-    def __init__(self, *, heal: bool = False) -> None:
-        super().__init__(heal=heal)
+    def __init__(self, *, heal: bool = False, fork: str = "share") -> None:
+        super().__init__(heal=heal, fork=fork)
         self._urgent: set[int] = set()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
