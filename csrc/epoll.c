@@ -299,7 +299,8 @@ int fmux_epoll_nanoseconds(void)
 static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
 {
     const struct epoll_event *records = ready->records;
-    int rows = 0, kicks = 0;
+    int rows = 0;
+    uint32_t stale = 0;
     for (int i = 0; i < n; i++) {
         uint64_t data = records[i].data.u64;
         int fd = (int)(data & INT_MAX);
@@ -307,7 +308,6 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
             /* Or a kick, which is none of the caller's business. */
             *woken_out = atomic_exchange(&ready->mux->wake_pending, false);
             fmux_count(&ready->counts.wakeups, *woken_out);
-            kicks = 1;
             continue;
         }
         const fmux_entry_t *entry = fmux_entry(ready->mux, fd);
@@ -315,8 +315,9 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
                                                   memory_order_acquire) ==
                                  data >> 32)
             fmux_report(ready, rows++, fd, records[i].events);
+        else
+            stale++;
     }
-    uint32_t stale = (uint32_t)(n - rows - kicks);
     if ((stale | ready->stale_waits) != 0) {
         ready->stale_waits = stale == 0 ? 0 : ready->stale_waits + 1;
         fmux_count(&ready->counts.stale_events, stale);
@@ -329,12 +330,11 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
  * a dup, goes with the set only. */
 static int fmux_epoll__end(fmux_ready_t *ready, int result)
 {
-    bool renew = ready->stale_waits >= FMUX__STALE_WAITS;
-    if (renew)
-        ready->stale_waits = 0;
+    if (ready->stale_waits < FMUX__STALE_WAITS)
+        return fmux_wait_end(ready, result);
+    ready->stale_waits = 0;
     result = fmux_wait_end(ready, result);
-    if (renew)
-        fmux_renew(ready->mux);
+    fmux_renew(ready->mux);
     return result;
 }
 
@@ -348,10 +348,9 @@ fmux_epoll__look(fmux_ready_t *ready, int max_events, bool trying)
     if (n < 0)
         return n;
     n = epoll_wait(ready->mux->epoll_fd, ready->records, max_events, 0);
-    if (n > 0)
-        n = fmux_epoll__collect(ready, n, &woken);
-    else if (n < 0)
-        n = -errno;
+    if (n <= 0)
+        return fmux_wait_end(ready, n < 0 ? -errno : trying ? -EAGAIN : 0);
+    n = fmux_epoll__collect(ready, n, &woken);
     if (trying && n == 0 && !woken)
         n = -EAGAIN;
     return fmux_epoll__end(ready, n);

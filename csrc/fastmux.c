@@ -171,7 +171,8 @@ static void fmux__pause(void)
     nanosleep(&pause, NULL);
 }
 
-int fmux_recover(fmux_t *mux)
+/* Have a mux that is not operational become so. */
+static int fmux__recover(fmux_t *mux)
 {
     int result = fmux__lock(mux);
     if (result < 0)
@@ -181,6 +182,22 @@ int fmux_recover(fmux_t *mux)
     if (renewing)
         fmux__pause();
     return 0;
+}
+
+int fmux_wait_begin_slowly(fmux_ready_t *ready)
+{
+    int result;
+    do {
+        if (atomic_load(ready->unread) != 0) {
+            (void)fmux_wait_leave(ready);
+            return -EBUSY;
+        }
+        if (!fmux_wait_leave(ready))
+            return -ESHUTDOWN;
+        if ((result = fmux__recover(ready->mux)) < 0)
+            return result;
+    } while ((result = fmux_wait_enter(ready)) > 0);
+    return result;
 }
 
 void fmux_renew(fmux_t *mux)

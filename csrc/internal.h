@@ -170,9 +170,6 @@ static inline void fmux_count(_Atomic uint64_t *counter, uint64_t more)
 /* What remains to be done once a wait has left a mux that is closed. */
 void fmux_leave_closed(fmux_t *mux);
 
-/* Have a mux that is not operational become so, or be -ESHUTDOWN. */
-int fmux_recover(fmux_t *mux);
-
 /* Exchange the set of a mux for a new one, when all waits have left it. */
 void fmux_renew(fmux_t *mux);
 
@@ -191,25 +188,27 @@ static inline bool fmux_wait_leave(fmux_ready_t *ready)
     return false;
 }
 
-/* Begin a wait: take the array, and see that the mux is operational; in this
- * order, see fastmux.c. If it fails, fmux_wait_end must not be called. */
-static inline int fmux_wait_begin(fmux_ready_t *ready)
+/* A wait that could not begin at once: have it begin nevertheless, or say why not. */
+int fmux_wait_begin_slowly(fmux_ready_t *ready);
+
+/* Take the array, and see that the mux is operational; in this order, see
+ * fastmux.c. Returns 0, or -EBUSY, or 1 if that is not how it is; the array is ours
+ * then as well. */
+static inline int fmux_wait_enter(fmux_ready_t *ready)
 {
     if (!ready->shared && !pthread_equal(ready->owner, pthread_self()))
         return -EBUSY;
-    for (;;) {
-        if (atomic_exchange(&ready->inside, true))
-            return -EBUSY;
-        int result = 0;
-        if (atomic_load_explicit(ready->unread, memory_order_acquire) != 0)
-            result = -EBUSY;
-        else if (atomic_load(&ready->mux->state) == FMUX_OPERATIONAL)
-            return 0;
-        if (!fmux_wait_leave(ready))
-            return result < 0 ? result : -ESHUTDOWN;
-        if (result < 0 || (result = fmux_recover(ready->mux)) < 0)
-            return result;
-    }
+    if (atomic_exchange(&ready->inside, true))
+        return -EBUSY;
+    return atomic_load_explicit(ready->unread, memory_order_acquire) != 0 ||
+           atomic_load(&ready->mux->state) != FMUX_OPERATIONAL;
+}
+
+/* Begin a wait. If it fails, fmux_wait_end must not be called. */
+static inline int fmux_wait_begin(fmux_ready_t *ready)
+{
+    int result = fmux_wait_enter(ready);
+    return result <= 0 ? result : fmux_wait_begin_slowly(ready);
 }
 
 /* End it; returns what the wait is to return. */
