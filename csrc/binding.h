@@ -66,11 +66,9 @@ int fmux_select_files(uintptr_t lists, int64_t timeout_ns);
 
 /* cffi: end */
 
-enum {
-    FMUX_FEW = 64,  /* may be asked about twice */
-    FMUX_ROOM = 512 /* take no allocation; and without sleep, no time in which
-                     * others could do much with the interpreter lock */
-};
+/* So many take no allocation; and without sleep, no time in which others could do
+ * much with the interpreter lock. */
+enum { FMUX_ROOM = 512 };
 
 /* What is asked about: the files, and the memory of fmux_select_once. */
 typedef struct {

@@ -38,6 +38,10 @@ enum { FMUX_EPOLL = 0, FMUX_POLL = 1, FMUX_SELECT = 2, FMUX_BARE_EPOLL = 3 };
  * and it has an index, and FMUX_ROWS + n for n rows in the array. */
 enum { FMUX_ROWS = 1 << 29, FMUX_UNKNOWN = FMUX_ROWS - 1 };
 
+/* So many descriptors poll and select may be asked about twice, first without
+ * sleeping, where that mostly saves more than it costs. */
+enum { FMUX_FEW = 64 };
+
 /* A set of watched descriptors. Opaque; made by fmux_open. */
 typedef struct fmux fmux_t;
 

@@ -41,10 +41,6 @@ enum {
 /* The time-out of fmux_wait_try. */
 #define FMUX_TRY INT64_MIN
 
-/* So many descriptors poll may be asked about twice where that mostly saves more
- * than it costs. */
-enum { FMUX_FEW = 64 };
-
 /* The table of entries, by fd: chunk k holds 64 << k of them, so 26 chunks
  * reach every int, small programs need one, and growing moves nothing. */
 enum { FMUX_CHUNKS = 26 };

@@ -30,6 +30,9 @@ else:
     lib = _native.lib
     ffi = _native.ffi
 
+#: So many descriptors poll and select may be asked about twice, where that mostly saves more than it costs.
+ASK_TWICE: Final[int] = lib.FMUX_FEW if implementation == "c" else 64
+
 if implementation == "c":
     #: What a wait on a shared array returns: an index below this, or this and the number of rows.
     ROWS: Final[int] = lib.FMUX_ROWS
@@ -185,7 +188,7 @@ class PollList(Rows):
         #: Asking about so many takes so little that the interpreter lock is not worth letting go of; and about so few,
         #: that even a second question is not.
         self.short = asked <= 1024
-        self.few = asked <= 64
+        self.few = asked <= ASK_TWICE
 
 
 class NoPollList:

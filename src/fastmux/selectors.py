@@ -31,9 +31,6 @@ else:
 
     EpollSet = getattr(_standard.select, "epoll", None)  # type: ignore[assignment, misc]
 
-#: So many descriptors may be asked about twice where that mostly saves more than it costs.
-_FEW: Final = 64
-
 #: The standard objects that have a mirror here.
 STANDARD: Final = {
     name: getattr(_standard.selectors, name)
@@ -59,7 +56,7 @@ class SelectSelector(Wakeable, Extended, _standard_selectors.SelectSelector):  #
         timeout = None if timeout is None else max(timeout, 0)
         reported: Any = None
         if timeout == 0 or (
-            len(self._fd_to_key) <= _FEW
+            len(self._fd_to_key) <= _core.ASK_TWICE
             and (timeout is None or ((timeout.__class__ is float or timeout.__class__ is int) and timeout < LONGEST))
         ):
             reported = _select.select(self._readers, self._writers, self._urgent, 0)
