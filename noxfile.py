@@ -35,10 +35,14 @@ def interpreters() -> dict[tuple[int, int], str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style: ruff, formatter and linter."""
-    session.install("ruff")
-    session.run("ruff", "format", "--check", ".")
-    session.run("ruff", "check", ".")
+    """Style: ruff (formatter and linter) and clang-format; ``-- --fix`` mends what they can."""
+    # Other versions of clang-format would lay out some things in another way.
+    session.install("ruff", "clang-format==23.1.5")
+    fix = "--fix" in session.posargs
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    sources = [str(path) for place in ("csrc", "tests", "benchmarks") for path in (ROOT / place).rglob("*.[ch]")]
+    session.run("clang-format", *(["-i"] if fix else ["--dry-run", "-Werror"]), *sources)
 
 
 @nox.session

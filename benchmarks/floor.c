@@ -21,7 +21,7 @@ int floor_open(const int *fds, int n)
     if (set < 0)
         return -errno;
     for (int i = 0; i < n; i++) {
-        struct epoll_event event = { .events = EPOLLIN, .data.fd = fds[i] };
+        struct epoll_event event = {.events = EPOLLIN, .data.fd = fds[i]};
         if (epoll_ctl(set, EPOLL_CTL_ADD, fds[i], &event) < 0) {
             int error = errno;
             close(set);

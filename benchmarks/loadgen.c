@@ -23,7 +23,12 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BATCH = 256, HEADER = 8, MAX_SIZE = 1 << 20, LETTERS = 26 };
+enum {
+    BATCH = 256,
+    HEADER = 8,
+    MAX_SIZE = 1 << 20,
+    LETTERS = 26
+};
 
 typedef struct {
     int fd;             /* -1: given up after an error */
@@ -91,7 +96,7 @@ static void give_up(client_t *client)
 
 static void watch(client_t *client, int operation, uint32_t events)
 {
-    struct epoll_event event = { .events = events, .data.ptr = client };
+    struct epoll_event event = {.events = events, .data.ptr = client};
     if (epoll_ctl(set, operation, client->fd, &event) < 0)
         die("epoll_ctl");
 }
@@ -106,10 +111,10 @@ static bool send_rest(client_t *client)
         memcpy(header, &client->number, 4);
         memcpy(header + 4, &client->sequence, 4);
         struct iovec pieces[2] = {
-            { .iov_base = header + client->sent % HEADER, .iov_len = (size_t)head },
-            { .iov_base = letters[letter(client) - 'a'], .iov_len = (size_t)(size - client->sent - head) },
+            {.iov_base = header + client->sent % HEADER, .iov_len = (size_t)head},
+            {.iov_base = letters[letter(client) - 'a'], .iov_len = (size_t)(size - client->sent - head)},
         };
-        struct msghdr what = { .msg_iov = pieces + (head == 0), .msg_iovlen = head == 0 ? 1 : 2 };
+        struct msghdr what = {.msg_iov = pieces + (head == 0), .msg_iovlen = head == 0 ? 1 : 2};
         ssize_t n = sendmsg(client->fd, &what, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
             return true;
@@ -185,7 +190,7 @@ static int by_value(const void *a, const void *b)
 /* In nanoseconds. */
 static int64_t cpu_time(clockid_t process)
 {
-    struct timespec t = { 0 };
+    struct timespec t = {0};
     clock_gettime(process, &t);
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
@@ -225,7 +230,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: loadgen HOST PORT CONNECTIONS SIZE SECONDS [PID]\n");
         return 2;
     }
-    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2])) };
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
     int connections = atoi(argv[3]);
     size = atoi(argv[4]);
     double seconds = atof(argv[5]);

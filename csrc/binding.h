@@ -23,6 +23,8 @@
 #include <string.h>
 
 #define FMUX_WRAPS(name) (__builtin_strcmp(__func__, "_cffi_f_" name) == 0)
+/* Two of the macros make one block, which formatters take for none. */
+/* clang-format off */
 #define FMUX_QUICK                                                            \
     (FMUX_WRAPS("fmux_wait_now") || FMUX_WRAPS("fmux_wait_try") ||            \
      FMUX_WRAPS("fmux_wait_try_some") || FMUX_WRAPS("fmux_wakeup") ||         \
@@ -40,6 +42,7 @@
         if (!FMUX_QUICK)                                                      \
             PyEval_RestoreThread(_save);                                      \
     }
+/* clang-format on */
 
 #undef _cffi_restore_errno
 #define _cffi_restore_errno() ((void)0)

@@ -27,7 +27,12 @@
 
 /* The kernel mechanism behind a mux. FMUX_BARE_EPOLL is an epoll set with
  * nothing of ours around it: see fmux_adopt. */
-enum { FMUX_EPOLL = 0, FMUX_POLL = 1, FMUX_SELECT = 2, FMUX_BARE_EPOLL = 3 };
+enum {
+    FMUX_EPOLL = 0,
+    FMUX_POLL = 1,
+    FMUX_SELECT = 2,
+    FMUX_BARE_EPOLL = 3
+};
 
 /* An index is fd * 4 + code, a small number to look up what the caller keeps
  * for this descriptor and these events: code 1 is EPOLLIN alone, 2 EPOLLOUT
@@ -36,7 +41,10 @@ enum { FMUX_EPOLL = 0, FMUX_POLL = 1, FMUX_SELECT = 2, FMUX_BARE_EPOLL = 3 };
  *
  * A wait on a shared array returns the index itself if there is one event only
  * and it has an index, and FMUX_ROWS + n for n rows in the array. */
-enum { FMUX_ROWS = 1 << 29, FMUX_UNKNOWN = FMUX_ROWS - 1 };
+enum {
+    FMUX_ROWS = 1 << 29,
+    FMUX_UNKNOWN = FMUX_ROWS - 1
+};
 
 /* So many descriptors poll and select may be asked about twice, first without
  * sleeping, where that mostly saves more than it costs. */

@@ -250,8 +250,8 @@ static int fmux_select__by_select(const fmux_select_t *s, int64_t timeout_ns)
         record = s->records;
         for (int kind = 0; kind < 3; kind++)
             for (int i = 0; i < s->asked[kind]; i++, record++)
-                if (maps[kind][record->fd / FMUX__WORD_BITS] >>
-                        (record->fd % FMUX__WORD_BITS) & 1) {
+                if (maps[kind][record->fd / FMUX__WORD_BITS] &
+                    1UL << (record->fd % FMUX__WORD_BITS)) {
                     s->places[n++] = i;
                     s->found[kind]++;
                 }

@@ -35,10 +35,7 @@ typedef struct {
     int mechanisms;
 } test_t;
 
-#define TEST(function, mechanisms)         \
-    {                                      \
-        #function, function, (mechanisms) \
-    }
+#define TEST(function, mechanisms) {#function, function, (mechanisms)}
 
 extern const test_t core_tests[];
 extern const test_t ready_tests[];
@@ -52,23 +49,23 @@ void check_failed(const char *file, int line, const char *what);
 void check_equal(const char *file, int line, const char *what,
                  int64_t expected, int64_t actual);
 
-#define CHECK(condition)                                    \
-    do {                                                    \
-        if (!(condition))                                   \
+#define CHECK(condition)                                  \
+    do {                                                  \
+        if (!(condition))                                 \
             check_failed(__FILE__, __LINE__, #condition); \
     } while (0)
 
-#define CHECK_EQ(expected, actual)                                   \
+#define CHECK_EQ(expected, actual)                                \
     check_equal(__FILE__, __LINE__, #actual, (int64_t)(expected), \
                 (int64_t)(actual))
 
 /* For what another thread is about to do. Fails after many seconds. */
-#define CHECK_SOON(condition)                                          \
-    do {                                                               \
-        int64_t give_up_ns = now_ns() + 10 * SECOND;                   \
-        while (!(condition) && now_ns() < give_up_ns)                  \
-            sleep_ns(100 * MICROSECOND);                               \
-        CHECK(condition);                                              \
+#define CHECK_SOON(condition)                         \
+    do {                                              \
+        int64_t give_up_ns = now_ns() + 10 * SECOND;  \
+        while (!(condition) && now_ns() < give_up_ns) \
+            sleep_ns(100 * MICROSECOND);              \
+        CHECK(condition);                             \
     } while (0)
 
 /* ---- time, descriptors ------------------------------------------------- */
@@ -106,7 +103,10 @@ typedef struct {
     int capacity;
 } array_t;
 
-enum { PRIVATE = 0, SHARED = 1 };
+enum {
+    PRIVATE = 0,
+    SHARED = 1
+};
 
 array_t array_open(fmux_t *mux, int capacity, int shared);
 void array_close(array_t *array);

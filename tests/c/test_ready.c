@@ -429,7 +429,10 @@ static void three_thousand_descriptors_can_be_ready_at_once(int mechanism)
 
 static void a_short_array_starves_nobody(int mechanism)
 {
-    enum { READY = 10, AT_ONCE = 3 };
+    enum {
+        READY = 10,
+        AT_ONCE = 3
+    };
     int fds[READY];
     bool seen[READY] = {false};
     set_t set = set_open(mechanism, READY);
@@ -452,7 +455,11 @@ static void a_short_array_starves_nobody(int mechanism)
 /* Removing leaves holes in the set of poll and select, which close up. */
 static void many_rounds_of_adding_and_removing_keep_the_rest(int mechanism)
 {
-    enum { STAY = 10, COME_AND_GO = 150, ROUNDS = 30 };
+    enum {
+        STAY = 10,
+        COME_AND_GO = 150,
+        ROUNDS = 30
+    };
     int stay[STAY], come_and_go[COME_AND_GO];
     set_t set = set_open(mechanism, STAY + COME_AND_GO);
     for (int i = 0; i < STAY; i++)

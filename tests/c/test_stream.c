@@ -7,7 +7,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { FLAGS = 4096, ROWS = 16, CHUNK = 64, ENOUGH = 100 };
+enum {
+    FLAGS = 4096,
+    ROWS = 16,
+    CHUNK = 64,
+    ENOUGH = 100
+};
 
 /* A stream with memory of exactly the size that it is told, so that a sanitizer
  * sees every byte beyond. */

@@ -332,7 +332,11 @@ static void removing_before_closing_never_shows_in_a_wait(int mechanism)
 
 /* ---- all at once ------------------------------------------------------- */
 
-enum { BUSY_PIPES = 8, BUSY_THREADS = 7, BUSY_CAPACITY = 5 };
+enum {
+    BUSY_PIPES = 8,
+    BUSY_THREADS = 7,
+    BUSY_CAPACITY = 5
+};
 
 typedef struct {
     fmux_t *mux;
@@ -467,7 +471,10 @@ static void everything_can_happen_at_once(int mechanism)
 
 /* ---- closing while others wait ----------------------------------------- */
 
-enum { CLOSE_ROUNDS = 300, CLOSE_WAITERS = 4 };
+enum {
+    CLOSE_ROUNDS = 300,
+    CLOSE_WAITERS = 4
+};
 
 typedef struct {
     fmux_t *mux; /* of this round */
