@@ -69,16 +69,30 @@ def pure(session: nox.Session) -> None:
     session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_PURE": "1"})
 
 
+def install_compiled(session: nox.Session, **flags: str) -> None:
+    """Install the package, with the extension compiled with other flags, and what the tests need."""
+    build = ROOT / "build"  # where setuptools would find what was compiled with other flags, and leave this
+    shutil.rmtree(build, ignore_errors=True)
+    try:
+        session.install(".[test]", "pytest-xdist", env=flags)
+    finally:
+        shutil.rmtree(build, ignore_errors=True)
+
+
+@nox.session
+def no_epoll(session: nox.Session) -> None:
+    """The Python suite, without the examples, where the core has poll and select only, as outside Linux."""
+    install_compiled(session, CFLAGS="-DFMUX_NO_EPOLL")
+    session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_NO_EPOLL": "1"})
+    # Nor in the standard library.
+    session.run("python", "-c", "import select, runpy; del select.epoll; runpy.run_path('tests/smoke.py')")
+
+
 @nox.session
 def sanitizers(session: nox.Session) -> None:
     """Bad input, threads and the mirrors on an extension built with address and undefined behaviour sanitizers."""
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1"
-    build = ROOT / "build"  # where setuptools would find what was compiled with other flags, and leave this
-    shutil.rmtree(build, ignore_errors=True)
-    try:
-        session.install(".[test]", "pytest-xdist", env={"CFLAGS": flags, "LDFLAGS": flags})
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
+    install_compiled(session, CFLAGS=flags, LDFLAGS=flags)
     libraries = [
         str(session.run("gcc", f"-print-file-name={name}", external=True, silent=True)).strip()
         for name in ("libasan.so", "libubsan.so")

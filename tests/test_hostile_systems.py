@@ -9,6 +9,7 @@ import resource
 
 import pytest
 
+import fastmux
 from fastmux import READ
 
 PATIENCE = 20.0
@@ -181,6 +182,8 @@ if platform.machine() == "x86_64":
 @pytest.mark.parametrize("class_name", ["Poller", "StdlibPoller"])
 def test_waiting_works_where_a_sandbox_refuses_the_newer_system_call(run_python, class_name, call, error):
     mechanism, number = NEWER_CALLS[call]
+    if mechanism not in getattr(fastmux, class_name).mechanisms:
+        pytest.skip("the extension was built without it")
 
     output = run_python(SANDBOX, class_name, mechanism, str(number), error).strip()
 

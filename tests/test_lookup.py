@@ -99,7 +99,7 @@ def test_constants_are_those_of_the_standard_library():
 
 def test_the_best_mechanism_is_the_default(make_poller):
     with make_poller.cls() as poller:
-        assert poller.mechanism == make_poller.cls.mechanisms[0] == "epoll"
+        assert poller.mechanism == make_poller.cls.mechanisms[0]
 
 
 def test_repr_tells_class_mechanism_and_state(make_poller, socketpair):

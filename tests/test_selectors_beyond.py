@@ -235,6 +235,8 @@ def test_a_wait_is_never_cut_short(selector, timeout):
 
 @pytest.mark.skipif(fastmux.implementation != "c", reason="the standard selectors count milliseconds")
 def test_waits_are_shorter_than_a_millisecond_if_asked_to_be(selector):
+    if isinstance(selector, EpollSelector) and "epoll" not in fastmux.Poller.mechanisms:
+        pytest.skip("the extension was built without epoll, and the standard one counts milliseconds")
     shortest = 1.0
     for _ in range(50):
         begin = time.perf_counter()

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from ._base import ERROR, HANGUP, PEER_CLOSED, PRIORITY
 from ._poller import Poller
+from ._stdlib import StdlibPoller
 
 #: What makes a condition true, besides itself.
 _BROKEN: Final = ERROR | HANGUP
@@ -20,7 +21,8 @@ class Conditions:
 
     def __init__(self, loop: Any) -> None:
         self._loop = loop
-        self._poller = Poller("epoll")
+        # The core may have been built without epoll, where the standard library has it.
+        self._poller = (Poller if "epoll" in Poller.mechanisms else StdlibPoller)("epoll")
         self._handles: dict[tuple[int, int], asyncio.Handle] = {}
         self._fd = self._poller.fileno()
         loop._add_reader(self._fd, self._report)

@@ -38,12 +38,14 @@ if implementation == "c":
     ROWS: Final[int] = lib.FMUX_ROWS
     #: Descriptors from here on have no index.
     FDS: Final[int] = lib.FMUX_UNKNOWN // 4
+    EPOLL: Final[int] = lib.FMUX_EPOLL
+    BARE_EPOLL: Final[int] = lib.FMUX_BARE_EPOLL
+    #: What this build and this system have. There is no epoll outside Linux.
     MECHANISMS: Final[dict[str, int]] = {
         name: number
-        for name, number in (("epoll", lib.FMUX_EPOLL), ("poll", lib.FMUX_POLL), ("select", lib.FMUX_SELECT))
+        for name, number in (("epoll", EPOLL), ("poll", lib.FMUX_POLL), ("select", lib.FMUX_SELECT))
         if lib.fmux_mechanisms() >> number & 1
     }
-    BARE_EPOLL: Final[int] = lib.FMUX_BARE_EPOLL
     add = lib.fmux_add
     modify = lib.fmux_modify
     remove = lib.fmux_remove

@@ -15,7 +15,7 @@ from typing import Any, Final
 from . import _core
 from ._arguments import LONGEST, NOW
 from ._base import READ, new_tuple
-from ._core import FEW, MECHANISMS, ROWS, add, modify, poll_once_now, remove, wait_forever, wait_now, wait_try
+from ._core import EPOLL, FEW, ROWS, add, modify, poll_once_now, remove, wait_forever, wait_now, wait_try
 from ._epoll import epoll
 from ._extended import BOTH, MASKS, PlainEpoll, PlainPoll, PollLike, found, identity, mask_of
 from ._poll import PollSet, nanoseconds_of
@@ -342,7 +342,7 @@ class EpollSet(epoll):
 
     __slots__ = ()
 
-    _mechanism = MECHANISMS["epoll"]
+    _mechanism = EPOLL
     _room = 64  # for a start
 
     def modify(self, fd: Any, eventmask: int) -> None:

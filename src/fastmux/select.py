@@ -27,7 +27,7 @@ if _core.implementation == "c":
 
     if "poll" in STANDARD:
         from ._poll import poll as poll  # type: ignore[assignment]
-    if "epoll" in STANDARD:
+    if "epoll" in STANDARD and "epoll" in _core.MECHANISMS:
         from ._epoll import epoll as epoll
 
     def select(  # type: ignore[misc]

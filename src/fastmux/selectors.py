@@ -22,12 +22,15 @@ from ._extended import EVENT_PRIORITY, Extended
 from ._wakeups import Wakeable
 
 if _core.implementation == "c":
-    from ._fast import EpollSet
-    from ._fast import FastEpoll as _Epoll
     from ._fast import FastPoll as _Poll
 else:
-    from ._extended import PlainEpoll as _Epoll  # type: ignore[assignment]
     from ._extended import PlainPoll as _Poll  # type: ignore[assignment]
+
+if _core.implementation == "c" and "epoll" in _core.MECHANISMS:
+    from ._fast import EpollSet
+    from ._fast import FastEpoll as _Epoll
+else:
+    from ._extended import PlainEpoll as _Epoll  # type: ignore[assignment]
 
     EpollSet = getattr(_standard.select, "epoll", None)  # type: ignore[assignment, misc]
 
