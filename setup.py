@@ -1,5 +1,7 @@
 """The compiled part of the build; everything else is in pyproject.toml."""
 
+import sysconfig
+
 from setuptools import setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
@@ -15,11 +17,13 @@ class OptionalExtension(build_ext):
 
 
 class StableAbiWheel(bdist_wheel):
-    """Tag the wheel by what was really compiled: free-threaded builds have no limited API."""
+    """Tag the wheel by what cffi has compiled: not always is it for a stable ABI, and builds without the GIL have
+    their own (PEP 803), from Python 3.15 on."""
 
     def finalize_options(self) -> None:
         if all(extension.py_limited_api for extension in self.distribution.ext_modules):
-            self.py_limited_api = "cp310"  # keep equal to requires-python
+            without_gil = sysconfig.get_config_var("Py_GIL_DISABLED")
+            self.py_limited_api = "cp315" if without_gil else "cp310"  # keep the latter equal to requires-python
         super().finalize_options()
 
 
