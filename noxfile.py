@@ -6,6 +6,7 @@ import glob
 import shutil
 import subprocess
 from pathlib import Path
+from platform import machine
 
 import nox
 
@@ -33,6 +34,10 @@ def interpreters() -> dict[tuple[int, int], str]:
     return dict(sorted(found.items()))
 
 
+#: For all that has to do with wheels; keep equal to .github/workflows/wheels.yml.
+CIBUILDWHEEL = ("cibuildwheel==4.3.5",)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style: ruff (formatter and linter) and clang-format; ``-- --fix`` mends what they can."""
@@ -41,7 +46,7 @@ def lint(session: nox.Session) -> None:
     fix = "--fix" in session.posargs
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
     session.run("ruff", "check", *(["--fix"] if fix else []), ".")
-    sources = [str(path) for place in ("csrc", "tests", "benchmarks") for path in (ROOT / place).rglob("*.[ch]")]
+    sources = [path for place in ("csrc", "tests", "benchmarks") for path in c_files(f"{place}/**/*.[ch]")]
     session.run("clang-format", *(["-i"] if fix else ["--dry-run", "-Werror"]), *sources)
 
 
@@ -52,10 +57,43 @@ def types(session: nox.Session) -> None:
     session.run("mypy")
 
 
-@nox.session(venv_backend="none")
+#: Compiler flags that no user's build has: it is not to fail for a warning.
+STRICT = f"@{ROOT}/tests/c/strict.txt"
+
+
+def c_files(pattern: str) -> list[str]:
+    return sorted(map(str, ROOT.glob(pattern)))
+
+
+CORE = c_files("csrc/*.c")
+
+
+@nox.session
 def core(session: nox.Session) -> None:
-    """The C core alone, under strict warnings and sanitizers."""
-    session.run("bash", "tests/c/run.sh", external=True)
+    """The C core, tested under sanitizers; and all C code compiled by gcc and by clang, under strict warnings."""
+    session.run("bash", "tests/c/run.sh", *session.posargs, external=True)
+    session.install("cffi", "setuptools")
+    place = Path(session.create_tmp()).resolve()
+    module = str(place / "native.c")
+    script = "import runpy, sys; runpy.run_path('csrc/build_ffi.py')['ffi'].emit_c_code(sys.argv[1])"
+    session.run("python", "-c", script, module)
+    found = interpreters()
+    script = "import sysconfig; print(sysconfig.get_path('include'))"
+    headers = str(session.run(found[max(found)], "-c", script, silent=True, external=True)).strip()
+
+    own = CORE + c_files("tests/c/*.c")
+    # cffi's part of the module is not pedantic. Without the GIL there is no limited API before Python 3.15.
+    generated = ["-Wno-pedantic", "-isystem", headers, module]
+    with session.chdir(place):  # which takes the object files
+        for compiler in ("gcc", "clang"):
+            for files in (
+                own,
+                ["-DFMUX_NO_EPOLL", *own],
+                c_files("benchmarks/*.c"),
+                generated,
+                ["-DPy_GIL_DISABLED", "-D_CFFI_NO_LIMITED_API", *generated],
+            ):
+                session.run(compiler, "-c", STRICT, "-O2", f"-I{ROOT}/csrc", *files, external=True)
 
 
 #: Several tests at once: most of their time they wait. The examples have ports of their own, and run with the rest.
@@ -183,13 +221,33 @@ def wheel(session: nox.Session) -> None:
             )
 
 
+#: What cibuildwheel is to build: Python, C library (or macOS) and processor.
+WHEELS = {
+    "linux": [
+        f"{python}-{libc}_{processor}"
+        for processor in ("x86_64", "aarch64")
+        for libc in ("manylinux", "musllinux")
+        for python in ("cp310", "cp314t", "cp315t")
+    ],
+    "macos": ["cp310-macosx_universal2", "cp314t-macosx_universal2", "cp315t-macosx_universal2"],
+}
+#: Where the core is to compile and link, by their own headers: as zig calls them, which brings those along.
+TARGETS = ("aarch64-linux-gnu.2.28", "aarch64-linux-musl", "x86_64-macos", "aarch64-macos")
+
+
 @nox.session
 def platforms(session: nox.Session) -> None:
-    """What cibuildwheel would build, on each platform."""
-    session.install("cibuildwheel")
-    for platform in ("linux", "macos"):
-        told = session.run("cibuildwheel", "--platform", platform, "--print-build-identifiers", silent=True)
-        names = str(told).split()
-        session.log("%s: %s", platform, " ".join(names))
-        if not any(name.startswith("cp310-") for name in names):
-            session.error(f"no stable-ABI build for {platform}")
+    """What cibuildwheel would build; and the core compiled for each of these platforms, and tested on musl."""
+    session.install(*CIBUILDWHEEL, "ziglang==0.17.1")
+    for platform, expected in WHEELS.items():
+        archs = ["--archs", "x86_64,aarch64"] if platform == "linux" else []
+        command = ("cibuildwheel", "--platform", platform, *archs, "--print-build-identifiers")
+        found = str(session.run(*command, silent=True)).split()
+        if sorted(found) != sorted(expected):
+            session.error(f"{platform}: {sorted(set(found) ^ set(expected))} is not as expected")
+    place = Path(session.create_tmp()).resolve()
+    compiler = ("python", "-m", "ziglang", "cc", STRICT, "-O2", f"-I{ROOT}/csrc", *CORE)
+    for target in TARGETS:
+        session.run(*compiler, "-target", target, "-fPIC", "-shared", "-o", f"{place}/{target}.so")
+    session.run(*compiler, *c_files("tests/c/*.c"), "-target", f"{machine()}-linux-musl", "-o", f"{place}/tests")
+    session.run(f"{place}/tests", external=True, silent=True)

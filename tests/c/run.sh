@@ -11,8 +11,7 @@ compiler=${CC:-cc}
 filter=${1:-}
 
 sources=("$here"/*.c "$root"/csrc/*.c)
-strict=(-std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wpedantic -Wconversion -Wshadow
-    -Wstrict-prototypes -Werror "-I$root/csrc" -pthread)
+strict=("@$here/strict.txt" "-I$root/csrc" -pthread)
 undefined=(-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1)
 seconds=60 # for one run of the tests, which takes about 10
 
@@ -54,11 +53,6 @@ try() {
 try 'address and undefined behaviour' address "${undefined[@]}"
 try 'threads' thread -fsanitize=thread -g -O1
 try 'without epoll: address and undefined behaviour' no_epoll "${undefined[@]}" -DFMUX_NO_EPOLL
-
-if command -v clang >/dev/null; then
-    echo '== clang compiles it without a warning'
-    clang "${strict[@]}" -O2 "${sources[@]}" -o "$build/clang" || failures=$((failures + 1))
-fi
 
 if ((failures != 0)); then
     echo "$failures of the runs failed"
