@@ -40,14 +40,17 @@ CIBUILDWHEEL = ("cibuildwheel==4.3.5",)
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style: ruff (formatter and linter) and clang-format; ``-- --fix`` mends what they can."""
+    """Style: ruff and clang-format, and zizmor for the workflows; ``-- --fix`` mends what the first two can."""
     # Other versions of clang-format would lay out some things in another way.
-    session.install("ruff", "clang-format==23.1.5")
+    session.install("ruff", "clang-format==23.1.5", "check-jsonschema", "zizmor")
     fix = "--fix" in session.posargs
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
     session.run("ruff", "check", *(["--fix"] if fix else []), ".")
     sources = [path for place in ("csrc", "tests", "benchmarks") for path in c_files(f"{place}/**/*.[ch]")]
     session.run("clang-format", *(["-i"] if fix else ["--dry-run", "-Werror"]), *sources)
+    workflows = map(str, ROOT.glob(".github/workflows/*.yml"))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows)
+    session.run("zizmor", "--quiet", "--offline", "--persona", "pedantic", ".github")
 
 
 @nox.session
@@ -98,6 +101,13 @@ def core(session: nox.Session) -> None:
 
 #: Several tests at once: most of their time they wait. The examples have ports of their own, and run with the rest.
 SEVERAL = ("-n", "3", "--dist", "worksteal", "--ignore", str(ROOT / "tests" / "examples"))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """The Python suite as it is, on the Python that nox runs on."""
+    session.install(".[test]")
+    session.run("pytest", *session.posargs)
 
 
 @nox.session
