@@ -55,9 +55,27 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types: mypy, strict."""
-    session.install("mypy", "cffi", "rich", "matplotlib", "types-cffi", "types-setuptools")
+    """Types: strict, complete, as typeshed has them for the standard modules, and seen by a program that uses them."""
+    session.install("mypy", "pyright[nodejs]", "rich", "matplotlib", "types-cffi", "types-setuptools", ".")
     session.run("mypy")
+    with session.chdir("tests/typing"):  # from here on the installed package is what is seen
+        session.run("mypy", "--strict", "--config-file=", "uses.py")
+        session.run("pyright")
+        session.run("pyright", "--verifytypes", "fastmux", "--ignoreexternal")
+
+    script = "import mypy.build; print(mypy.build.default_data_dir())"
+    typeshed = Path(str(session.run("python", "-c", script, silent=True)).strip()) / "typeshed" / "stdlib"
+    stubs = Path(session.create_tmp()).resolve() / "fastmux"
+    stubs.mkdir(exist_ok=True)
+    (stubs / "__init__.pyi").touch()
+    for name in ("select.pyi", "selectors.pyi"):
+        shutil.copy(typeshed / name, stubs)
+    with session.chdir(stubs):
+        session.run(
+            *("python", "-m", "mypy.stubtest", "fastmux.select", "fastmux.selectors"),
+            *("--allowlist", str(ROOT / "tests" / "typing" / "differences.txt")),
+            env={"MYPYPATH": str(stubs.parent)},
+        )
 
 
 #: Compiler flags that no user's build has: it is not to fail for a warning.

@@ -40,11 +40,13 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """The event loop comes when it is asked for: importing asyncio takes several times as long as all else here."""
-    if name in ("EventLoop", "new_event_loop", "run"):
-        from . import _loop
+if not _typing.TYPE_CHECKING:  # who would take it that every name is there
 
-        value: object = getattr(_loop, name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        """The event loop comes when it is asked for: importing asyncio takes several times as long as all else here."""
+        if name in ("EventLoop", "new_event_loop", "run"):
+            from . import _loop
+
+            value: object = getattr(_loop, name)
+            return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

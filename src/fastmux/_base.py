@@ -189,9 +189,9 @@ class BasePoller:
         #: "epoll", "poll" or "select".
         self.mechanism: Final = mechanism
         #: How many events one wait can report; doubles when more descriptors than that are registered.
-        self.capacity = capacity
+        self.capacity: int = capacity
         #: True once close() has been called.
-        self.closed = False
+        self.closed: bool = False
         # Guards _keys and what subclasses derive from it, and the counters. Re-entrant, because a signal handler may
         # use the poller while the code that it interrupts holds the lock.
         self._lock = threading.RLock()

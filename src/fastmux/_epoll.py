@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import operator
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeVar
 
 from ._arguments import ALL, INT_MAX, LONGEST, NOW, NotCopied, descriptor_of, nanoseconds_away
 from ._base import PRIORITY, READ, WRITE
@@ -36,6 +36,8 @@ _ROOM: Final = 1 << 20
 #: What trying returns if there is nothing.
 _NOTHING: Final = -errno.EAGAIN
 
+_Self = TypeVar("_Self", bound="epoll")
+
 
 class epoll(NotCopied, Waiting):  # noqa: N801
     """An epoll set, as ``select.epoll``.
@@ -54,13 +56,13 @@ class epoll(NotCopied, Waiting):  # noqa: N801
     _large: Any
     _closed: bool
 
-    def __new__(cls, sizehint: int = -1, flags: int = 0) -> Any:
+    def __new__(cls: type[_Self], sizehint: int = -1, flags: int = 0) -> _Self:
         if sizehint is not ALL or flags != 0 or flags.__class__ is not int:
             select.epoll(sizehint, flags).close()  # does it agree?
         return cls._around(open_mux(cls._mechanism, shared=cls._mechanism != BARE_EPOLL))
 
     @classmethod
-    def _around(cls, mux: Any) -> Any:
+    def _around(cls: type[_Self], mux: Any) -> _Self:
         self = object.__new__(cls)
         self._start(mux, cls._room)
         self._closed = False
@@ -68,7 +70,7 @@ class epoll(NotCopied, Waiting):  # noqa: N801
         return self
 
     @classmethod
-    def fromfd(cls, fd: int, /) -> Any:
+    def fromfd(cls: type[_Self], fd: int, /) -> _Self:
         """Make an epoll object around the descriptor of a set that exists; close() will close it."""
         if isinstance(fd, int) and 0 <= fd <= INT_MAX:
             return cls._around(open_mux(BARE_EPOLL, adopt=int(fd)))
@@ -189,7 +191,7 @@ class epoll(NotCopied, Waiting):  # noqa: N801
         self._closed = True
         close(self._mux)
 
-    def __enter__(self) -> Any:
+    def __enter__(self: _Self) -> _Self:
         if self._closed:
             self._fail(CLOSED)
         return self

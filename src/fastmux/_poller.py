@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import threading
 from selectors import SelectorKey
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._arguments import LONGEST
@@ -18,7 +18,7 @@ from ._base import READ, WRITE, BasePoller, check_maxevents, closed, nanoseconds
 from ._inspection import Stats, Watched, watched
 from ._stdlib import StdlibPoller
 
-if _core.implementation == "c":
+if TYPE_CHECKING or _core.implementation == "c":
     from ._core import (
         FDS,
         FEW,
@@ -54,7 +54,7 @@ if _core.implementation == "c":
         # What is used in every wait: found sooner than in a dict.
         __slots__ = ("_front", "_key_pairs", "_removals")
 
-        mechanisms = tuple(_core.MECHANISMS)
+        mechanisms: tuple[str, ...] = tuple(_core.MECHANISMS)
 
         def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
             BasePoller.__init__(self, mechanism, capacity=capacity, fork=fork)
@@ -297,4 +297,4 @@ if _core.implementation == "c":
             self._ready = NoReady
 
 else:
-    Poller = StdlibPoller  # type: ignore[misc, assignment]
+    Poller = StdlibPoller

@@ -102,7 +102,7 @@ class StdlibPoller(BasePoller):
     owner.
     """
 
-    mechanisms = tuple(name for name in ("epoll", "poll", "select") if hasattr(select, name))
+    mechanisms: tuple[str, ...] = tuple(name for name in ("epoll", "poll", "select") if hasattr(select, name))
 
     def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
         super().__init__(mechanism, capacity=capacity, fork=fork)

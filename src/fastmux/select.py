@@ -10,9 +10,16 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 from select import *  # noqa: F403
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from . import _core, _standard
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+_R = TypeVar("_R", bound="FileDescriptorLike")
+_W = TypeVar("_W", bound="FileDescriptorLike")
+_X = TypeVar("_X", bound="FileDescriptorLike")
 
 #: The standard objects that have a mirror here.
 STANDARD: Final = {
@@ -28,11 +35,11 @@ if _core.implementation == "c":
     if "poll" in STANDARD:
         from ._poll import poll as poll  # type: ignore[assignment]
     if "epoll" in STANDARD and "epoll" in _core.MECHANISMS:
-        from ._epoll import epoll as epoll
+        from ._epoll import epoll as epoll  # type: ignore[assignment]
 
-    def select(  # type: ignore[misc]
-        rlist: Iterable[Any], wlist: Iterable[Any], xlist: Iterable[Any], timeout: float | None = None, /
-    ) -> tuple[list[Any], list[Any], list[Any]]:
+    def select(
+        rlist: Iterable[_R], wlist: Iterable[_W], xlist: Iterable[_X], timeout: float | None = None, /
+    ) -> tuple[list[_R], list[_W], list[_X]]:
         """Wait until something in one of three lists is ready, and return what is: three lists, in the same order.
 
         The lists hold ints or objects with a fileno() method: those to wait for until they can be read, until they can

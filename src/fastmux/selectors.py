@@ -11,28 +11,37 @@ Urgent data is EVENT_PRIORITY here, not ``fastmux.PRIORITY``: that is 2, and 2 i
 from __future__ import annotations
 
 import selectors as _standard_selectors
-from selectors import *  # noqa: F403
-from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
-from typing import Any, Final
+import sys
+from selectors import EVENT_READ as EVENT_READ
+from selectors import EVENT_WRITE as EVENT_WRITE
+from selectors import BaseSelector as BaseSelector
+from selectors import SelectorKey as SelectorKey
+from typing import TYPE_CHECKING, Any, Final
 
 from . import _core, _standard
 from . import select as _select
 from ._arguments import LONGEST, interval
-from ._extended import EVENT_PRIORITY, Extended
+from ._extended import EVENT_PRIORITY as EVENT_PRIORITY
+from ._extended import Extended
 from ._wakeups import Wakeable
 
-if _core.implementation == "c":
+if not TYPE_CHECKING:  # type checkers would take the standard selectors for those that are defined here
+    from selectors import *  # noqa: F403
+elif sys.platform == "darwin":
+    from selectors import KqueueSelector as KqueueSelector
+
+if TYPE_CHECKING or _core.implementation == "c":
     from ._fast import FastPoll as _Poll
 else:
-    from ._extended import PlainPoll as _Poll  # type: ignore[assignment]
+    from ._extended import PlainPoll as _Poll
 
-if _core.implementation == "c" and "epoll" in _core.MECHANISMS:
+if TYPE_CHECKING or (_core.implementation == "c" and "epoll" in _core.MECHANISMS):
     from ._fast import EpollSet
     from ._fast import FastEpoll as _Epoll
 else:
-    from ._extended import PlainEpoll as _Epoll  # type: ignore[assignment]
+    from ._extended import PlainEpoll as _Epoll
 
-    EpollSet = getattr(_standard.select, "epoll", None)  # type: ignore[assignment, misc]
+    EpollSet = getattr(_standard.select, "epoll", None)
 
 #: The standard objects that have a mirror here.
 STANDARD: Final = {
@@ -42,7 +51,7 @@ STANDARD: Final = {
 }
 
 
-class SelectSelector(Wakeable, Extended, _standard_selectors.SelectSelector):  # type: ignore[no-redef]
+class SelectSelector(Wakeable, Extended, _standard_selectors.SelectSelector):
     """The standard SelectSelector, on ``fastmux.select.select``: without its limit of 1024."""
 
     _more = EVENT_PRIORITY
@@ -105,7 +114,7 @@ class SelectSelector(Wakeable, Extended, _standard_selectors.SelectSelector):  #
 
 if hasattr(_standard.select, "poll"):
 
-    class PollSelector(_Poll, _standard_selectors.PollSelector):  # type: ignore[no-redef]
+    class PollSelector(_Poll, _standard_selectors.PollSelector):
         """The standard PollSelector, on ``fastmux.select.poll``."""
 
         _selector_cls = staticmethod(_select.poll)
@@ -113,11 +122,16 @@ if hasattr(_standard.select, "poll"):
 
 if hasattr(_standard.select, "epoll"):
 
-    class EpollSelector(_Epoll, _standard_selectors.EpollSelector):  # type: ignore[no-redef]
+    class EpollSelector(_Epoll, _standard_selectors.EpollSelector):
         """The standard EpollSelector, on the core."""
 
         _selector_cls = EpollSet
 
 
 #: The best there is.
-DefaultSelector = globals()[_standard.selectors.DefaultSelector.__name__]  # type: ignore[misc]
+if not TYPE_CHECKING:
+    DefaultSelector = globals()[_standard.selectors.DefaultSelector.__name__]
+elif sys.platform == "linux":
+    DefaultSelector = EpollSelector
+else:
+    from selectors import DefaultSelector as DefaultSelector
