@@ -286,11 +286,12 @@ class BasePoller:
             new = new_tuple(SelectorKey, (key.fileobj, key.fd, events, data))
             try:
                 self._rewatch(key, new)
-            except OSError as error:
-                if error.errno in (errno.ENOENT, errno.EBADF):
+                self._keys[key.fd] = new
+            except BaseException as error:
+                # After KeyboardInterrupt, too: it may come before the kernel has agreed, or after.
+                if not isinstance(error, OSError) or error.errno in (errno.ENOENT, errno.EBADF):
                     self._drop(key.fd)
                 raise
-            self._keys[key.fd] = new
         return new
 
     def unregister(self, fileobj: FileObject) -> SelectorKey:

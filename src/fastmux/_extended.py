@@ -70,6 +70,8 @@ class Extended(BaseSelector):
 
     #: Which events this selector takes beyond EVENT_READ and EVENT_WRITE.
     _more = 0
+    #: Whether _watch() is to be called for everything, and not only for more events.
+    _keeps_table = False
 
     _fd_to_key: dict[int, SelectorKey]
     _fileobj_lookup: Any
@@ -94,10 +96,11 @@ class Extended(BaseSelector):
         """Watch fileobj (an int or an object with a fileno() method) for events, and return its key."""
         if self._files is not None:
             self._drop_stale(fileobj, self._files)
-        if self._asks_more(events):
+        more = self._asks_more(events)
+        if more or self._keeps_table:
             # First in the standard way, for its checks; then for what is really wanted.
-            key = new_tuple(SelectorKey, (*_standard_register(self, fileobj, EVENT_READ, data)[:2], events, data))
-            self._fd_to_key[key.fd] = key
+            key = _standard_register(self, fileobj, EVENT_READ if more else events, data)
+            self._fd_to_key[key.fd] = key = new_tuple(SelectorKey, (*key[:2], events, data))
             try:
                 self._watch(key)
             except BaseException:

@@ -1,7 +1,9 @@
 """EpollSelector and PollSelector on the core: what is called often, as flat functions.
 
 Results come by look-up: a table holds ``(key, events)`` at the indices that the core reports (see _waiting.py). They
-are put there with the key, and taken out with it.
+are put there before the core is told of the key. They are taken out after the core was told, and in this order: first
+another ``_removal``, then the entries. So whoever finds an entry gone began to wait before that, and finds that
+``_removal`` has changed.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from ._waiting import look_up
 _NOTHING: Final = (None, None, None, None)
 #: How large the table is at first: enough for those that are made for one question.
 _FIRST: Final = 256
+#: By how many descriptors it may grow at a time.
+_REACH: Final = 16384
 
 
 class Fast(PollLike):
@@ -44,13 +48,16 @@ class Fast(PollLike):
 
     def __init__(self, *, heal: bool = False, fork: str = "share") -> None:
         self._pairs: list[Any] = [None] * _FIRST
-        #: Counts what was taken out of the table, for those who are waiting: it may have been reported to them before.
-        self._removals: float = 0
+        self._reach = _REACH
+        #: Another object each time that something is taken out of the table, for those who are waiting: it may have
+        #: been reported to them before. Not a count: adding one takes several steps, and there is no lock here.
+        self._removal = object()
         super().__init__(heal=heal, fork=fork)
-        if not self._take_over(self._selector):
+        self._keeps_table = self._take_over(self._selector)
+        if not self._keeps_table:
             # A subclass has brought its own. So nothing goes into the table, and all goes the standard way.
             self._mux = None
-            self._pairs = []
+            self._give_up_table()
             self._add = lambda mux, fd, mask: -1
             self._remove = self._remove_standard
 
@@ -65,7 +72,7 @@ class Fast(PollLike):
 
     # Results
 
-    def _results(self, area: Any, n: int, removals: float) -> list[tuple[SelectorKey, int]]:
+    def _results(self, area: Any, n: int, removal: object) -> list[tuple[SelectorKey, int]]:
         """Build the result of a wait that found something, and give its array back."""
         keys = self._fd_to_key
         if n < ROWS:
@@ -82,7 +89,7 @@ class Fast(PollLike):
                     result.append(pairs[i])
             else:
                 result = look_up(self._pairs, area.indices[:n])
-            if self._removals == removals:
+            if self._removal is removal:
                 area.memory[0] = 0
                 return result
         except IndexError:
@@ -97,30 +104,35 @@ class Fast(PollLike):
         if self._covers(fd):
             try:
                 row = [(key, found(key, MASKS[code])) for code in (1, 2, 3)]
+                self._pairs[fd << 2 : (fd << 2) + 4] = None, *row
             except TypeError:
                 # Its events are equal to an int and are none. The standard selectors take that, and complain when
-                # they report it: so from now on, nothing is looked up.
-                row, self._removals = [], math.nan
-            self._pairs[fd << 2 : (fd << 2) + 4] = None, *(row or _NOTHING[1:])
+                # they report it.
+                self._give_up_table()
         return key
+
+    def _give_up_table(self) -> None:
+        """Have nothing looked up any more."""
+        self._reach = 0
+        self._pairs = []
+        self._removal = object()  # for those who look into the table that was there
 
     def _forget(self, fd: int) -> None:
         """Take out of the table what is there for a descriptor."""
-        # First the count: whoever finds that something is missing must find that the count has changed.
-        self._removals += 1
+        self._removal = object()
         if fd << 2 < len(self._pairs):
             self._pairs[fd << 2 : (fd << 2) + 4] = _NOTHING
 
     def _covers(self, fd: int) -> bool:
         """Have the table reach as far as fd, unless that number stands alone, far above all others."""
         missing = (fd << 2) + 4 - len(self._pairs)
-        if missing > 4 * 16384 or self._mux is None:
+        if missing > 4 * self._reach:
             return False
         if missing > 0:
             self._pairs.extend([None] * ((missing | 255) + 1))
         return True
 
-    # Registrations. What can be reported is put into the table before the core is told, and taken out after that.
+    # Registrations
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Watch fileobj (an int or an object with a fileno() method) for events, and return its key."""
@@ -155,25 +167,21 @@ class Fast(PollLike):
             except OverflowError:
                 pass
             except BaseException:  # KeyboardInterrupt: it may come after the kernel has agreed
-                Fast.unregister(self, fd)
+                with contextlib.suppress(KeyError):  # or before
+                    Fast.unregister(self, fd)
                 raise
             # There is something wrong: let the standard selector say what.
             self._forget(fd)
             del keys[fd]
-        return self._register(fileobj, events, data)
-
-    def _register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        """Do it in the standard way."""
-        before = self._removals
-        self._removals = math.nan  # the core will know it before the table does
-        try:
-            return self._keep(super().register(fileobj, events, data))
-        finally:
-            self._removals = before + 1
+        return super().register(fileobj, events, data)
 
     def _watch(self, key: SelectorKey) -> None:
         self._keep(key)
-        super()._watch(key)
+        try:
+            super()._watch(key)
+        except BaseException:
+            self._forget(key.fd)
+            raise
 
     def unregister(self, fileobj: Any) -> SelectorKey:
         """Stop watching fileobj, and return its key. It may have been closed meanwhile."""
@@ -195,7 +203,7 @@ class Fast(PollLike):
                 self._remove(self._mux, fd)
             raise
         finally:
-            self._removals += 1
+            self._removal = object()
             try:
                 index = fd << 2
                 pairs = self._pairs
@@ -240,7 +248,7 @@ class Fast(PollLike):
         except BaseException:
             Fast.unregister(self, fd)
             raise
-        self._removals += 1
+        self._removal = object()
         pairs[index] = old if data is old[3] else None
         if events != BOTH:
             pairs[index + 3] = pairs[index + BOTH - events] = None
@@ -262,8 +270,7 @@ class Fast(PollLike):
     def close(self) -> None:
         """Forget all registrations, end all waits, and release the descriptors. May be repeated."""
         super().close()
-        self._removals = math.nan  # the poll object still reports what is no key any more
-        self._pairs = []
+        self._give_up_table()  # the poll object still reports what is no key any more
 
     def _nanoseconds(self, timeout: float | None) -> int:
         """Convert a timeout to nanoseconds; -1 stands for None."""
@@ -290,7 +297,7 @@ class FastPoll(Fast, PlainPoll):
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
-        removals = self._removals
+        removal = self._removal
         try:
             poll: PollSet = self._selector
             area: Any = poll._quick
@@ -331,7 +338,7 @@ class FastPoll(Fast, PlainPoll):
                     return [pair]
             except IndexError:
                 pass
-        return self._results(area, n, removals)
+        return self._results(area, n, removal)
 
     def _nanoseconds_standard(self, timeout: float) -> int:
         return nanoseconds_of(math.ceil(timeout * 1e3))
@@ -368,7 +375,7 @@ class FastEpoll(Fast, PlainEpoll):
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait, and return ``(key, events)`` for everything that is ready."""
-        removals = self._removals
+        removal = self._removal
         try:
             ready = self._selector._ready
         except AttributeError:
@@ -395,24 +402,24 @@ class FastEpoll(Fast, PlainEpoll):
                 pass
         if n >= ROWS + FEW or n < ROWS:
             if n == ROWS + ready.capacity:
-                return self._more_results(ready, n, removals)
-            return self._results(ready, n, removals)
+                return self._more_results(ready, n, removal)
+            return self._results(ready, n, removal)
         # Few, as in _results: this is the commonest case, and the call would be a tenth of it.
         try:
             pairs = self._pairs
             result = []
             for i in (ready.first or ready.views())[n - ROWS]:
                 result.append(pairs[i])
-            if self._removals == removals:
+            if self._removal is removal:
                 ready.memory[0] = 0
                 return result
         except IndexError:
             pass
-        return self._results(ready, n, removals)
+        return self._results(ready, n, removal)
 
-    def _more_results(self, ready: Any, n: int, removals: float) -> list[tuple[SelectorKey, int]]:
+    def _more_results(self, ready: Any, n: int, removal: object) -> list[tuple[SelectorKey, int]]:
         """Build the result of a wait that has filled its array: there may be more than that."""
-        result = self._results(ready, n, removals)
+        result = self._results(ready, n, removal)
         if len(self._fd_to_key) > ready.capacity:
             self._selector._enlarge(2 * len(self._fd_to_key))
             both = {key.fd: (key, events) for key, events in result}

@@ -70,10 +70,12 @@ class PollSet(NotCopied):
         return self._add(fd, mask) if fd in self._masks else -errno.ENOENT
 
     def _remove(self, fd: int) -> int:
-        del self._masks[fd]
-        self._asked = 0
-        self._quick = None
-        self._standard.unregister(fd)
+        try:
+            del self._masks[fd]
+        finally:  # also for those who call again because an exception has interrupted this
+            self._asked = 0
+            self._quick = None
+            self._standard.unregister(fd)
         return 0
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:

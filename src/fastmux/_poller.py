@@ -52,7 +52,7 @@ if TYPE_CHECKING or _core.implementation == "c":
         """
 
         # What is used in every wait: found sooner than in a dict.
-        __slots__ = ("_front", "_key_pairs", "_removals")
+        __slots__ = ("_front", "_key_pairs", "_removal")
 
         mechanisms: tuple[str, ...] = tuple(_core.MECHANISMS)
 
@@ -62,8 +62,9 @@ if TYPE_CHECKING or _core.implementation == "c":
             # The array that wait() tries first; it belongs to the first thread that called wait().
             self._front: Any = NoReady
             self._key_pairs: list[Any] = []
-            # Counts what was taken out of _key_pairs, for those who are reading it.
-            self._removals = 0
+            # Another object each time that something is taken out of _key_pairs, for those who are reading it. Not a
+            # count: adding one takes several steps, and between them another thread may add one, too.
+            self._removal = object()
 
         # Waiting
 
@@ -110,7 +111,7 @@ if TYPE_CHECKING or _core.implementation == "c":
         def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
             result: list[Any]
             ready = self._ready
-            removals = self._removals
+            removal = self._removal
             if timeout == 0:
                 n = wait_now(ready.handle)
             elif timeout is None:
@@ -145,7 +146,7 @@ if TYPE_CHECKING or _core.implementation == "c":
                 except IndexError:
                     result = self._exact(ready, n)
                 ready.memory[0] = 0
-            if self._removals != removals:
+            if self._removal is not removal:
                 # Another thread has unregistered something meanwhile, or everything.
                 if self.closed:
                     closed()
@@ -216,8 +217,12 @@ if TYPE_CHECKING or _core.implementation == "c":
 
         # Results
 
+        # Pairs are in the table before the core is told what to report. They are taken out after the core was told, and
+        # in this order: first another _removal, then the entries. So whoever finds an entry gone began to wait before
+        # that, and finds that _removal has changed.
+
         def _keep_results(self, key: SelectorKey) -> None:
-            """Make the pairs that can be looked up for a key, and only those; see FMUX_ROWS in fastmux.h."""
+            """Make the pairs that can be looked up for a key; see FMUX_ROWS in fastmux.h."""
             fd, asked = key.fd, key.events & BOTH
             if fd >= FDS:
                 return
@@ -227,17 +232,25 @@ if TYPE_CHECKING or _core.implementation == "c":
             pairs = self._key_pairs
             if index >= len(pairs):
                 reach(pairs, index)
-            # First the count, then the entries: whoever finds an entry gone must find the count changed.
-            self._removals += 1
-            pairs[index + 1] = (key, READ) if asked & READ else None
-            pairs[index + 2] = (key, WRITE) if asked & WRITE else None
-            pairs[index + 3] = (key, BOTH) if asked == BOTH else None
+            if asked & READ:
+                pairs[index + 1] = (key, READ)
+            if asked & WRITE:
+                pairs[index + 2] = (key, WRITE)
+            if asked == BOTH:
+                pairs[index + 3] = (key, BOTH)
 
-        def _drop_results(self, fd: int) -> None:
-            self._removals += 1
+        def _drop_results(self, fd: int, kept: int = 0) -> None:
+            """Take out the pairs of a descriptor, but those for the events that are kept."""
+            self._removal = object()
+            pairs = self._key_pairs
             index = fd << 2
-            if index < len(self._key_pairs):  # else it was refused before it had any
-                self._key_pairs[index + 1 : index + 4] = None, None, None
+            if index < len(pairs):  # else it was refused before it had any
+                if not kept & READ:
+                    pairs[index + 1] = None
+                if not kept & WRITE:
+                    pairs[index + 2] = None
+                if kept & BOTH != BOTH:
+                    pairs[index + 3] = None
 
         def _exact(self, ready: Any, n: int) -> list[Any]:
             """Return the n rows of an array as ``(key, events)``, without those unregistered by another thread."""
@@ -251,7 +264,6 @@ if TYPE_CHECKING or _core.implementation == "c":
         # What BasePoller asks for
 
         def _watch(self, key: SelectorKey) -> None:
-            # The pairs first: another thread may be told of the descriptor at once.
             self._keep_results(key)
             if (result := add(self._mux, key.fd, key.events)) < 0:
                 fail(result)
@@ -260,7 +272,10 @@ if TYPE_CHECKING or _core.implementation == "c":
             self._keep_results(new)
             if (result := modify(self._mux, new.fd, new.events)) < 0:
                 self._keep_results(old)
+                self._drop_results(old.fd, old.events)
                 fail(result)
+            if old.events & ~new.events & BOTH:
+                self._drop_results(new.fd, new.events)
 
         def _unwatch(self, fd: int) -> None:
             remove(self._mux, fd)
@@ -292,7 +307,7 @@ if TYPE_CHECKING or _core.implementation == "c":
 
         def _close(self) -> None:
             close(self._mux)
-            self._removals += 1
+            self._removal = object()
             self._key_pairs[:] = [None] * len(self._key_pairs)
             self._ready = NoReady
 
