@@ -112,6 +112,27 @@ def descriptors_limit() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.fixture
+def leave_descriptors(descriptors_limit: Callable[[int], None]) -> Callable[[int | None], None]:
+    """A function that lowers the limit of open files until so many are left; None restores what was before."""
+    before, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    def leave(count: int | None) -> None:
+        if count is None:
+            descriptors_limit(before)
+            return
+        free: list[int] = []
+        try:
+            for _ in range(count + 1):
+                free.append(os.dup(0))
+        finally:
+            for fd in free:
+                os.close(fd)
+        descriptors_limit(free[-1])
+
+    return leave
+
+
 # Pollers
 
 

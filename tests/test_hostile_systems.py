@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
 import platform
-import resource
 
 import pytest
 
@@ -13,27 +11,6 @@ import fastmux
 from fastmux import READ
 
 PATIENCE = 20.0
-
-
-@pytest.fixture
-def leave_descriptors(descriptors_limit):
-    """Lower the limit of open files until so many are left; None restores what was before."""
-    before, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    def leave(count):
-        if count is None:
-            descriptors_limit(before)
-            return
-        free = []
-        try:
-            for _ in range(count + 1):
-                free.append(os.dup(0))
-        finally:
-            for fd in free:
-                os.close(fd)
-        descriptors_limit(free[-1])
-
-    return leave
 
 
 def use(make_poller, fd):

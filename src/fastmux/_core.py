@@ -209,12 +209,10 @@ class Inbox:
 
     __slots__ = ("arena", "fds", "flags", "handle", "lengths", "ready")
 
-    def __init__(self, mux: Any, capacity: int, enough: int, chunk: int, fail: Callable[[int], Any]) -> None:
-        import mmap  # its slices are bytes, without a copy in between
-
+    def __init__(self, mux: Any, capacity: int, arena: Any, enough: int, fail: Callable[[int], Any]) -> None:
         self.ready = Ready(mux, capacity, True, fail)
         self.ready.views()
-        self.arena = mmap.mmap(-1, enough + chunk)
+        self.arena = arena
         columns = memoryview(bytearray(12 * capacity)).cast("i")
         self.fds, self.lengths = columns[:capacity], columns[capacity : 2 * capacity]
         self.flags = bytearray(256)
@@ -223,7 +221,7 @@ class Inbox:
         self.handle.ready = self.ready.handle
         self.handle.arena = ffi.from_buffer(self.arena)
         self.handle.enough = enough
-        self.handle.chunk = chunk
+        self.handle.chunk = len(arena) - enough
         self.handle.fds = ffi.from_buffer(_NUMBERS, self.fds)
         self.handle.lengths = ffi.from_buffer(_NUMBERS, self.lengths)
         self.handle.waiting = ffi.from_buffer(_NUMBERS, columns[2 * capacity :])

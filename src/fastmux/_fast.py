@@ -152,21 +152,21 @@ class Fast(PollLike):
         if mask:
             keys[fd] = key = new_tuple(SelectorKey, (fileobj, fd, events, data))
             try:
-                pairs = self._pairs
-                pairs[index + events] = (key, events)
-                if events == BOTH:
-                    pairs[index + 1] = (key, EVENT_READ)
-                    pairs[index + 2] = (key, EVENT_WRITE)
-            except IndexError:
-                self._keep(key)
-            try:
+                try:
+                    pairs = self._pairs
+                    pairs[index + events] = (key, events)
+                    if events == BOTH:
+                        pairs[index + 1] = (key, EVENT_READ)
+                        pairs[index + 2] = (key, EVENT_WRITE)
+                except IndexError:
+                    self._keep(key)
                 if self._add(self._mux, fd, mask) == 0:
                     if self._files is not None:
                         self._files[fd] = identity(fd)
                     return key
             except OverflowError:
                 pass
-            except BaseException:  # KeyboardInterrupt: it may come after the kernel has agreed
+            except BaseException:  # MemoryError; or KeyboardInterrupt, which may come after the kernel has agreed
                 with contextlib.suppress(KeyError):  # or before
                     Fast.unregister(self, fd)
                 raise

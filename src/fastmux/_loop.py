@@ -33,7 +33,16 @@ class EventLoop(Turn, SocketCalls):
         self._conditions: Conditions | None = None
         #: Listening sockets that are watched together with other processes, by descriptor.
         self._exclusive: set[int] = set()
-        super().__init__(DefaultSelector() if selector is None else selector)
+        own = None
+        try:
+            if selector is None:
+                selector = own = DefaultSelector()
+            super().__init__(selector)
+        except BaseException:  # no descriptor left, for example
+            if own is not None:
+                own.close()
+            self._closed = True  # so that __del__ leaves alone what is not there
+            raise
 
     def close(self) -> None:
         if self._conditions is not None and not self.is_running():

@@ -12,6 +12,7 @@ wait, and each waiter has an eventfd of its own; a change of the set makes all o
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import sys
@@ -164,7 +165,14 @@ class StdlibPoller(BasePoller):
                 self._fired.remove(new.fd)
             elif (new.events | old.events) & EXCLUSIVE:
                 epoll.unregister(new.fd)
-                epoll.register(new.fd, new.events)
+                try:
+                    epoll.register(new.fd, new.events)
+                except OSError:
+                    try:
+                        epoll.register(new.fd, old.events)
+                    except OSError:  # neither is watched any more
+                        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+                    raise
             else:
                 epoll.modify(new.fd, new.events)
 

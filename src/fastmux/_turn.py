@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import errno
 import math
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
@@ -56,7 +57,8 @@ class Turn(StandardLoop):
         #: Whether a transport that stops reading now may already have been read for.
         self._in_wait = False
         if _core.implementation == "c" and isinstance(selector, FastEpoll) and isinstance(selector._selector, EpollSet):
-            self._inbox = Inbox(selector._mux, _ROWS, _ENOUGH, _CHUNK, _core.fail)
+            arena = mmap.mmap(-1, _ENOUGH + _CHUNK)  # whose slices are bytes, without a copy in between
+            self._inbox = Inbox(selector._mux, _ROWS, arena, _ENOUGH, _core.fail)
             self._streams += [None] * len(self._inbox.flags)
         self._fast = self._inbox is not None
         super().__init__(selector)
