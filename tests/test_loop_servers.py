@@ -1,0 +1,175 @@
+"""Servers of the event loop in processes of their own: without descriptors, and several on one listening socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import select
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PATIENCE = 20.0
+
+#: An echo server; it prints its port. What the loop logs goes nowhere.
+ECHO = """
+import asyncio, sys
+import fastmux
+
+class Echo(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        self.transport.write(data)
+
+async def main(options):
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    server = await loop.create_server(Echo, "127.0.0.1", 0, **options)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+fastmux.run(main({"exclusive": True} if sys.argv[1:] else {}))
+"""
+
+
+@pytest.fixture(params=[[], ["exclusive"]], ids=["", "exclusive"])
+def echo_server(request):
+    """A server in a process of its own, and its address."""
+    process = subprocess.Popen([sys.executable, "-c", ECHO, *request.param], stdout=subprocess.PIPE, text=True)
+    with process:
+        try:
+            yield process, ("127.0.0.1", int(process.stdout.readline()))
+        finally:
+            process.kill()
+
+
+def exchange(sock, data):
+    sock.sendall(data)
+    assert sock.recv(len(data)) == data
+
+
+def cpu_seconds(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_server_without_descriptors_serves_whom_it_has_and_does_not_spin(echo_server):
+    """And lets in who waits, as soon as there is a descriptor: asyncio looks once a second."""
+    process, address = echo_server
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with (
+        socket.create_connection(address, timeout=PATIENCE) as staying,
+        socket.create_connection(address, timeout=PATIENCE) as leaving,
+    ):
+        exchange(staying, b"1")
+        exchange(leaving, b"1")
+        used = len(os.listdir(f"/proc/{process.pid}/fd"))
+        resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (used, hard))
+        with socket.create_connection(address, timeout=PATIENCE) as waiting:  # the kernel lets it wait
+            waiting.sendall(b"2")
+            before, deadline = cpu_seconds(process.pid), time.monotonic() + 1
+            while time.monotonic() < deadline:
+                exchange(staying, b"3")
+                assert not select.select([waiting], [], [], 0.1)[0]
+            assert cpu_seconds(process.pid) - before < 0.5
+
+            leaving.close()
+            assert waiting.recv(1) == b"2"
+            exchange(staying, b"4")
+
+
+#: Several processes serve one listening socket. It prints who has served, and how often the processes were woken.
+PREFORK = """
+import asyncio, collections, json, multiprocessing, os, resource, socket, sys, time
+import fastmux
+
+def serve(listening, pair, exclusive, pause):
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport):
+            if pause:
+                time.sleep(pause)  # blocks the loop, so that the other process has its turn
+            transport.write(b"%d" % os.getpid())
+            transport.close()
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Server, sock=listening, exclusive=exclusive)
+        ended = asyncio.Event()
+        loop.add_reader(pair, ended.set)
+        pair.send(b"ready")
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+        await ended.wait()
+        loop.remove_reader(pair)
+        pair.send(b"%d" % (resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before))
+        server.close()
+
+    fastmux.run(main())
+
+def visit(address):
+    with socket.create_connection(address, timeout=20) as visitor:
+        return visitor.makefile("rb").read()
+
+def measure(context, exclusive, processes, pause, visits):
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        pairs = [socket.socketpair() for _ in range(processes)]
+        children = [context.Process(target=serve, args=(listening, theirs, exclusive, pause)) for _, theirs in pairs]
+        for child in children:
+            child.start()
+        for ours, _ in pairs:
+            assert ours.recv(5) == b"ready"
+        served = visits(listening.getsockname())
+        for ours, _ in pairs:
+            ours.send(b"end")
+        woken = sum(int(ours.recv(20)) for ours, _ in pairs)
+        for child in children:
+            child.join()
+            assert child.exitcode == 0
+    assert set(served) <= {b"%d" % child.pid for child in children}
+    for pair in pairs:
+        for end in pair:
+            end.close()
+    return served, woken
+
+def one_by_one(address):
+    return [visit(address) for _ in range(100)]
+
+def two_at_a_time(address):
+    served, deadline = set(), time.monotonic() + 20
+    while len(served) < 2 and time.monotonic() < deadline:
+        visitors = [socket.create_connection(address, timeout=20) for _ in range(2)]
+        for visitor in visitors:
+            with visitor:
+                served.add(visitor.makefile("rb").read())
+    return served
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context(sys.argv[1])
+    served, _ = measure(context, True, 2, 0.02, two_at_a_time)
+    counts = {}
+    for exclusive in (False, True):
+        answers, counts[exclusive] = measure(context, exclusive, 4, 0, one_by_one)
+        assert len(answers) == 100
+    print(json.dumps([len(served), counts[False], counts[True]]))
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_processes_share_an_exclusive_server_and_a_connection_wakes_one(tmp_path, method):
+    program = tmp_path / "prefork.py"
+    program.write_text(PREFORK)
+    finished = subprocess.run(
+        [sys.executable, str(program), method], capture_output=True, text=True, timeout=3 * PATIENCE, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+
+    served, without, exclusive = json.loads(finished.stdout)
+    assert served == 2
+    # On an idle machine, 400 without and 100 with. On a busy one, who has not gone back to sleep yet is not woken either.
+    assert exclusive < without
