@@ -171,5 +171,5 @@ def test_processes_share_an_exclusive_server_and_a_connection_wakes_one(tmp_path
 
     served, without, exclusive = json.loads(finished.stdout)
     assert served == 2
-    # On an idle machine, 400 without and 100 with. On a busy one, who has not gone back to sleep yet is not woken either.
+    # 400 without and 100 with, on an idle machine. On a busy one, who has not gone back to sleep is not woken either.
     assert exclusive < without
