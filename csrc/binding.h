@@ -154,9 +154,9 @@ static int fmux__question_ask(fmux_question_t *question, int64_t timeout_ns)
 {
     if (question->length <= (timeout_ns == 0 ? FMUX_ROOM : FMUX_FEW)) {
         /* Under load there is something already, and no need for a clock, or to
-         * let go of the interpreter lock. */
+         * let go of the interpreter lock. (A signal may interrupt even this.) */
         int n = fmux_select_once(question->memory, 0);
-        if (n != 0 || timeout_ns == 0)
+        if (n != -EINTR && (n != 0 || timeout_ns == 0))
             return n;
     }
     int64_t now_ns = timeout_ns > 0 ? fmux_now_ns() : 0;
