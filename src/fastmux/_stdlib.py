@@ -301,7 +301,8 @@ class StdlibPoller(BasePoller):
                 waiter.wake_up.clear()
             woken |= waiter.woken
             if waiter.version != self._version:
-                return ([], True) if woken else None
+                self._wake_pending |= woken  # for who asks next, and then reports what is ready
+                return None
             return self._cut([pair for pair in found if pair[0] != waiter.wake_up.fd], limit), woken
 
     def _cut(self, found: Events, limit: int) -> Events:

@@ -1,0 +1,177 @@
+"""One object and many threads that do everything at once, with a switch between them every microsecond."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+import sys
+import threading
+import time
+
+import pytest
+
+import fastmux
+from fastmux.selectors import EVENT_READ, EVENT_WRITE, EpollSelector, PollSelector
+
+PATIENCE = 20.0
+BOTH = EVENT_READ | EVENT_WRITE
+CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])
+POLLERS = {f"{cls.__name__}-{name}": functools.partial(cls, name) for cls in CLASSES for name in cls.mechanisms}
+#: What several threads may wait on, and what only one may wait on while others change it.
+WATCHERS = POLLERS | {"EpollSelector": EpollSelector, "PollSelector": PollSelector}
+
+
+@pytest.fixture(autouse=True)
+def many_switches():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture(params=WATCHERS)
+def watcher(request):
+    made = WATCHERS[request.param]()
+    yield made
+    made.close()
+
+
+def masks(watcher):
+    """READ, WRITE and both, as this one calls them."""
+    if isinstance(watcher, EpollSelector | PollSelector):
+        return EVENT_READ, EVENT_WRITE, BOTH
+    return fastmux.READ, fastmux.WRITE, fastmux.READ | fastmux.WRITE
+
+
+def waits(watcher):
+    """A function for each thread that may wait: it returns what is ready, descriptor -> data (None: not told)."""
+
+    def select(timeout):
+        return {key.fd: key.data for key, _ in watcher.select(timeout)}
+
+    def poll(timeout):
+        return dict.fromkeys((fd for fd, _ in watcher.poll(timeout)), None)
+
+    def wait(timeout):
+        return dict.fromkeys(watcher.fds[: watcher.wait(timeout)], None)
+
+    if isinstance(watcher, PollSelector):
+        return [select]
+    if isinstance(watcher, EpollSelector):
+        return [select, select]
+    return [select, poll, wait]
+
+
+def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread):
+    """Each descriptor counts its changes: odd is registered. What no wait may report is what was not, all the time."""
+    read, write, both = masks(watcher)
+    steady = {make_eventfd(1): "steady" for _ in range(3)}
+    for fd, data in steady.items():
+        watcher.register(fd, read, data)
+    changes = {make_eventfd(1): 0 for _ in range(12)}
+    stop = threading.Event()
+
+    def change(fds):
+        while not stop.is_set():
+            for fd in fds:
+                changes[fd] += 1  # it may be reported from here on
+                watcher.register(fd, random.choice([read, write, both]), changes[fd])
+                for events in random.choices([read, write, both], k=2):
+                    watcher.modify(fd, events, changes[fd])
+            for fd in fds:
+                watcher.unregister(fd)
+                changes[fd] += 1  # and no more
+
+    def look(wait):
+        while not stop.is_set():
+            before = changes.copy()
+            found = wait(random.choice([0, 0.001, None]))
+            after = changes.copy()
+            assert steady.keys() <= found.keys() <= steady.keys() | changes.keys()
+            for fd, data in found.items():
+                if fd in changes:
+                    assert before[fd] != after[fd] or before[fd] % 2, "it was not registered"
+                    assert data is None or before[fd] <= data <= after[fd], "an old key"
+                else:
+                    assert data in (None, "steady")
+
+    def wake():
+        while not stop.is_set():
+            watcher.wakeup()
+            time.sleep(0.0005)
+
+    fds = list(changes)
+    tasks = [start_thread(change, fds[i::3]) for i in range(3)]
+    tasks += [start_thread(look, wait) for wait in waits(watcher)]
+    tasks += [start_thread(wake)]
+    time.sleep(0.3)
+    stop.set()
+    for task in tasks:
+        task.result()
+
+    assert {key.fd for key, _ in watcher.select(0)} == steady.keys()
+    assert sum(changes.values()) > 100
+
+
+def test_what_is_ready_is_reported_some_time(watcher, make_eventfd, start_thread):
+    """Nothing else is ready: whoever waits has to be told of what is registered or modified meanwhile."""
+    read, _, _ = masks(watcher)
+    rounds = 40
+    reported = {make_eventfd(1): threading.Event() for _ in range(6)}
+    stop = threading.Event()
+
+    def own(fds):
+        for number, fd in itertools.product(range(rounds), fds):
+            reported[fd].clear()
+            watcher.register(fd, read, number)
+            assert reported[fd].wait(PATIENCE), "it was never reported"
+            watcher.unregister(fd)
+
+    def look(wait):
+        while not stop.is_set():
+            for fd in wait(PATIENCE):
+                reported[fd].set()
+
+    fds = list(reported)
+    owners = [start_thread(own, fds[i::3]) for i in range(3)]
+    lookers = [start_thread(look, wait) for wait in waits(watcher)]
+    try:
+        for owner in owners:
+            owner.result()
+    finally:
+        stop.set()
+        while any(looker.is_alive() for looker in lookers):
+            watcher.wakeup()
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize("make", POLLERS.values(), ids=POLLERS)
+def test_a_close_at_any_moment_ends_whatever_is_going_on(make, make_eventfd, start_thread, open_descriptors):
+    fds = [make_eventfd(1) for _ in range(6)]
+    before = open_descriptors()
+
+    def change(poller, fd):
+        while True:
+            poller.register(fd, fastmux.READ)
+            poller.modify(fd, 0)
+            poller.modify(fd, fastmux.READ)
+            poller.unregister(fd)
+
+    def again_and_again(function, *args):
+        while True:
+            function(*args)
+
+    for number in range(8):
+        poller = make()
+        tasks = [start_thread(change, poller, fd) for fd in fds[:3]]
+        tasks += [start_thread(again_and_again, wait, None) for wait in (poller.poll, poller.select, poller.wait)]
+        tasks += [start_thread(again_and_again, poller.wakeup)]
+        time.sleep(0.0005 * number)
+        closers = [start_thread(poller.close) for _ in range(2)]
+        for closer in closers:
+            closer.result()
+        for task in tasks:
+            with pytest.raises(ValueError, match="closed poller"):
+                task.result()
+        assert open_descriptors() == before
