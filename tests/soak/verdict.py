@@ -1,0 +1,67 @@
+"""What must be true of a run; everything that is not is a line of text."""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+MIB = 1024 * 1024
+#: Between two times with the same load, resident memory may grow by so much of itself and so many bytes: the allocators
+#: of Python and of the C library cannot give all back that is free.
+SHARE, MARGIN = 0.1, 8 * MIB
+#: Descriptors that are open, but not to the load: on their way in or out at the moment of a sample.
+ON_THE_WAY = 64
+
+
+def memory_limit(before: float) -> float:
+    return before * (1 + SHARE) + MARGIN
+
+
+def quarters(samples: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The medians of the first and the last quarter of the time under load after the warm-up."""
+    loaded = [sample for sample in samples if sample["phase"] == "load"]
+    size = max(len(loaded) // 4, 1)
+    return {
+        name: {
+            what: statistics.median(sample[what] for sample in part)
+            for what in ("connections", "memory", "descriptors", "beside")
+        }
+        for name, part in (("first", loaded[:size]), ("last", loaded[-size:]))
+        if part
+    }
+
+
+def judge(document: dict[str, Any]) -> list[str]:
+    """All that is wrong with a run, apart from what its clients and the end of its server have said."""
+    wrong = []
+    totals, told, rest = document["totals"], document["server"], document["rest"]
+    lost = totals["sent"] - totals["received"]
+    if lost != totals["lost"]:
+        wrong.append(f"{lost} bytes have not come back, and {totals['lost']} of them were lost in resets")
+    if told:
+        if told["served"] != totals["connected"]:
+            wrong.append(f"{totals['connected']} have connected, and the server has served {told['served']}")
+        if told["connected"] or told["idle"]:
+            wrong.append(f"{told['connected']} still connected, {told['idle']} dropped as idle")
+        if told["broken"] > totals["resets"]:
+            wrong.append(f"{told['broken']} connections broke off, and only {totals['resets']} were reset")
+        if not totals["received"] <= told["echoed"] <= totals["sent"]:
+            wrong.append(f"{told['echoed']} bytes echoed, {totals['sent']} sent and {totals['received']} received")
+    for when in ("after warm-up", "at the end"):
+        if when in rest and rest[when]["descriptors"] != rest["at the start"]["descriptors"]:
+            wrong.append(f"at rest {when} {rest[when]['descriptors']} descriptors are open, "
+                         f"and {rest['at the start']['descriptors']} were in the beginning")  # fmt: skip
+    pairs = []
+    if {"after warm-up", "at the end"} <= rest.keys():
+        pairs.append(("at rest", rest["after warm-up"]["memory"], rest["at the end"]["memory"]))
+    if {"first", "last"} <= (medians := document["quarters"]).keys():
+        first, last = medians["first"], medians["last"]
+        pairs.append(("under load", first["memory"], last["memory"]))
+        if last["beside"] > first["beside"] + ON_THE_WAY:
+            wrong.append(
+                f"besides connections {first['beside']:g} descriptors were open first, {last['beside']:g} last"
+            )
+    for when, before, after in pairs:
+        if after > memory_limit(before):
+            wrong.append(f"memory {when} has grown from {before / MIB:.1f} to {after / MIB:.1f} MiB")
+    return wrong
