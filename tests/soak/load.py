@@ -62,11 +62,12 @@ class Client:
             self.sock.bind((f"127.0.0.{load.dice.randrange(2, 200)}", 0))
             if (result := self.sock.connect_ex(load.address)) not in CONGESTED:
                 raise OSError(result, os.strerror(result))
+            self.fd = self.sock.fileno()
+            self.interest = select.EPOLLOUT
+            load.poller.register(self.fd, self.interest)
         except BaseException:
             self.sock.close()
             raise
-        self.fd = self.sock.fileno()
-        self.interest = select.EPOLLOUT
 
     # For scripts
 
@@ -211,7 +212,6 @@ class Load:
                 break
             self.connecting += 1
             self.clients[client.fd] = client
-            self.poller.register(client.fd, client.interest)
         now = time.monotonic()
         if self._timers:
             timeout = min(timeout, max(self._timers[0][0] - now, 0))

@@ -1,0 +1,351 @@
+"""What is done over and over: each case makes a function, one step of it, which leaves things as they were."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import resource
+import select as standard_select
+import selectors as standard_selectors
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple
+
+import fastmux
+from fastmux import READ, WRITE, select, selectors
+from fastmux.selectors import EVENT_READ, EVENT_WRITE
+
+Step = Callable[[], Any]
+
+
+class Case(NamedTuple):
+    make: Callable[[ExitStack], Step]
+    rounds: int  # of a long run
+
+
+def readable(stack: ExitStack) -> socket.socket:
+    """A socket that can be read from, and written to."""
+    ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+    theirs.send(b"x")
+    return ours
+
+
+def expect(expected: Any, found: Any) -> None:
+    if found != expected:
+        raise AssertionError(f"{found!r} in place of {expected!r}")
+
+
+# Registrations
+
+
+def use_poller(make: Callable[[], Any], stack: ExitStack) -> Step:
+    sock, poller = readable(stack), stack.enter_context(make())
+
+    def step() -> None:
+        poller.register(sock, READ, step)
+        expect([(sock.fileno(), READ)], poller.poll(0))
+        poller.modify(sock, READ | WRITE)
+        expect(1, len(poller.select(0)))
+        expect(1, poller.wait(0))
+        poller.unregister(sock)
+
+    return step
+
+
+def use_selector(make: Callable[[], Any], stack: ExitStack) -> Step:
+    sock, selector = readable(stack), stack.enter_context(make())
+
+    def step() -> None:
+        key = selector.register(sock, EVENT_READ, step)
+        expect([(key, EVENT_READ)], selector.select(0))
+        key = selector.modify(sock, EVENT_READ | EVENT_WRITE)
+        expect([(key, EVENT_READ | EVENT_WRITE)], selector.select(0))
+        selector.unregister(sock)
+
+    return step
+
+
+def use_epoll(stack: ExitStack) -> Step:
+    fd, epoll = readable(stack).fileno(), stack.enter_context(select.epoll())
+
+    def step() -> None:
+        epoll.register(fd, select.EPOLLIN)
+        expect([(fd, select.EPOLLIN)], epoll.poll(0))
+        epoll.modify(fd, select.EPOLLIN | select.EPOLLOUT)
+        expect([(fd, select.EPOLLIN | select.EPOLLOUT)], epoll.poll(0, 5))
+        epoll.unregister(fd)
+
+    return step
+
+
+def use_poll(stack: ExitStack) -> Step:
+    fd, poll = readable(stack).fileno(), select.poll()
+
+    def step() -> None:
+        poll.register(fd, select.POLLIN)
+        expect([(fd, select.POLLIN)], poll.poll(0))
+        poll.modify(fd, select.POLLIN | select.POLLOUT)
+        expect([(fd, select.POLLIN | select.POLLOUT)], poll.poll(1))
+        poll.unregister(fd)
+
+    return step
+
+
+def use_select(stack: ExitStack) -> Step:
+    sock = readable(stack)
+
+    def step() -> None:
+        expect(([sock], [sock], []), select.select([sock], [sock], [sock], 0))
+
+    return step
+
+
+def report_errors(make: Callable[[], Any], stack: ExitStack) -> Step:
+    """Events that no table has: a peer that is gone."""
+    ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+    theirs.close()
+    poller = stack.enter_context(make())
+
+    def step() -> None:
+        poller.register(ours, READ)
+        expect(1, len(poller.poll(0)))
+        expect(1, len(poller.select(0)))
+        poller.unregister(ours)
+
+    return step
+
+
+# Lives
+
+
+def close_it(made: Any) -> None:
+    made.close()
+
+
+def drop_it(made: Any) -> None:
+    """Leave it to the garbage collector."""
+
+
+def live(make: Callable[[], Any], end: Callable[[Any], None], stack: ExitStack) -> Step:
+    sock = readable(stack)
+
+    def step() -> None:
+        poller = make()
+        poller.register(sock, READ)
+        expect(1, len(poller.select(0)))
+        end(poller)
+
+    return step
+
+
+def live_select(make: Callable[[], Any], stack: ExitStack) -> Step:
+    fd = readable(stack).fileno()
+
+    def step() -> None:
+        made = make()
+        made.register(fd, READ)
+        expect([(fd, READ)], made.poll(0))
+
+    return step
+
+
+# Waits
+
+
+def wake(make: Callable[[], Any], stack: ExitStack) -> Step:
+    poller = stack.enter_context(make())
+
+    def step() -> None:
+        poller.wakeup()
+        expect([], poller.select())
+
+    return step
+
+
+def wait_in_thread(make: Callable[[], Any], stack: ExitStack) -> Step:
+    """Each thread that waits has ready arrays of its own."""
+    sock, poller = readable(stack), stack.enter_context(make())
+    poller.register(sock, READ)
+    poller.wait(0)  # so the first array is this thread's
+
+    def step() -> None:
+        found: list[Any] = []
+        thread = threading.Thread(target=lambda: found.extend((poller.wait(0), poller.fds[0], poller.poll(0))))
+        thread.start()
+        thread.join()
+        expect([1, sock.fileno(), [(sock.fileno(), READ)]], found)
+
+    return step
+
+
+# Failures
+
+
+def fail(calls: list[tuple[type[BaseException], Callable[[], Any]]]) -> Step:
+    def step() -> None:
+        for expected, call in calls:
+            try:
+                call()
+            except expected:
+                continue
+            raise AssertionError(f"{call} does not raise {expected.__name__}")
+
+    return step
+
+
+def bad_things(stack: ExitStack) -> tuple[socket.socket, int, int]:
+    """A socket, a descriptor that is not open, and one of a regular file."""
+    sock = readable(stack)
+    regular = stack.enter_context(tempfile.TemporaryFile())
+    return sock, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1, regular.fileno()
+
+
+def fail_poller(make: Callable[[], Any], stack: ExitStack) -> Step:
+    sock, unused, regular = bad_things(stack)
+    poller = stack.enter_context(make())
+    closed = make()
+    closed.close()
+    poller.register(sock, READ)
+    calls: list[tuple[type[BaseException], Callable[[], Any]]] = [
+        (OSError, partial(poller.register, unused)),
+        (KeyError, partial(poller.register, sock)),
+        (KeyError, partial(poller.unregister, unused)),
+        (KeyError, partial(poller.modify, unused, WRITE)),
+        (ValueError, partial(poller.register, -1)),
+        (ValueError, partial(poller.register, object())),
+        (ValueError, partial(poller.register, regular, 1 << 20)),
+        (ValueError, partial(poller.poll, math.nan)),
+        (ValueError, partial(poller.poll, 0, 0)),
+        (OverflowError, partial(poller.select, math.inf)),
+        (TypeError, partial(poller.wait, "soon")),
+        (ValueError, partial(closed.register, sock)),
+        (ValueError, partial(closed.poll, 0)),
+        (ValueError, partial(make, **{"capacity": 0})),
+    ]
+    if poller.mechanism == "epoll":
+        calls.append((PermissionError, partial(poller.register, regular)))
+    else:
+        calls.append((ValueError, partial(poller.register, regular, fastmux.EDGE)))
+    return fail(calls)
+
+
+def fail_selector(make: Callable[[], Any], stack: ExitStack) -> Step:
+    sock, unused, regular = bad_things(stack)
+    selector = stack.enter_context(make())
+    selector.register(sock, EVENT_READ)
+    calls: list[tuple[type[BaseException], Callable[[], Any]]] = [
+        (KeyError, partial(selector.register, sock, EVENT_READ)),
+        (KeyError, partial(selector.unregister, unused)),
+        (KeyError, partial(selector.modify, unused, EVENT_WRITE)),
+        (ValueError, partial(selector.register, -1, EVENT_READ)),
+        (ValueError, partial(selector.register, unused, 0)),
+        (ValueError, partial(selector.register, unused, 1 << 20)),
+        (TypeError, partial(selector.select, "soon")),
+    ]
+    if isinstance(selector, standard_selectors.EpollSelector):
+        calls.append((OSError, partial(selector.register, unused, EVENT_READ)))
+        calls.append((PermissionError, partial(selector.register, regular, EVENT_READ)))
+    return fail(calls)
+
+
+def fail_select(stack: ExitStack) -> Step:
+    sock, unused, regular = bad_things(stack)
+    epoll, poll, closed = stack.enter_context(select.epoll()), select.poll(), select.epoll()
+    closed.close()
+    epoll.register(sock)
+    return fail(
+        [
+            (FileExistsError, partial(epoll.register, sock)),
+            (PermissionError, partial(epoll.register, regular)),
+            (OSError, partial(epoll.register, unused)),
+            (OSError, partial(epoll.modify, unused, READ)),
+            (ValueError, partial(epoll.poll, 0, 0)),
+            (ValueError, partial(closed.poll, 0)),
+            (OSError, partial(poll.modify, unused, READ)),
+            (KeyError, partial(poll.unregister, unused)),
+            (TypeError, partial(poll.poll, "soon")),
+            (OSError, partial(select.select, [unused], [], [], 0)),
+            (ValueError, partial(select.select, [], [-1], [], 0)),
+            (TypeError, partial(select.select, [], [], [object()], 0)),
+        ]
+    )
+
+
+# Event loops, and the standard modules patched
+
+
+async def talk() -> None:
+    """A word to and fro between two streams, a timer, another thread."""
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_connection(sock=ours)
+    _, other = await asyncio.open_connection(sock=theirs)
+    other.write(b"word\n")
+    expect(b"word\n", await reader.readline())
+    await asyncio.sleep(0.0001)
+    for end in (writer, other):
+        end.close()
+        await end.wait_closed()
+
+
+def run_loop(stack: ExitStack) -> Step:
+    def step() -> None:
+        loop = fastmux.new_event_loop()
+        try:
+            loop.run_until_complete(talk())
+        finally:
+            loop.close()
+
+    return step
+
+
+def patch(stack: ExitStack) -> Step:
+    sock = readable(stack)
+
+    def step() -> None:
+        with fastmux.patch():
+            expect(selectors.EpollSelector, standard_selectors.EpollSelector)
+            with standard_selectors.DefaultSelector() as selector:
+                selector.register(sock, EVENT_READ)
+                expect(1, len(selector.select(0)))
+            expect([sock], standard_select.select([sock], [], [], 0)[0])
+        assert standard_selectors.EpollSelector is not selectors.EpollSelector
+
+    return step
+
+
+def cases() -> Iterator[tuple[str, Case]]:
+    many, some, few = 1_000_000, 100_000, 1_000
+    # The same class twice without the extension.
+    pollers = dict.fromkeys((cls, name) for cls in (fastmux.Poller, fastmux.StdlibPoller) for name in cls.mechanisms)
+    for cls, mechanism in pollers:
+        name, make = f"{cls.__name__}({mechanism!r})", partial(cls, mechanism)
+        less = 1 if cls is not fastmux.StdlibPoller else 10
+        yield f"{name}: register, poll, unregister", Case(partial(use_poller, make), many // less)
+        yield f"{name}: hang-ups reported", Case(partial(report_errors, make), some // less)
+        yield f"{name}: made and closed", Case(partial(live, make, close_it), some // less)
+        yield f"{name}: made and dropped", Case(partial(live, make, drop_it), some // less)
+        yield f"{name}: wake-ups", Case(partial(wake, make), some)
+        yield f"{name}: waits in new threads", Case(partial(wait_in_thread, make), some // 10)
+        yield f"{name}: failing calls", Case(partial(fail_poller, make), some // less)
+    for selector in (selectors.EpollSelector, selectors.PollSelector, selectors.SelectSelector):
+        name = f"selectors.{selector.__name__}"
+        yield f"{name}: register, select, unregister", Case(partial(use_selector, selector), many)
+        yield f"{name}: made and closed", Case(partial(live, selector, close_it), some)
+        yield f"{name}: made and dropped", Case(partial(live, selector, drop_it), some)
+        yield f"{name}: wake-ups", Case(partial(wake, selector), some)
+        yield f"{name}: failing calls", Case(partial(fail_selector, selector), some)
+    yield "select.epoll: register, poll, unregister", Case(use_epoll, many)
+    yield "select.epoll: made and dropped", Case(partial(live_select, select.epoll), some)
+    yield "select.poll: register, poll, unregister", Case(use_poll, many)
+    yield "select.poll: made and dropped", Case(partial(live_select, select.poll), some)
+    yield "select.select: calls", Case(use_select, many)
+    yield "select: failing calls", Case(fail_select, some)
+    yield "EventLoop: made, used, closed", Case(run_loop, few)
+    yield "patch() and unpatch()", Case(patch, few)
+
+
+CASES = dict(cases())
