@@ -89,6 +89,7 @@ if TYPE_CHECKING or _core.implementation == "c":
                 try:
                     return [fd_pairs[n]]
                 except IndexError:
+                    cover(n >> 2)
                     return [(n >> 2, CODES[n & 3])]
             n -= ROWS
             pairs = fd_pairs
@@ -102,6 +103,8 @@ if TYPE_CHECKING or _core.implementation == "c":
                     result = look_up(pairs, ready.indices[:n])
             except IndexError:
                 result = [(key.fd, events) for key, events in self._exact(ready, n)]
+                for fd, _ in result:
+                    cover(fd)
             ready.memory[0] = 0
             if not result and timeout != 0:
                 # Another thread has unregistered all that was reported.
@@ -227,8 +230,6 @@ if TYPE_CHECKING or _core.implementation == "c":
             if fd >= FDS:
                 return
             index = fd << 2
-            if index >= len(fd_pairs):
-                cover(fd)
             pairs = self._key_pairs
             if index >= len(pairs):
                 reach(pairs, index)

@@ -34,8 +34,11 @@ _cover_lock = threading.Lock()
 def cover(fd: int) -> None:
     """Have fd_pairs reach as far as fd, unless that number stands alone, far above all others.
 
-    It is then reported in the slower way: a table up to it would be large for nothing.
+    It is then reported in the slower way: a table up to it would be large for nothing. And as four entries take as much
+    memory as a registration, there are none before somebody asks for pairs of this kind.
     """
+    if fd << 2 < len(fd_pairs):
+        return
     with _cover_lock:
         known = len(fd_pairs) >> 2
         if fd < 4 * known + 16384:
