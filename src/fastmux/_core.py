@@ -79,6 +79,9 @@ _HEADER: Final = struct.Struct("8i")
 #: Fewer rows than this are read in another way, which is faster for few and slower for many.
 FEW: Final = 16
 
+#: Ready arrays from this size on are left to the kernel, which gives them pages only where they are touched.
+LARGE: Final = 1 << 16
+
 CLOSED: Final = -errno.ESHUTDOWN
 
 
@@ -155,7 +158,12 @@ class Ready(Rows):
     def __init__(self, mux: Any, capacity: int, shared: bool, fail: Callable[[int], Any]) -> None:
         if (size := lib.fmux_ready_bytes(capacity)) < 0:
             fail(size)
-        memory = bytearray(size)
+        if size < LARGE:
+            memory: Any = bytearray(size)
+        else:
+            import mmap  # not resident before it is used
+
+            memory = mmap.mmap(-1, size)
         out = ffi.new(_READY_OUT)
         result = lib.fmux_ready_open(mux, ffi.from_buffer(memory), size, capacity, shared, out)
         if result < 0:
