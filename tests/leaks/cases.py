@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import select as standard_select
 import selectors as standard_selectors
 import socket
@@ -11,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import fastmux
@@ -202,8 +202,9 @@ def fail(calls: list[tuple[type[BaseException], Callable[[], Any]]]) -> Step:
 def bad_things(stack: ExitStack) -> tuple[socket.socket, int]:
     """A socket that is registered already, and a regular file."""
     sock = readable(stack)
-    regular = stack.enter_context(Path(__file__).open())
-    return sock, regular.fileno()
+    regular = os.open(__file__, os.O_RDONLY)
+    stack.callback(os.close, regular)
+    return sock, regular
 
 
 def fail_poller(make: Callable[[], Any], stack: ExitStack) -> Step:
