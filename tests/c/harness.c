@@ -274,8 +274,8 @@ static bool run_test(const test_t *test, int mechanism)
 int main(int argc, char **argv)
 {
     const test_t *const tables[] = {core_tests, ready_tests, once_tests,
-                                    stream_tests, thread_tests,
-                                    fork_tests};
+                                    stream_tests, memory_tests, fault_tests,
+                                    thread_tests, fork_tests};
     int passed = 0, failed = 0;
 
     signal(SIGALRM, report_hanging);

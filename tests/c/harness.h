@@ -41,6 +41,8 @@ extern const test_t core_tests[];
 extern const test_t ready_tests[];
 extern const test_t once_tests[];
 extern const test_t stream_tests[];
+extern const test_t memory_tests[];
+extern const test_t fault_tests[];
 extern const test_t thread_tests[];
 extern const test_t fork_tests[];
 

@@ -11,7 +11,7 @@ compiler=${CC:-cc}
 filter=${1:-}
 
 sources=("$here"/*.c "$root"/csrc/*.c)
-strict=("@$here/strict.txt" "-I$root/csrc" -pthread)
+strict=("@$here/strict.txt" "@$here/faults.flags" "-I$root/csrc" -pthread)
 undefined=(-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1)
 seconds=60 # for one run of the tests, which takes about 10
 

@@ -1,5 +1,6 @@
 /* test_once.c - one call of poll or select on lists of the caller's own, and bare
  * epoll sets: the parts under the mirrors of the standard library. */
+#include "faults.h"
 #include "harness.h"
 
 #include <fcntl.h>
@@ -257,6 +258,67 @@ static void select_has_no_limit_of_1024(int mechanism)
     pipe_close(ends);
 }
 
+/* ---- memory and system calls that fail ------------------------------------ */
+
+static void select_without_memory_can_be_repeated(int mechanism)
+{
+    (void)mechanism;
+    int ends[2];
+    int result, failures;
+    pipe_open(ends);
+    int far = fcntl(ends[1], F_DUPFD, 5000);
+    close(ends[0]); /* an error, which is not what the third list asks for, */
+    list_t list = list_open(FMUX_SELECT, 1); /* so bitmaps have to tell */
+    list_add(&list, 2, far, 0);
+    FAIL_EACH(FAULT_MEMORY, ENOMEM, fmux_select_once(list.memory, 0),
+              list.memory[0] == 0);
+    CHECK_EQ(0, result);
+    CHECK_EQ(1, failures);
+    list_close(&list);
+    close(far);
+    close(ends[1]);
+}
+
+static void where_ppoll_is_refused_poll_serves(int mechanism)
+{
+    static const int errors[] = {ENOSYS, EPERM};
+    int ends[2];
+    (void)mechanism;
+    pipe_open(ends);
+    list_t list = list_open(FMUX_POLL, 1);
+    list_add(&list, 0, ends[0], POLLIN);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        int64_t began_ns = now_ns();
+        fault_arm(FAULT_PPOLL, 1, 1, errors[i]);
+        CHECK_EQ(0, fmux_poll_once(list.memory, MILLISECOND / 2, -1));
+        CHECK_EQ(1, fault_disarm());
+        CHECK(now_ns() - began_ns >= MILLISECOND / 2);
+    }
+    list_close(&list);
+    pipe_close(ends);
+}
+
+static void a_call_that_fails_leaves_the_list_free(int mechanism)
+{
+    static const int errors[] = {EINTR, ENOMEM};
+    int ends[2];
+    int result, failures;
+    pipe_open(ends);
+    put(ends[1]);
+    list_t list = list_open(mechanism, 1);
+    list_add(&list, 0, ends[0], POLLIN);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        FAIL_EACH(FAULT_WAITING, errors[i],
+                  mechanism == FMUX_POLL ? fmux_poll_once_now(list.memory)
+                                         : fmux_select_once(list.memory, 0),
+                  list.memory[0] == 0);
+        CHECK_EQ(mechanism == FMUX_POLL ? ends[0] * 4 + 1 : 1, result);
+        CHECK_EQ(1, failures);
+    }
+    list_close(&list);
+    pipe_close(ends);
+}
+
 /* ---- bare sets ------------------------------------------------------------ */
 
 static void a_bare_set_answers_as_epoll_ctl_does(int mechanism)
@@ -382,6 +444,9 @@ const test_t once_tests[] = {
     TEST(select_sleeps_through_a_hang_up_that_it_has_no_word_for, ON_SELECT),
     TEST(select_refuses_what_is_not_open, ON_SELECT),
     TEST(select_has_no_limit_of_1024, ON_SELECT),
+    TEST(select_without_memory_can_be_repeated, ON_SELECT),
+    TEST(where_ppoll_is_refused_poll_serves, ON_POLL),
+    TEST(a_call_that_fails_leaves_the_list_free, ON_COPIES),
     TEST(a_bare_set_answers_as_epoll_ctl_does, ON_EPOLL),
     TEST(a_bare_set_reports_what_a_dup_keeps_alive, ON_EPOLL),
     TEST(an_adopted_set_is_shared_and_closed_with_its_mux, ON_EPOLL),

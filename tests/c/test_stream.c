@@ -1,5 +1,6 @@
 /* test_stream.c - waits that read: what is read, how much, in which order, and what
  * is left to others. */
+#include "faults.h"
 #include "harness.h"
 
 #include <stdlib.h>
@@ -273,6 +274,28 @@ static void it_waits_and_can_be_woken(int mechanism)
     reader_close(&reader);
 }
 
+static void a_read_that_fails_is_a_row_unless_it_may_be_repeated(int mechanism)
+{
+    static const struct {
+        int error, rows;
+    } cases[] = {{ECONNRESET, 1}, {EINTR, 0}, {EAGAIN, 0}};
+    int ends[2];
+    reader_t reader = reader_open(mechanism);
+    connection_open(&reader, ends);
+    send_bytes(ends[1], 1, 'a');
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fault_arm(FAULT_RECV, 1, 1, cases[i].error);
+        CHECK_EQ(cases[i].rows, read_now(&reader));
+        CHECK_EQ(1, fault_disarm());
+        if (cases[i].rows == 1)
+            CHECK_EQ(-cases[i].error, reader.stream.lengths[0]);
+    }
+    CHECK_EQ(1, read_now(&reader));
+    CHECK_EQ(1, reader.stream.lengths[0]);
+    connection_close(&reader, ends);
+    reader_close(&reader);
+}
+
 static void more_rows_than_can_be_counted_are_refused(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
@@ -295,6 +318,7 @@ const test_t stream_tests[] = {
     TEST(everybody_has_a_turn_before_anybody_has_two, ON_ALL),
     TEST(who_is_unflagged_while_waiting_is_left_alone, ON_ALL),
     TEST(it_waits_and_can_be_woken, ON_ALL),
+    TEST(a_read_that_fails_is_a_row_unless_it_may_be_repeated, ON_ALL),
     TEST(more_rows_than_can_be_counted_are_refused, ON_EPOLL),
     {NULL, NULL, 0},
 };

@@ -1,0 +1,209 @@
+/* test_faults.c - system calls that fail, and what other threads do during those
+ * that wait: what went wrong is told, nothing is half done, and the same call works
+ * afterwards. */
+#include "faults.h"
+#include "harness.h"
+
+#include <unistd.h>
+
+/* ---- epoll ---------------------------------------------------------------- */
+
+static void no_epoll_set_is_no_mux(int mechanism)
+{
+    static const int errors[] = {EMFILE, ENFILE, ENOMEM};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        fmux_t *mux = NULL;
+        int result, failures;
+        FAIL_EACH(FAULT_EPOLL_CREATE, errors[i], fmux_open(mechanism, &mux),
+                  mux == NULL);
+        CHECK_EQ(0, result);
+        CHECK_EQ(1, failures);
+        fmux_free(mux);
+    }
+}
+
+static void what_the_kernel_refuses_is_not_registered(int mechanism)
+{
+    static const int errors[] = {ENOSPC, ENOMEM};
+    int ends[2];
+    pipe_open(ends);
+    put(ends[1]);
+    fmux_t *mux = mux_open(mechanism);
+    array_t array = array_open(mux, 4, PRIVATE);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        int result, failures;
+        FAIL_EACH(FAULT_EPOLL_CTL, errors[i], fmux_add(mux, ends[0], EPOLLIN),
+                  fmux_remove(mux, ends[0]) == -ENOENT &&
+                      fmux_wait_now(array.ready) == 0);
+        CHECK_EQ(0, result);
+        CHECK_EQ(1, failures);
+        CHECK_EQ(1, fmux_wait_now(array.ready));
+        CHECK_EQ(0, fmux_remove(mux, ends[0]));
+    }
+    array_close(&array);
+    fmux_free(mux);
+    pipe_close(ends);
+}
+
+static void a_change_that_the_kernel_refuses_leaves_the_old_mask(int mechanism)
+{
+    int ends[2];
+    int result, failures;
+    pipe_open(ends);
+    put(ends[1]);
+    fmux_t *mux = mux_open(mechanism);
+    array_t array = array_open(mux, 4, PRIVATE);
+    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    FAIL_EACH(FAULT_EPOLL_CTL, ENOMEM, fmux_modify(mux, ends[0], EPOLLPRI),
+              fmux_wait_now(array.ready) == 1);
+    CHECK_EQ(0, result);
+    CHECK_EQ(1, failures);
+    CHECK_EQ(0, fmux_wait_now(array.ready));
+    CHECK_EQ(0, fmux_modify(mux, ends[0], EPOLLIN));
+    /* This one is a delete and an add. */
+    FAIL_EACH(FAULT_EPOLL_CTL, ENOSPC,
+              fmux_modify(mux, ends[0], EPOLLOUT | EPOLLEXCLUSIVE),
+              fmux_wait_now(array.ready) == 1);
+    CHECK_EQ(0, result);
+    CHECK_EQ(2, failures);
+    CHECK_EQ(0, fmux_wait_now(array.ready));
+    array_close(&array);
+    fmux_free(mux);
+    pipe_close(ends);
+}
+
+static void what_can_be_watched_under_neither_mask_is_forgotten(int mechanism)
+{
+    int ends[2];
+    pipe_open(ends);
+    put(ends[1]);
+    fmux_t *mux = mux_open(mechanism);
+    array_t array = array_open(mux, 4, PRIVATE);
+    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    fault_arm(FAULT_EPOLL_CTL, 2, 2, ENOSPC); /* both of the adds */
+    CHECK_EQ(-ENOENT, fmux_modify(mux, ends[0], EPOLLIN | EPOLLEXCLUSIVE));
+    CHECK_EQ(2, fault_disarm());
+    CHECK_EQ(-ENOENT, fmux_remove(mux, ends[0]));
+    CHECK_EQ(0, fmux_wait_now(array.ready));
+    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    CHECK_EQ(1, fmux_wait_now(array.ready));
+    array_close(&array);
+    fmux_free(mux);
+    pipe_close(ends);
+}
+
+static void removing_does_not_fail_with_the_kernel(int mechanism)
+{
+    int ends[2];
+    pipe_open(ends);
+    put(ends[1]);
+    fmux_t *mux = mux_open(mechanism);
+    array_t array = array_open(mux, 4, PRIVATE);
+    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    fault_arm(FAULT_EPOLL_CTL, 1, 1, ENOMEM);
+    CHECK_EQ(0, fmux_remove(mux, ends[0]));
+    CHECK_EQ(1, fault_disarm());
+    CHECK_EQ(0, fmux_wait_now(array.ready)); /* still in the set, but silent */
+    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    CHECK_EQ(1, fmux_wait_now(array.ready));
+    array_close(&array);
+    fmux_free(mux);
+    pipe_close(ends);
+}
+
+static void a_wake_up_without_its_descriptor(int mechanism)
+{
+    static const struct {
+        int kind;
+        int error;
+        bool epoll_only;
+    } faults[] = {
+        {FAULT_EVENTFD, ENOMEM, false},
+        {FAULT_EPOLL_CTL, ENOMEM, true},
+        {FAULT_EPOLL_CTL, ENOSPC, true},
+    };
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        if (faults[i].epoll_only && mechanism != FMUX_EPOLL)
+            continue;
+        int result, failures;
+        fmux_t *mux = mux_open(mechanism);
+        array_t array = array_open(mux, 4, PRIVATE);
+        int descriptors = open_descriptors();
+        FAIL_EACH(faults[i].kind, faults[i].error,
+                  fmux_wait(array.ready, MILLISECOND, 4),
+                  open_descriptors() == descriptors);
+        CHECK_EQ(0, result);
+        CHECK_EQ(1, failures);
+        array_close(&array);
+        fmux_free(mux);
+
+        mux = mux_open(mechanism);
+        array = array_open(mux, 4, PRIVATE);
+        FAIL_EACH(faults[i].kind, faults[i].error, fmux_wakeup(mux),
+                  open_descriptors() == descriptors);
+        CHECK_EQ(0, result);
+        CHECK_EQ(mechanism == FMUX_EPOLL ? 1 : 0, failures);
+        CHECK_EQ(0, fmux_wait_forever(array.ready));
+        array_close(&array);
+        fmux_free(mux);
+    }
+}
+
+static void without_descriptors_in_the_whole_system(int mechanism)
+{
+    fmux_t *mux = mux_open(mechanism);
+    array_t array = array_open(mux, 4, PRIVATE);
+    fault_arm(FAULT_EVENTFD, 1, 1000, ENFILE);
+    CHECK_EQ(0, fmux_wakeup(mux)); /* kept for a wait */
+    if (mechanism == FMUX_EPOLL) {
+        CHECK_EQ(0, fmux_wait_forever(array.ready));
+        CHECK_EQ(-EINTR, fmux_wait_forever(array.ready)); /* looks up */
+    } else {
+        CHECK_EQ(-ENFILE, fmux_wait_forever(array.ready));
+    }
+    (void)fault_disarm();
+    if (mechanism == FMUX_EPOLL)
+        CHECK_EQ(0, fmux_wakeup(mux));
+    CHECK_EQ(0, fmux_wait_forever(array.ready));
+    array_close(&array);
+    fmux_free(mux);
+}
+
+/* ---- waiting -------------------------------------------------------------- */
+
+static void a_wait_that_fails_is_told_and_costs_nothing(int mechanism)
+{
+    static const int errors[] = {EINTR, ENOMEM};
+    int ends[2];
+    pipe_open(ends);
+    put(ends[1]);
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        int result, failures;
+        fmux_t *mux = mux_open(mechanism);
+        array_t array = array_open(mux, 4, SHARED);
+        CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+        FAIL_EACH(FAULT_WAITING, errors[i], fmux_wait(array.ready, SECOND, 4),
+                  array_flag(&array) == 0);
+        CHECK_EQ(ends[0] * 4 + 1, result);
+        CHECK_EQ(1, failures);
+        FAIL_EACH(FAULT_WAITING, errors[i], fmux_wait_try(array.ready),
+                  array_flag(&array) == 0);
+        CHECK_EQ(ends[0] * 4 + 1, result);
+        CHECK_EQ(1, failures);
+        array_close(&array);
+        fmux_free(mux);
+    }
+    pipe_close(ends);
+}
+
+const test_t fault_tests[] = {
+    TEST(no_epoll_set_is_no_mux, ON_EPOLL),
+    TEST(what_the_kernel_refuses_is_not_registered, ON_EPOLL),
+    TEST(a_change_that_the_kernel_refuses_leaves_the_old_mask, ON_EPOLL),
+    TEST(what_can_be_watched_under_neither_mask_is_forgotten, ON_EPOLL),
+    TEST(removing_does_not_fail_with_the_kernel, ON_EPOLL),
+    TEST(a_wake_up_without_its_descriptor, ON_ALL),
+    TEST(without_descriptors_in_the_whole_system, ON_ALL),
+    TEST(a_wait_that_fails_is_told_and_costs_nothing, ON_ALL),
+    {NULL, NULL, 0},
+};
