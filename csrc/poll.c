@@ -370,8 +370,11 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
         if (!same || ready->woken || (n > 0 && ready->copy[0].revents != 0))
             fmux_wake_drain(ready->wake_read);
         woken |= ready->woken;
-        if (n == -EBADF && !same)
-            continue; /* removed first, then closed: not the caller's error */
+        if (n == -EBADF && !same) {
+            /* Removed first, then closed: not the caller's error. */
+            mux->wake_pending |= woken;
+            continue;
+        }
         if (n >= 0)
             n = fmux_poll__collect(ready, n, max_events, call);
         else if (woken)

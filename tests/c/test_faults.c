@@ -196,6 +196,77 @@ static void a_wait_that_fails_is_told_and_costs_nothing(int mechanism)
     pipe_close(ends);
 }
 
+/* ---- meanwhile ------------------------------------------------------------ */
+
+/* What others do while a wait is in the kernel. */
+typedef struct {
+    fmux_t *mux;
+    int fd;
+} scene_t;
+
+static void close_the_mux(void *argument)
+{
+    scene_t *scene = argument;
+    CHECK_EQ(0, fmux_close(scene->mux));
+}
+
+static void remove_and_close_the_file(void *argument)
+{
+    scene_t *scene = argument;
+    CHECK_EQ(0, fmux_remove(scene->mux, scene->fd));
+    close(scene->fd);
+}
+
+static void remove_close_and_wake_up(void *argument)
+{
+    scene_t *scene = argument;
+    remove_and_close_the_file(argument);
+    CHECK_EQ(0, fmux_wakeup(scene->mux));
+}
+
+/* How a wait of 100 ms on a pipe with a byte in it ends. */
+static int wait_while(int mechanism, void (*action)(void *), int64_t *took_ns)
+{
+    int ends[2];
+    pipe_open(ends);
+    put(ends[1]);
+    scene_t scene = {mux_open(mechanism), ends[0]};
+    array_t array = array_open(scene.mux, 4, PRIVATE);
+    CHECK_EQ(0, fmux_add(scene.mux, ends[0], EPOLLIN));
+    int64_t began_ns = now_ns();
+    fault_meanwhile(FAULT_WAITING, action, &scene);
+    int result = fmux_wait(array.ready, 100 * MILLISECOND, 4);
+    CHECK_EQ(1, fault_disarm());
+    *took_ns = now_ns() - began_ns;
+    array_close(&array);
+    fmux_free(scene.mux);
+    if (action == close_the_mux)
+        close(ends[0]);
+    close(ends[1]);
+    return result;
+}
+
+static void closing_meanwhile_ends_a_wait_although_there_is_an_event(
+    int mechanism)
+{
+    int64_t took_ns;
+    CHECK_EQ(-ESHUTDOWN, wait_while(mechanism, close_the_mux, &took_ns));
+}
+
+static void what_is_removed_and_closed_meanwhile_is_not_missed(int mechanism)
+{
+    int64_t took_ns;
+    CHECK_EQ(0, wait_while(mechanism, remove_and_close_the_file, &took_ns));
+    CHECK(took_ns >= 100 * MILLISECOND);
+}
+
+static void a_wake_up_is_not_lost_with_what_was_removed(int mechanism)
+{
+    int64_t took_ns;
+    CHECK_EQ(0, wait_while(mechanism, remove_close_and_wake_up, &took_ns));
+    CHECK(took_ns < 100 * MILLISECOND);
+}
+
 const test_t fault_tests[] = {
     TEST(no_epoll_set_is_no_mux, ON_EPOLL),
     TEST(what_the_kernel_refuses_is_not_registered, ON_EPOLL),
@@ -205,5 +276,8 @@ const test_t fault_tests[] = {
     TEST(a_wake_up_without_its_descriptor, ON_ALL),
     TEST(without_descriptors_in_the_whole_system, ON_ALL),
     TEST(a_wait_that_fails_is_told_and_costs_nothing, ON_ALL),
+    TEST(closing_meanwhile_ends_a_wait_although_there_is_an_event, ON_ALL),
+    TEST(what_is_removed_and_closed_meanwhile_is_not_missed, ON_ALL),
+    TEST(a_wake_up_is_not_lost_with_what_was_removed, ON_ALL),
     {NULL, NULL, 0},
 };
