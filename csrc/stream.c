@@ -14,6 +14,12 @@
 
 #include <sys/socket.h>
 
+/* (A set that was adopted may report any number.) */
+static bool fmux__flagged(const fmux_stream_t *stream, int fd)
+{
+    return fd >= 0 && fd < stream->flags_length && stream->flags[fd] != 0;
+}
+
 /* Read from those that are waiting for it, in turn, until enough has been read.
  * Returns the number of rows. */
 static int fmux__read(fmux_stream_t *stream)
@@ -24,7 +30,7 @@ static int fmux__read(fmux_stream_t *stream)
         /* It may have been a while, and the number another file's by now. The
          * flag is true of that one, then; and MSG_DONTWAIT makes sure that
          * nothing else depends on it. */
-        if (fd >= stream->flags_length || stream->flags[fd] == 0)
+        if (!fmux__flagged(stream, fd))
             continue;
         ssize_t got = recv(fd, stream->arena + used, (size_t)stream->chunk,
                            MSG_DONTWAIT);
@@ -49,7 +55,7 @@ static int fmux__divide(fmux_stream_t *stream, int n)
     for (int i = 0; i < n; i++) {
         int fd = ready->fds[i];
         uint32_t events = ready->events[i];
-        if (fd < stream->flags_length && stream->flags[fd] != 0) {
+        if (fmux__flagged(stream, fd)) {
             if ((events & ~(uint32_t)POLLOUT) != 0)
                 stream->waiting[stream->last++] = fd;
             /* An error concerns who waits to write, too. */

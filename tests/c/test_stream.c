@@ -23,10 +23,9 @@ typedef struct {
     fmux_stream_t stream;
 } reader_t;
 
-static reader_t reader_open(int mechanism)
+static reader_t reader_around(fmux_t *mux)
 {
-    reader_t reader = {.mux = mux_open(mechanism)};
-    reader.array = array_open(reader.mux, ROWS, SHARED);
+    reader_t reader = {.mux = mux, .array = array_open(mux, ROWS, SHARED)};
     reader.stream = (fmux_stream_t){
         .ready = reader.array.ready,
         .flags = calloc(FLAGS, 1),
@@ -39,6 +38,11 @@ static reader_t reader_open(int mechanism)
         .waiting = malloc(ROWS * sizeof(int32_t)),
     };
     return reader;
+}
+
+static reader_t reader_open(int mechanism)
+{
+    return reader_around(mux_open(mechanism));
 }
 
 static void reader_close(reader_t *reader)
@@ -296,6 +300,24 @@ static void a_read_that_fails_is_a_row_unless_it_may_be_repeated(int mechanism)
     reader_close(&reader);
 }
 
+static void what_a_strangers_set_reports_may_be_any_number(int mechanism)
+{
+    (void)mechanism;
+    int ends[2];
+    CHECK_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLOUT, .data.u64 = UINT64_MAX};
+    CHECK_EQ(0, epoll_ctl(set, EPOLL_CTL_ADD, ends[0], &event));
+    fmux_t *mux = NULL;
+    CHECK_EQ(0, fmux_adopt(set, &mux));
+    reader_t reader = reader_around(mux);
+    CHECK_EQ(FMUX_OTHERS, read_now(&reader));
+    CHECK_EQ(-1, array_fd(&reader.array, 0));
+    reader_close(&reader);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 static void more_rows_than_can_be_counted_are_refused(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
@@ -319,6 +341,7 @@ const test_t stream_tests[] = {
     TEST(who_is_unflagged_while_waiting_is_left_alone, ON_ALL),
     TEST(it_waits_and_can_be_woken, ON_ALL),
     TEST(a_read_that_fails_is_a_row_unless_it_may_be_repeated, ON_ALL),
+    TEST(what_a_strangers_set_reports_may_be_any_number, ON_EPOLL),
     TEST(more_rows_than_can_be_counted_are_refused, ON_EPOLL),
     {NULL, NULL, 0},
 };
