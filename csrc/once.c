@@ -12,6 +12,7 @@
  */
 #include "internal.h"
 
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -221,6 +222,11 @@ static int fmux_select__by_select(const fmux_select_t *s, int64_t timeout_ns)
         if (s->records[i].fd > highest)
             highest = s->records[i].fd;
     }
+    /* The kernel skips numbers above all that it has a place for, instead of
+     * refusing them; if the highest is open, none of them is. (Below FD_SETSIZE
+     * programs know select(2) as it is.) */
+    if (highest >= FD_SETSIZE && fcntl(highest, F_GETFD) < 0)
+        return -errno;
     int words = highest / FMUX__WORD_BITS + 1;
     unsigned long small[3 * FMUX__SMALL];
     unsigned long *bits = small;

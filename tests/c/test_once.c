@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -231,6 +232,19 @@ static void select_refuses_what_is_not_open(int mechanism)
     list_close(&list);
 }
 
+static void select_refuses_what_is_beyond_all_that_was_ever_open(int mechanism)
+{
+    static const int numbers[] = {FD_SETSIZE, 100000, INT32_MAX};
+    (void)mechanism;
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        list_t list = list_open(FMUX_SELECT, 2);
+        list_add(&list, 0, STDOUT_FILENO, 0);
+        list_add(&list, 2, numbers[i], 0);
+        CHECK_EQ(-EBADF, fmux_select_once(list.memory, -1));
+        list_close(&list);
+    }
+}
+
 static void select_has_no_limit_of_1024(int mechanism)
 {
     enum { COUNT = 1500 };
@@ -443,6 +457,7 @@ const test_t once_tests[] = {
     TEST(select_tells_places_in_the_order_of_the_question, ON_SELECT),
     TEST(select_sleeps_through_a_hang_up_that_it_has_no_word_for, ON_SELECT),
     TEST(select_refuses_what_is_not_open, ON_SELECT),
+    TEST(select_refuses_what_is_beyond_all_that_was_ever_open, ON_SELECT),
     TEST(select_has_no_limit_of_1024, ON_SELECT),
     TEST(select_without_memory_can_be_repeated, ON_SELECT),
     TEST(where_ppoll_is_refused_poll_serves, ON_POLL),
