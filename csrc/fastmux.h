@@ -189,8 +189,8 @@ void fmux_ready_free(fmux_ready_t *ready);
  * signal, or only stale events came, or the time is longer than one call can
  * wait: run the signal handlers, and call again with what is left of the time),
  * -EINVAL (max_events; or poll: more is watched than RLIMIT_NOFILE), -EBADF (select: a watched descriptor was closed),
- * -EMFILE or -ENFILE (poll and select: no descriptor left for the wake-up; at the
- * first wait only), -ENOMEM, -ESHUTDOWN. */
+ * -EMFILE or -ENFILE (poll and select: no descriptor left for the wake-up) or
+ * -ENOSPC (epoll: no watch left for it), at the first wait only; -ENOMEM, -ESHUTDOWN. */
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 int fmux_wait_now(fmux_ready_t *ready);
 int fmux_wait_try(fmux_ready_t *ready);
@@ -224,7 +224,7 @@ int fmux_wait_forever(fmux_ready_t *ready);
  * timeout_ns is as for fmux_wait. Both return -EBUSY (the memory is not free),
  * -EINTR (a signal, or the time is longer than one call can wait), -EINVAL
  * (more descriptors than RLIMIT_NOFILE), -EBADF (select: one that is negative, or
- * not open), -ENOMEM. */
+ * not open; below FD_SETSIZE as select(2) finds it), -ENOMEM. */
 int fmux_poll_once(int32_t *memory, int64_t timeout_ns, int wake_fd);
 int fmux_poll_once_now(int32_t *memory); /* the same for 0 and -1 */
 int fmux_select_once(int32_t *memory, int64_t timeout_ns);
