@@ -290,7 +290,7 @@ int fmux_epoll_nanoseconds(void)
 {
     /* On no set at all: whether the call exists is checked before. */
     struct epoll_event record;
-    bool cut;
+    bool cut = false;
     (void)fmux_epoll__call(-1, &record, 1, 1, &cut);
     return !atomic_load_explicit(&fmux_epoll__coarse, memory_order_relaxed);
 }

@@ -248,7 +248,7 @@ static inline void fmux_report(fmux_ready_t *ready, int i, int fd,
 }
 
 /* timeout_ns as milliseconds for poll and epoll_wait: rounded up, because a
- * wait must not end early. *cut_out says that the int was too small. */
+ * wait must not end early. Sets *cut_out to true if the int was too small. */
 int fmux_milliseconds(int64_t timeout_ns, bool *cut_out);
 
 /* ppoll and pselect in nanoseconds; fmux_ask_poll by the milliseconds of poll where

@@ -23,8 +23,10 @@ int64_t fmux_now_ns(void)
 int fmux_milliseconds(int64_t timeout_ns, bool *cut_out)
 {
     int64_t ms = timeout_ns / 1000000 + (timeout_ns % 1000000 != 0);
-    *cut_out = ms > INT32_MAX;
-    return *cut_out ? INT32_MAX : (int)ms;
+    if (ms <= INT32_MAX)
+        return (int)ms;
+    *cut_out = true;
+    return INT32_MAX;
 }
 
 /* ---- wake-up pair ------------------------------------------------------ */

@@ -544,6 +544,7 @@ static int wait_without_epoll_pwait2(unsigned error)
     if (!refuse_epoll_pwait2(error))
         return 0; /* no such filters here: nothing to find out */
     set_t set = set_open(FMUX_EPOLL, 4);
+    set_t other = set_open(FMUX_EPOLL, 4);
     for (int round = 0; round < 20; round++) {
         int64_t timeout_ns = 100 * MICROSECOND + round * MILLISECOND / 4;
         int64_t began_ns = now_ns();
@@ -553,6 +554,8 @@ static int wait_without_epoll_pwait2(unsigned error)
     wrong += fmux_wakeup(set.mux) != 0;
     wrong += fmux_wait(set.array.ready, INT64_MAX, 4) != 0;
     wrong += fmux_epoll_nanoseconds() != 0;
+    use_up_descriptors(); /* none for a wake-up: the wait is one of many */
+    wrong += fmux_wait(other.array.ready, SECOND, 4) != -EINTR;
     return wrong;
 }
 
