@@ -277,5 +277,6 @@ def platforms(session: nox.Session) -> None:
     compiler = ("python", "-m", "ziglang", "cc", STRICT, "-O2", f"-I{ROOT}/csrc", *CORE)
     for target in TARGETS:
         session.run(*compiler, "-target", target, "-fPIC", "-shared", "-o", f"{place}/{target}.so")
-    session.run(*compiler, *c_files("tests/c/*.c"), "-target", f"{machine()}-linux-musl", "-o", f"{place}/tests")
+    tests = (f"@{ROOT}/tests/c/faults.flags", *c_files("tests/c/*.c"))
+    session.run(*compiler, *tests, "-target", f"{machine()}-linux-musl", "-o", f"{place}/tests")
     session.run(f"{place}/tests", external=True, silent=True)

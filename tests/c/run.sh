@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
-# Build the C core and its tests, and run them under sanitizers.
+# Build the C core and its tests, and run them under sanitizers, or under valgrind.
 #
-# Usage: run.sh [part of a test's name]
+# Usage: run.sh [--valgrind] [part of a test's name]
 # CC is the compiler (default: cc). Works from any directory, leaves nothing behind.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd -- "$here/../.." && pwd)
 compiler=${CC:-cc}
+under=() # what the tests run under
+if [[ ${1:-} == --valgrind ]]; then
+    under=(valgrind --quiet --leak-check=full --error-exitcode=9 --fair-sched=yes)
+    shift
+fi
 filter=${1:-}
 
 sources=("$here"/*.c "$root"/csrc/*.c)
 strict=("@$here/strict.txt" "@$here/faults.flags" "-I$root/csrc" -pthread)
 undefined=(-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1)
-seconds=60 # for one run of the tests, which takes about 10
+seconds=90 # for one run of the tests, which takes about 10
 
 build=$(mktemp -d)
 trap 'rm -rf -- "$build"' EXIT
@@ -40,7 +45,7 @@ try() {
         run+=(setarch -R)
     fi
     local status=0
-    "${run[@]}" "$program" "$filter" >"$log" 2>&1 || status=$?
+    "${run[@]}" "${under[@]}" "$program" "$filter" >"$log" 2>&1 || status=$?
     if ((status != 0)); then
         failures=$((failures + 1))
         grep -v ' ok$' "$log" || true
@@ -50,9 +55,14 @@ try() {
     fi
 }
 
-try 'address and undefined behaviour' address "${undefined[@]}"
-try 'threads' thread -fsanitize=thread -g -O1
-try 'without epoll: address and undefined behaviour' no_epoll "${undefined[@]}" -DFMUX_NO_EPOLL
+if ((${#under[@]} > 0)); then
+    try 'valgrind' valgrind -g -O1
+    try 'without epoll: valgrind' valgrind_no_epoll -g -O1 -DFMUX_NO_EPOLL
+else
+    try 'address and undefined behaviour' address "${undefined[@]}"
+    try 'threads' thread -fsanitize=thread -g -O1
+    try 'without epoll: address and undefined behaviour' no_epoll "${undefined[@]}" -DFMUX_NO_EPOLL
+fi
 
 if ((failures != 0)); then
     echo "$failures of the runs failed"
