@@ -158,7 +158,7 @@ static void a_signal_ends_a_call_with_EINTR(int mechanism)
 {
     /* SIGALRM is the harness's watchdog, which this borrows and gives back. */
     struct sigaction action, watchdog;
-    struct itimerval soon = {{0, 1000}, {0, 1000}}, left;
+    struct itimerval soon = {{0, 50000}, {0, 1000}}, left; /* and again */
     memset(&action, 0, sizeof action); /* without SA_RESTART */
     action.sa_handler = nothing;
     list_t list = list_open(mechanism, 1);
