@@ -368,7 +368,7 @@ int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
     uint32_t old_mask = entry->mask;
     entry->mask = mask;
     result = mux->mechanism->modify(mux, fd, entry, old_mask);
-    if (result == -ENOENT || result == -EBADF)
+    if (result == -ENOENT || result == -EBADF || result == -EPERM)
         fmux__set_generation(entry, 0);
     else if (result < 0)
         entry->mask = old_mask;

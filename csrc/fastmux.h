@@ -137,6 +137,7 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask);
  * keep no file, so they do not notice that one was closed.)
  * Returns 0, or -ENOENT (not watched, or the kernel has dropped it because the
  * file was closed; then it is not watched any more), -EBADF (closed; likewise),
+ * -EPERM (the number is a file by now that epoll cannot watch; likewise),
  * -EINVAL (an impossible mask; the old one stays), -ENOMEM, -ENOSPC,
  * -ESHUTDOWN. */
 int fmux_modify(fmux_t *mux, int fd, uint32_t mask);

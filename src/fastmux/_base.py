@@ -272,8 +272,8 @@ class BasePoller:
         is ready once more. Otherwise events that stay the same cost no system call.
 
         Raises KeyError if fileobj is not registered, ValueError for events that the mechanism cannot watch
-        for, and on epoll FileNotFoundError or OSError (EBADF) if the file was closed without being
-        unregistered; it is not registered any more then.
+        for, and on epoll FileNotFoundError, OSError (EBADF) or PermissionError (its number is a regular file now)
+        if the file was closed without being unregistered; it is not registered any more then.
         """
         events = check_events(self.mechanism, events)
         with self._lock:
@@ -289,7 +289,7 @@ class BasePoller:
                 self._keys[key.fd] = new
             except BaseException as error:
                 # After KeyboardInterrupt, too: it may come before the kernel has agreed, or after.
-                if not isinstance(error, OSError) or error.errno in (errno.ENOENT, errno.EBADF):
+                if not isinstance(error, OSError) or error.errno in (errno.ENOENT, errno.EBADF, errno.EPERM):
                     self._drop(key.fd)
                 raise
         return new

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* ---- life and death ---------------------------------------------------- */
@@ -353,6 +354,21 @@ static void modifying_a_number_that_is_another_file_says_ENOENT(int mechanism)
     pipe_close(second);
 }
 
+static void modifying_a_number_that_is_a_regular_file_says_EPERM(int mechanism)
+{
+    int ends[2];
+    pipe_open(ends);
+    fmux_t *mux = mux_open(mechanism);
+    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    int file = memfd_create("file", MFD_CLOEXEC);
+    dup2(file, ends[0]);
+    CHECK_EQ(-EPERM, fmux_modify(mux, ends[0], EPOLLIN | EPOLLPRI));
+    CHECK_EQ(-ENOENT, fmux_modify(mux, ends[0], EPOLLIN | EPOLLPRI));
+    fmux_free(mux);
+    close(file);
+    pipe_close(ends);
+}
+
 /* ---- indices ----------------------------------------------------------- */
 
 static void a_shared_array_returns_the_index_of_a_single_event(int mechanism)
@@ -604,6 +620,7 @@ const test_t core_tests[] = {
     TEST(modifying_what_was_closed_says_EBADF_and_forgets_it, ON_EPOLL),
     TEST(modifying_to_the_same_mask_is_no_system_call, ON_EPOLL),
     TEST(modifying_a_number_that_is_another_file_says_ENOENT, ON_EPOLL),
+    TEST(modifying_a_number_that_is_a_regular_file_says_EPERM, ON_EPOLL),
     TEST(a_shared_array_returns_the_index_of_a_single_event, ON_ALL),
     TEST(an_event_without_a_code_comes_as_a_row, ON_POLL),
     TEST(several_events_come_as_rows_with_their_indices, ON_ALL),
