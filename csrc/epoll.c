@@ -96,6 +96,11 @@
 #define SYS_epoll_pwait2 441
 #endif
 
+/* What epoll_ctl(2) allows in a mask with EPOLLEXCLUSIVE. */
+#define FMUX__BESIDE_EXCLUSIVE                                                \
+    ((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP |      \
+                EPOLLET | EPOLLEXCLUSIVE))
+
 /* How long a wait without an eventfd sleeps before it looks up. */
 #define FMUX__GLANCE_NS INT64_C(20000000)
 
@@ -177,6 +182,9 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
     }
     if (((mask | old_mask) & EPOLLEXCLUSIVE) == 0)
         return fmux_epoll__ctl(mux, EPOLL_CTL_MOD, fd, entry);
+    /* Not left to the kernel: what is taken out and put back is armed again. */
+    if ((mask & EPOLLEXCLUSIVE) != 0 && (mask & ~FMUX__BESIDE_EXCLUSIVE) != 0)
+        return -EINVAL;
     int result = fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
     if (result < 0)
         return result;

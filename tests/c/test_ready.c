@@ -283,6 +283,21 @@ static void a_refused_modify_leaves_the_old_mask(int mechanism)
 /* ---- closed and reused descriptors ------------------------------------- */
 
 /* A dup keeps the file in the epoll set after its number is closed. */
+static void a_refused_modify_does_not_arm_a_one_shot(int mechanism)
+{
+    int ends[2];
+    pipe_open(ends);
+    put(ends[1]);
+    set_t set = set_open(mechanism, 4);
+    CHECK_EQ(0, fmux_add(set.mux, ends[0], EPOLLIN | EPOLLONESHOT));
+    CHECK_EQ(1, set_wait_now(&set));
+    CHECK_EQ(-EINVAL, fmux_modify(set.mux, ends[0],
+                                  EPOLLIN | EPOLLONESHOT | EPOLLEXCLUSIVE));
+    CHECK_EQ(0, set_wait_now(&set));
+    set_close(&set);
+    pipe_close(ends);
+}
+
 static void reports_of_a_removed_registration_are_dropped(int mechanism)
 {
     int ends[2], others[2];
@@ -652,6 +667,7 @@ const test_t ready_tests[] = {
     TEST(a_one_shot_is_silent_until_modify_arms_it, ON_EPOLL),
     TEST(an_exclusive_registration_can_be_modified, ON_EPOLL),
     TEST(a_refused_modify_leaves_the_old_mask, ON_EPOLL),
+    TEST(a_refused_modify_does_not_arm_a_one_shot, ON_EPOLL),
     TEST(reports_of_a_removed_registration_are_dropped, ON_EPOLL),
     TEST(a_file_that_is_back_under_its_number_can_be_added, ON_ALL),
     TEST(a_reused_number_is_a_new_registration, ON_ALL),
