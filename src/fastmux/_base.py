@@ -12,7 +12,7 @@ import io
 import math
 import operator
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from selectors import SelectorKey
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -170,6 +170,14 @@ class KeyMap(Mapping[FileObject, SelectorKey]):
 
     def __iter__(self) -> Iterator[int]:
         return iter(list(self._poller._keys))
+
+    # As they are now: else, what another thread unregisters would be a KeyError in the middle.
+
+    def items(self) -> ItemsView[FileObject, SelectorKey]:
+        return self._poller._keys.copy().items()
+
+    def values(self) -> ValuesView[SelectorKey]:
+        return self._poller._keys.copy().values()
 
 
 class BasePoller:

@@ -90,7 +90,7 @@ class EventLoop(Turn, SocketCalls):
     # More than the standard loop can do
 
     def add_urgent(self, fd: FileDescriptorLike, callback: Callable[..., object], *args: Any) -> None:
-        """Call callback(*args) whenever urgent (out-of-band) data has come and has not been read.
+        """Call ``callback(*args)`` whenever urgent (out-of-band) data has come and has not been read.
 
         fd may be a transport's. Linux only.
         """
@@ -101,7 +101,7 @@ class EventLoop(Turn, SocketCalls):
         return self._conditions is not None and self._conditions.forget(descriptor(fd), PRIORITY)
 
     def on_peer_close(self, fd: FileDescriptorLike, callback: Callable[..., object], *args: Any) -> asyncio.Handle:
-        """Call callback(*args) once, when the peer sends no more: nothing has to be read to learn of it.
+        """Call ``callback(*args)`` once, when the peer sends no more: nothing has to be read to learn of it.
 
         That is a half-close, a close or an error; there may be data that was sent before. fd may be a transport's,
         one that has paused reading, for example. Cancel the handle to be left alone. Linux only.

@@ -290,6 +290,8 @@ class StdlibPoller(BasePoller):
                 self._counts["stale_events"] += len(found) - len(current) - woken
                 return current, woken
         with self._lock:
+            if self.closed:  # by a signal handler, before this waiter was on the list
+                closed()
             woken = self._wake_pending
             self._wake_pending = waiter.woken = False
             waiter.version = self._version

@@ -104,7 +104,7 @@ class Turn(StandardLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
-        """Call callback(*args) in the next turn, in this context or a copy of the present one."""
+        """Call ``callback(*args)`` in the next turn, in this context or a copy of the present one."""
         if self._closed or self._debug:
             standard: Any = super().call_soon(callback, *args, context=context)
             if standard._source_traceback:

@@ -165,9 +165,9 @@ def test_every_example_is_on_the_page():
 
 def test_the_pictures_are_what_the_script_draws(tmp_path):
     script = runpy.run_path(str(ROOT / "docs" / "draw.py"))
-    for name, draw in (("calls.svg", script["draw_calls"]), ("triggers.svg", script["draw_triggers"])):
-        draw(tmp_path / name)
-        assert (tmp_path / name).read_text() == (PAGE.parent / name).read_text()
+    for name in ("calls", "triggers", "journey"):
+        script[f"draw_{name}"](tmp_path / name)
+        assert (tmp_path / name).read_text() == (PAGE.parent / f"{name}.svg").read_text()
 
 
 @pytest.mark.skipif("epoll" not in fastmux.Poller.mechanisms, reason="edge-triggering needs epoll")

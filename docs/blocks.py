@@ -1,0 +1,155 @@
+"""The code blocks of the README and of these pages, run as they are printed: a pytest plugin, see ``nox -s docs``.
+
+A block of ``python`` is run, in one namespace for the whole page; what it prints stands in a block of ``text`` below
+it. If it begins with a comment like ``# hello.py``, it is saved under that name instead. In a block of ``console``, a
+line that begins with ``$`` is a command, and the lines below it are all that it prints. ``console server`` is another
+terminal, in which the last command goes on. Each page has an empty directory of its own.
+
+FASTMUX_WHEEL, if it is set, is what is installed where a page says to install from a clone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from sybil import Example, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser
+
+PATIENCE = 60.0
+CLONE = "~/fastmux"
+WHEEL = os.environ.get("FASTMUX_WHEEL", CLONE)
+END = "-- end of the output:"
+
+_run_python = PythonEvaluator()
+
+
+class Terminal:
+    """A shell that finds this Python first."""
+
+    def __init__(self, directory: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self._process = subprocess.Popen(
+            ["bash", "--norc"],
+            cwd=directory,
+            env={**environment, "PATH": path, "PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,  # so that what it has started can be ended with it
+        )
+
+    def close(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def run(self, command: str, lines: int | None = None) -> str:
+        """Return what a command prints: all of it, or the first lines if it goes on after them."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f'{{ {command}\n}} < /dev/null\necho "{END} $?"\n')
+        self._process.stdin.flush()
+        timer = threading.Timer(PATIENCE, self.close)
+        timer.start()
+        output = ""
+        while lines is None or output.count("\n") < lines:
+            line = self._process.stdout.readline()
+            if not line:
+                output += "(the shell has ended, or was ended after a minute)\n"
+                break
+            if line.startswith(END):
+                output += "" if line == f"{END} 0\n" else f"(status {line[len(END) :].strip()})\n"
+                break
+            output += line
+        timer.cancel()
+        return output
+
+
+class Page:
+    """Where the blocks of a page are run."""
+
+    def __init__(self) -> None:
+        self._place = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self.directory = self._place.name
+        self.terminals: dict[str, Terminal] = {}
+        #: What Python has printed, and no block has said so yet.
+        self.printed = ""
+
+    def close(self) -> None:
+        for terminal in self.terminals.values():
+            terminal.close()
+        self._place.cleanup()
+        assert not self.printed, f"the page does not say that this is printed: {self.printed}"
+
+
+def compare(printed: str, said: str) -> str | None:
+    return None if printed == said else f"printed:\n{printed}\nand not:\n{said}"
+
+
+def evaluate_python(example: Example) -> str | None:
+    page: Page = example.namespace["page"]
+    if name := re.match(r"# (\w+\.py)\n", example.parsed):
+        Path(page.directory, name[1]).write_text(example.parsed)
+        return None
+    if page.printed:
+        return f"the page does not say that the block before prints this: {page.printed}"
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        _run_python(example)
+    page.printed = output.getvalue()
+    return None
+
+
+def evaluate_text(example: Example) -> str | None:
+    page: Page = example.namespace["page"]
+    printed, page.printed = page.printed, ""
+    return compare(printed, example.parsed)
+
+
+def evaluate_console(example: Example) -> str | None:
+    page: Page = example.namespace["page"]
+    name = example.region.lexemes["arguments"]
+    if name not in page.terminals:
+        page.terminals[name] = Terminal(page.directory)
+    steps = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", example.parsed, re.MULTILINE)
+    for number, (command, said) in enumerate(steps, 1):
+        lines = said.count("\n") if name == "console server" and number == len(steps) else None
+        printed = page.terminals[name].run(command.replace(CLONE, WHEEL), lines)
+        if failure := compare(printed, said):
+            return f"$ {command}\n{failure}"
+    return None
+
+
+def set_up(namespace: dict[str, Any]) -> None:
+    namespace["page"] = Page()
+
+
+def tear_down(namespace: dict[str, Any]) -> None:
+    namespace["page"].close()
+
+
+pytest_collect_file = Sybil(
+    parsers=[
+        CodeBlockParser("python", evaluate_python),
+        CodeBlockParser("text", evaluate_text),
+        CodeBlockParser("console", evaluate_console),
+        CodeBlockParser("console server", evaluate_console),
+    ],
+    path=str(Path(__file__).resolve().parents[1]),
+    patterns=["README.md", "docs/*.md"],
+    excludes=["docs/walkthrough.md"],  # which tests/examples/test_walkthrough.py runs
+    setup=set_up,
+    teardown=tear_down,
+).pytest()
