@@ -56,7 +56,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: strict, complete, as typeshed has them for the standard modules, and seen by a program that uses them."""
-    session.install("mypy", "pyright[nodejs]", "rich", "matplotlib", "types-cffi", "types-setuptools", ".")
+    session.install("mypy", "pyright[nodejs]", "rich", "matplotlib", "sybil", "types-cffi", "types-setuptools", ".")
     session.run("mypy")
     with session.chdir("tests/typing"):  # from here on the installed package is what is seen
         session.run("mypy", "--strict", "--config-file=", "uses.py")

@@ -29,4 +29,3 @@ html_title = f"fastmux {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = html_show_sourcelink = False
-html_theme_options = {"top_of_page_buttons": []}

@@ -1,4 +1,4 @@
-"""Draws the pictures of the pages: ``python docs/draw.py`` writes calls.svg, triggers.svg and journey.svg beside itself.
+"""Draws the pictures of the pages: ``python docs/draw.py`` writes calls.svg, triggers.svg, journey.svg beside itself.
 
 A reader who prefers dark pages gets them in dark colours.
 """
@@ -29,7 +29,9 @@ READY_SLOTS = (3, 8)
 
 class Drawing:
     def __init__(self, height: int, about: str, width: int = WIDTH) -> None:
-        dark = "".join(f'[fill="{light}"]{{fill:{dark}}}[stroke="{light}"]{{stroke:{dark}}}' for light, dark in DARK.items())
+        dark = "".join(
+            f'[fill="{light}"]{{fill:{dark}}}[stroke="{light}"]{{stroke:{dark}}}' for light, dark in DARK.items()
+        )
         self.parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
             f'viewBox="0 0 {width} {height}" font-family="DejaVu Sans, Helvetica, Arial, sans-serif" role="img">',

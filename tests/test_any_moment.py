@@ -112,6 +112,11 @@ def test_another_thread_may_call_it_at_any_moment(poller, make_eventfd, start_th
     use(poller, fds)
 
 
+def use_for_ever(poller, fds):
+    while True:
+        use(poller, fds)
+
+
 def test_another_thread_may_close_it_at_any_moment(make_poller, make_eventfd, start_thread, open_descriptors):
     fds = [make_eventfd(1) for _ in range(3)]
     before = open_descriptors()
@@ -125,8 +130,7 @@ def test_another_thread_may_close_it_at_any_moment(make_poller, make_eventfd, st
 
         task = start_thread(close)
         with pytest.raises(ValueError, match="closed poller"):
-            while True:
-                use(poller, fds)
+            use_for_ever(poller, fds)
         task.result()
         assert open_descriptors() == before
 
