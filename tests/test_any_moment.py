@@ -44,6 +44,8 @@ METHODS = {
     "fds": lambda poller, fd: poller.fds[0],
     "events": lambda poller, fd: poller.events[0],
     "wakeup": lambda poller, fd: poller.wakeup(),
+    "stats": lambda poller, fd: poller.stats(),
+    "audit": lambda poller, fd: poller.audit(),
     "fileno": lambda poller, fd: poller.mechanism == "epoll" and poller.fileno(),
 }
 #: These have tests of their own, or are no methods.
