@@ -1,4 +1,4 @@
-"""An asyncio server on the loop that is asked for: the program under load of the chapter asyncio.
+"""An asyncio server on the loop that is asked for: a program under load of the chapters asyncio and echo.
 
     asyncio_server.py LOOP WORKLOAD
 
@@ -60,12 +60,17 @@ async def echo_socket(client: socket.socket) -> None:
             await loop.sock_sendall(client, data)
 
 
-def ready(sock: Any) -> None:
-    """Say where we listen. The loops wrap their sockets in various ways; all have these two methods."""
+def prepare(sock: Any) -> None:
+    """Set what accepted sockets inherit from a listening one."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with contextlib.suppress(OSError):
-        # Accepted sockets inherit it. Some others (BBR) send by a timer, which costs CPU time of whichever process it
-        # happens to interrupt.
+        # Some others (BBR) send by a timer, which costs CPU time of whichever process it happens to interrupt.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
+
+
+def ready(sock: Any) -> None:
+    """Say where we listen. The loops wrap their sockets in various ways; all have these methods."""
+    prepare(sock)
     print("listening on {}:{}".format(*sock.getsockname()), flush=True)
 
 
@@ -94,7 +99,6 @@ async def serve_sockets() -> None:
         tasks = set()
         while True:
             client, _ = await loop.sock_accept(sock)
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             tasks.add(task := loop.create_task(echo_socket(client)))
             task.add_done_callback(tasks.discard)
 

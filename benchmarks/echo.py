@@ -1,29 +1,41 @@
-"""Servers under load: examples/queued_echo_server.py on fastmux, and the same server on the standard library."""
+"""Servers under load: one loop on fastmux.Poller, against the same loop on the standard library, and other ways."""
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import statistics
-import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, process
-from .results import BenchmarkError, Progress, Results, Row, ratios
+from . import machine
+from .results import Progress, Results, Row, timed
+from .servers import HERE, Load, check_limit
 
-HERE = Path(__file__).parent
-PROGRAM = HERE.parent / "examples" / "queued_echo_server.py"
-#: name -> command line; all three run the same handlers.
+OURS = "Poller"
+
+
+def program(file: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(HERE / file), *arguments]
+
+
+#: name -> command line; the first three run the same handlers.
 SERVERS = {
-    "fastmux": [sys.executable, str(PROGRAM)],
-    "selectors": [sys.executable, str(HERE / "server_on_selectors.py")],
-    "StdlibPoller": ["env", "FASTMUX_PURE=1", sys.executable, str(PROGRAM)],
+    OURS: program("queued_server.py", "fastmux"),
+    "selectors": program("queued_server.py", "selectors"),
+    "StdlibPoller": ["env", "FASTMUX_PURE=1", *program("queued_server.py", "fastmux")],
+    "asyncio": program("asyncio_server.py", "asyncio", "protocol"),
+    "uvloop": program("asyncio_server.py", "uvloop", "protocol"),
+    "gevent": program("peer_server.py", "gevent"),
+    "trio": program("peer_server.py", "trio"),
 }
 SIZE = 64
+#: name of the row -> what Load.drive() calls it
+FIGURES = {
+    "CPU time of a request": "CPU",
+    "time of a request": "clock",
+    "latency, median": "median",
+    "latency, 99th percentile": "p99",
+}
 
 
 @dataclass
@@ -33,94 +45,51 @@ class Settings:
     seconds: float  # per server and round
 
 
-QUICK = Settings(connections=200, rounds=8, seconds=0.5)
-FULL = Settings(connections=200, rounds=15, seconds=2)
+QUICK = Settings(connections=200, rounds=5, seconds=0.15)
+FULL = Settings(connections=200, rounds=12, seconds=1)
 
 
-@dataclass
-class Server:
-    process: subprocess.Popen[str]
-    host: str
-    port: str
-
-    def cpu_seconds(self) -> float:
-        """The CPU time that it has used: exact where the kernel tells, else in ticks."""
-        files = Path(f"/proc/{self.process.pid}")
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            return int((files / "schedstat").read_text().split()[0]) / 1e9
-        fields = (files / "stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def names() -> list[str]:
+    return [name for name in SERVERS if name not in machine.PEERS or machine.installed(name)]
 
 
 def steps(settings: Settings) -> int:
-    return len(SERVERS) * (settings.rounds + 1)
-
-
-@contextlib.contextmanager
-def serving(name: str, cpu: int | None) -> Iterator[Server]:
-    with process.child([*SERVERS[name], "--port", "0"], cpu) as running:
-        assert running.stdout is not None
-        first = running.stdout.readline()
-        if not first.startswith("listening on "):
-            raise BenchmarkError(f"the server on {name} does not start: {running.communicate()[1].strip()}")
-        host, _, port = first.removeprefix("listening on ").strip().rpartition(":")
-        yield Server(running, host, port)
+    return len(names()) * (settings.rounds + 1)
 
 
 def run(settings: Settings, workspace: Path, results: Results, progress: Progress) -> None:
-    if (needed := settings.connections + 64) > machine.descriptor_limit():
-        raise BenchmarkError(f"{needed} open files are needed, and the hard limit is {machine.descriptor_limit()}")
-    generator = [str(workspace / "loadgen")]
-    if reason := process.build(HERE / "loadgen.c", workspace / "loadgen"):
-        generator = [sys.executable, str(HERE / "loadgen.py")]
+    check_limit(settings.connections)
+    load = Load.build(workspace)
+    if load.reason:
         results.note(
-            f"The load comes from a generator in Python ({reason}). It costs as much as the servers, so look at "
-            "the CPU time per request; the other figures are mostly its own."
+            f"The load comes from a generator in Python ({load.reason}). It costs as much as the servers, so look at "
+            "the CPU time of a request; the other figures are mostly its own."
         )
-    cpus = sorted(os.sched_getaffinity(0))
-    server_cpu, generator_cpu = (cpus[0], cpus[1]) if len(cpus) > 1 else (None, None)
-    measured: dict[str, dict[str, list[float]]] = {name: {} for name in SERVERS}
-
-    def drive(name: str, server: Server, seconds: float) -> dict[str, float]:
-        command = [*generator, server.host, server.port, str(settings.connections), str(SIZE), str(seconds)]
-        before = server.cpu_seconds()
-        found = json.loads(process.run(command, generator_cpu, seconds + 30))
-        if server.process.poll() is not None:
-            raise BenchmarkError(f"the server on {name} has died: {server.process.communicate()[1].strip()}")
-        if found["errors"] or found["wrong"] or not found["requests"]:
-            raise BenchmarkError(f"the server on {name} has not echoed everything as it came: {found}")
-        return {
-            "requests/s": found["requests"] / found["seconds"],
-            "CPU us": (server.cpu_seconds() - before) * 1e6 / found["requests"],
-            "median us": found["median_ns"] / 1e3,
-            "p99 us": found["p99_ns"] / 1e3,
-        }
-
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in names()}
     with contextlib.ExitStack() as stack:
-        servers = {name: stack.enter_context(serving(name, server_cpu)) for name in SERVERS}
-        for name, server in servers.items():
-            progress(f"echo server on {name}, warming up")
-            drive(name, server, 0.2)
-        names = list(servers)
+        servers = [stack.enter_context(load.serving(name, SERVERS[name])) for name in measured]
+        for server in servers:
+            progress(f"{server.name}, warming up")
+            load.drive(server, settings.connections, SIZE, settings.seconds)
         for _ in range(settings.rounds):
-            for name in names:
-                progress(f"echo server on {name}")
-                for key, value in drive(name, servers[name], settings.seconds).items():
-                    measured[name].setdefault(key, []).append(value)
-            names.append(names.pop(0))
+            for server in servers:
+                progress(server.name)
+                measured[server.name].append(load.drive(server, settings.connections, SIZE, settings.seconds))
+            servers.append(servers.pop(0))
 
-    results.raw["echo"] = measured
-    for other in ("selectors", "StdlibPoller"):
-        counterpart = {"selectors": "EpollSelector"}.get(other, other)
-        section = f"Echo server, {settings.connections} clients"
-        ours, theirs = measured["fastmux"], measured[other]
-        for title, key, unit in (
-            ("requests per second", "requests/s", "/s"),
-            ("CPU time per request", "CPU us", "us"),
-            ("latency, median", "median us", "us"),
-            ("latency, 99th percentile", "p99 us", "us"),
-        ):
-            more_is_better = key == "requests/s"
-            ratio = ratios(ours[key], theirs[key]) if more_is_better else ratios(theirs[key], ours[key])
-            middle = statistics.median(theirs[key]), statistics.median(ours[key])
-            results.rows.append(Row("echo", section, counterpart, "Poller", title, unit, *middle, *ratio))
+    times = {
+        (name, figure): timed(f"{name}: {title}", [found[figure] for found in rounds])
+        for name, rounds in measured.items()
+        for title, figure in FIGURES.items()
+    }
+    for other in measured:
+        section = f"Echo server: {OURS} against {machine.titled(other)}"
+        for title, figure in FIGURES.items():
+            if other != OURS:
+                both = times[OURS, figure], times[other, figure]
+                results.rows.append(Row("echo", section, OURS, other, title, *both))
+    results.note(
+        f"echo: {settings.connections} connections, each with one message of {SIZE} bytes under way. The servers on "
+        "Poller, selectors and StdlibPoller run the same handlers; those on asyncio, uvloop, gevent and trio are "
+        "written as usual there, and what these bring along is part of the cost."
+    )

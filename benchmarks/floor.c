@@ -32,13 +32,13 @@ int floor_open(const int *fds, int n)
 }
 
 /* Asks so many times what is ready now, and reads each record. Returns the
- * nanoseconds that this took, or -1 if a call does not find n events. */
+ * nanoseconds of CPU time that this took, or -1 if a call does not find n events. */
 int64_t floor_run(int set, int n, int64_t times)
 {
     static struct epoll_event events[CAPACITY];
     struct timespec start, end;
     uint64_t sum = 0;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
     for (int64_t i = 0; i < times; i++) {
         int found = epoll_wait(set, events, CAPACITY, 0);
         if (found != n)
@@ -46,7 +46,7 @@ int64_t floor_run(int set, int n, int64_t times)
         for (int k = 0; k < found; k++)
             sum += (uint64_t)events[k].data.fd + events[k].events;
     }
-    clock_gettime(CLOCK_MONOTONIC, &end);
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);
     sink = sum;
     return (int64_t)(end.tv_sec - start.tv_sec) * 1000000000 + (end.tv_nsec - start.tv_nsec);
 }

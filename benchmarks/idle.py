@@ -1,4 +1,5 @@
-"""What idle connections cost: one wait with a few active ones among 10 to 10,000, by select, poll and epoll."""
+"""What idle connections cost: one wait with a few active ones among 10 to as many as there can be, by select, poll and
+epoll; and how flat that is with epoll."""
 
 from __future__ import annotations
 
@@ -7,15 +8,23 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine, process
-from .results import BenchmarkError, Progress, Results, Row
+import pyperf
 
-SIZES = (10, 30, 100, 300, 1000, 3000, 10_000)
-ACTIVE = 5
+from . import machine, process
+from .results import BenchmarkError, Progress, Results, Row, middle
+
+CHAPTER = "idle"
+SIZES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
+MOST = 100_000
+ACTIVE = 10
+#: Where "flat" begins.
+FIRST = 100
 #: Descriptors of a measurement that are not connections, with room to spare.
 OTHERS = 64
+#: How idle_calls.py begins a line that says what it measures next.
+NEXT = "next: "
 #: What is compared with Poller(mechanism).poll(0).
-STANDARD = {"select": "select.select", "poll": "poll.poll(0)", "epoll": "epoll.poll(0)"}
+STANDARD = {"select": "select.select", "poll": "select.poll", "epoll": "select.epoll"}
 
 
 @dataclass
@@ -24,31 +33,58 @@ class Settings:
     batch: float  # seconds per candidate and round
 
 
-QUICK = Settings(rounds=15, batch=0.002)
+QUICK = Settings(rounds=10, batch=0.001)
 FULL = Settings(rounds=60, batch=0.005)
 
 
+def sizes() -> list[int]:
+    """10 to the limit of open files, or to MOST."""
+    most = min(machine.descriptor_limit() - OTHERS, MOST)
+    return [*(size for size in SIZES if size < most), most]
+
+
 def steps(settings: Settings) -> int:
-    return 1
+    return len(sizes()) + 2
 
 
 def run(settings: Settings, workspace: Path, results: Results, progress: Progress) -> None:
-    progress("idle connections")
-    sizes = [size for size in SIZES if size + OTHERS <= machine.descriptor_limit()]
-    if not sizes:
+    found = sizes()
+    if found[-1] < SIZES[0]:
         raise BenchmarkError(f"more open files are needed than the hard limit, {machine.descriptor_limit()}")
-    if sizes != list(SIZES):
-        limit = machine.descriptor_limit()
-        results.note(f"More than {sizes[-1]} idle connections are left out: the hard limit of open files is {limit}.")
-    task = {"sizes": sizes, "active": ACTIVE, "rounds": settings.rounds, "batch": settings.batch}
-    found = json.loads(process.run([sys.executable, "-m", f"{__package__}.idle_calls", json.dumps(task)]))
-    results.raw["idle"] = found
+    task = {"sizes": found, "active": ACTIVE, "first": FIRST, "rounds": settings.rounds, "batch": settings.batch}
+    progress(f"{found[-1]:,} connections")
+    command = [sys.executable, "-m", f"{__package__}.idle_calls", json.dumps(task)]
+    answer = ""
+    for line in process.lines(command):
+        if line.startswith(NEXT):
+            progress(line.removeprefix(NEXT).strip())
+        else:
+            answer += line
+    suite = pyperf.BenchmarkSuite.loads(answer)
+    times = {benchmark.get_name(): benchmark for benchmark in suite}
+    limit = machine.descriptor_limit()
+    results.note(
+        f"idle: {found[-1]:,} connections are "
+        + (f"what the limit of open files, {limit:,}, allows." if found[-1] < MOST else "the most that is measured.")
+    )
     for mechanism, counterpart in STANDARD.items():
-        for size in sizes:
-            times = found[str(size)]
-            if f"standard {mechanism}" not in times:
-                results.note("select.select takes no descriptor above 1023; Poller('select') does.")
-                continue
-            both = times[f"standard {mechanism}"], times[f"fastmux {mechanism}"]
-            section = f"{ACTIVE} active among idle, {mechanism}"
-            results.rows.append(Row.of_calls("idle", section, counterpart, "Poller.poll(0)", f"{size:,} idle", *both))
+        for size in found:
+            ours, theirs = times[f"{size} fastmux {mechanism}"], times.get(f"{size} standard {mechanism}")
+            for library, benchmark in (("fastmux", ours), ("standard", theirs)):
+                if benchmark:
+                    line = results.curves.setdefault("idle", {}).setdefault(f"{library} {mechanism}", {})
+                    line[size] = middle(benchmark.get_values())
+            section = f"{ACTIVE} active connections: Poller({mechanism!r}) against {counterpart}"
+            if theirs:
+                results.rows.append(Row(CHAPTER, section, "Poller", counterpart, f"of {size:,}", ours, theirs))
+            else:
+                results.note("idle: select.select takes no descriptor above 1023; Poller('select') does.")
+    for library, name in (("fastmux", "Poller"), ("standard", "select.epoll")):
+        for size in found:
+            if size >= FIRST:
+                both = times[f"flat {library} {size}"], times[f"flat {library} {FIRST}"]
+                line = results.curves.setdefault("scale", {}).setdefault(library, {})
+                line[size] = middle(both[0].get_values())
+                if size > FIRST:
+                    section = f"{name}: {ACTIVE} active of many, against {ACTIVE} of {FIRST}"
+                    results.rows.append(Row(CHAPTER, section, "many", f"{FIRST}", f"of {size:,}", *both))

@@ -6,6 +6,7 @@ takes one descriptor here: the standard select.select takes none above 1023.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -13,14 +14,21 @@ import socket
 import sys
 from typing import Any
 
+import pyperf
+
 import fastmux
 
+from .idle import NEXT
 from .measure import Candidate, check, rounds, statement
+
+#: So many connections have the same address on the other side; the ports of one address are limited.
+PER_ADDRESS = 20_000
 
 
 def hold_other_ends(address: tuple[str, int], count: int, commands: int) -> None:
     """Connect so many times, one after another; then send a byte through each connection that is asked for."""
-    ends = [socket.create_connection(address) for _ in range(count)]
+    sources = ((f"127.0.0.{2 + number // PER_ADDRESS}", 0) for number in range(count))
+    ends = [socket.create_connection(address, source_address=source) for source in sources]
     with open(commands) as lines:
         for line in lines:
             for number in json.loads(line):
@@ -55,29 +63,57 @@ def candidates(sockets: list[socket.socket], ready: list[int]) -> dict[str, Cand
         if mechanism in standard:
             both["standard"] = standard[mechanism]
         for name, poller in both.items():
-            for fd in fds:
-                poller.register(fd, fastmux.READ)
-            check([fd for fd, _ in poller.poll(0)], ready)
-            made[f"{name} {mechanism}"] = statement("poller.poll(0)", poller=poller)
+            made[f"{name} {mechanism}"] = polling(poller, fds, ready)
     return made
+
+
+def polling(poller: Any, fds: list[int], ready: list[int]) -> Candidate:
+    for fd in fds:
+        poller.register(fd, fastmux.READ)
+    check([fd for fd, _ in poller.poll(0)], ready)
+    return statement("poller.poll(0)", poller=poller)
+
+
+@contextlib.contextmanager
+def active(sockets: list[socket.socket], numbers: list[int], command: int) -> Any:
+    """Have these connections send a byte; yield the descriptors, which are ready then."""
+    os.write(command, json.dumps(numbers).encode() + b"\n")
+    chosen = [sockets[number] for number in numbers]
+    for sock in chosen:
+        sock.recv(1, socket.MSG_PEEK)  # waits for it
+    yield [sock.fileno() for sock in chosen]
+    for sock in chosen:
+        sock.recv(1)
+
+
+def say_next(text: str) -> None:
+    print(NEXT + text, flush=True)
 
 
 def main() -> None:
     task = json.loads(sys.argv[1])
-    sockets, command = connections(max(task["sizes"]))
-    found = {}
-    for size in task["sizes"]:
-        active = [size * number // task["active"] for number in range(task["active"])]
-        os.write(command, json.dumps(active).encode() + b"\n")
-        for number in active:
-            sockets[number].recv(1, socket.MSG_PEEK)  # waits for it
-        compared = candidates(sockets[:size], [sockets[number].fileno() for number in active])
-        found[size] = rounds(compared, task["rounds"], task["batch"])
-        for number in active:
-            sockets[number].recv(1)
+    sizes, count, first = task["sizes"], task["active"], task["first"]
+    timing = task["rounds"], task["batch"]
+    sockets, command = connections(max(sizes))
+    found = []
+    for size in sizes:
+        say_next(f"{count} active of {size:,}")
+        with active(sockets, [size * number // count for number in range(count)], command) as ready:
+            found += rounds(candidates(sockets[:size], ready), *timing, f"{size} ")
+    say_next(f"{count} active of {first:,} to {max(sizes):,}")
+    fds = [sock.fileno() for sock in sockets]
+    # The same ones for all sizes, so that nothing but the size differs.
+    with active(sockets, [first * number // count for number in range(count)], command) as ready:
+        pollers = {
+            f"{name} {size}": polling(new(), fds[:size], ready)
+            for size in sizes
+            if size >= first
+            for name, new in (("fastmux", fastmux.Poller), ("standard", select.epoll))
+        }
+        found += rounds(pollers, *timing, "flat ")
     os.close(command)
     os.wait()
-    print(json.dumps(found))
+    pyperf.BenchmarkSuite(found).dump(sys.stdout)
 
 
 if __name__ == "__main__":

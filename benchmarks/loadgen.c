@@ -1,12 +1,12 @@
 /* loadgen.c - drives an echo server: many connections, on each one message at
  * a time, sent, received in full, compared, and then the next.
  *
- *     loadgen HOST PORT CONNECTIONS SIZE SECONDS [PID]
+ *     loadgen HOST PORT CONNECTIONS SIZE SECONDS PID
  *
- * Prints one line of JSON. With the process that serves, it also tells the CPU
- * time which that has used from the moment when every connection had been
- * answered once. The exit status is 0 if it could measure, whatever it has
- * measured; loadgen.py is the same in Python, without the PID.
+ * Prints one line of JSON. It also tells the CPU time that the process which
+ * serves, PID, has used from the moment when every connection had been answered
+ * once. The exit status is 0 if it could measure, whatever it has measured;
+ * loadgen.py is the same in Python.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -226,8 +226,8 @@ static int64_t drive(clockid_t server, int64_t end, int64_t patience)
 
 int main(int argc, char **argv)
 {
-    if (argc != 6 && argc != 7) {
-        fprintf(stderr, "usage: loadgen HOST PORT CONNECTIONS SIZE SECONDS [PID]\n");
+    if (argc != 7) {
+        fprintf(stderr, "usage: loadgen HOST PORT CONNECTIONS SIZE SECONDS PID\n");
         return 2;
     }
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
@@ -238,8 +238,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "loadgen: HOST must be an IPv4 address, SIZE %d to %d\n", HEADER, MAX_SIZE);
         return 2;
     }
-    clockid_t server = CLOCK_PROCESS_CPUTIME_ID; /* our own tells nobody anything */
-    if (argc == 7 && (errno = clock_getcpuclockid(atoi(argv[6]), &server)) != 0)
+    clockid_t server;
+    if ((errno = clock_getcpuclockid(atoi(argv[6]), &server)) != 0)
         die("clock_getcpuclockid");
 
     set = epoll_create1(EPOLL_CLOEXEC);
@@ -281,7 +281,6 @@ int main(int argc, char **argv)
         qsort(latencies, count, sizeof *latencies, by_value);
     printf("{\"requests\": %zu, \"seconds\": %.6f, \"errors\": %lld, \"wrong\": %lld, "
            "\"median_ns\": %.0f, \"p99_ns\": %.0f, \"server_cpu_ns\": %lld}\n",
-           count, seconds, (long long)errors, (long long)wrong, percentile(50), percentile(99),
-           argc == 7 ? (long long)used : -1);
+           count, seconds, (long long)errors, (long long)wrong, percentile(50), percentile(99), (long long)used);
     return 0;
 }

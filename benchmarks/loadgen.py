@@ -1,6 +1,6 @@
-"""The load on the echo servers: builds and runs loadgen.c, or, without a compiler, the same in Python.
+"""The load on the echo servers where there is no compiler: loadgen.c in Python.
 
-As a script it is the Python version: ``python loadgen.py HOST PORT CONNECTIONS SIZE SECONDS``.
+It prints what that prints: ``python loadgen.py HOST PORT CONNECTIONS SIZE SECONDS PID``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import select
 import socket
 import struct
 import sys
-from time import monotonic_ns
+from time import clock_gettime_ns, monotonic_ns
 
 
 class Client:
@@ -52,7 +52,8 @@ class Client:
 
 
 def main() -> None:
-    host, port, connections, size, seconds = sys.argv[1:]
+    host, port, connections, size, seconds, pid = sys.argv[1:]
+    server = ~int(pid) << 3 | 2  # clock_getcpuclockid(3): the CPU time of that process
     poller = select.epoll()
     clients: dict[int, Client] = {}
     for number in range(int(connections)):
@@ -64,11 +65,14 @@ def main() -> None:
     end = monotonic_ns() + int(float(seconds) * 1e9)
     patience = end + 2_000_000_000
     in_flight = set(clients)
+    before, used = clock_gettime_ns(server), 0
     for fd, client in clients.items():
         if not client.send():
             counts["error"] += 1
             in_flight.discard(fd)
     while in_flight and monotonic_ns() < patience:
+        if not used and monotonic_ns() >= end:
+            used = clock_gettime_ns(server) - before
         for fd, _ in poller.poll(0.1):
             client = clients[fd]
             state = client.receive()
@@ -86,6 +90,7 @@ def main() -> None:
     print(json.dumps({
         "requests": len(latencies), "seconds": float(seconds), "errors": counts["error"] + len(in_flight),
         "wrong": counts["wrong"], "median_ns": median, "p99_ns": p99,
+        "server_cpu_ns": used or clock_gettime_ns(server) - before,
     }))  # fmt: skip
 
 

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import datetime
+import importlib.util
 import os
 import platform
 import resource
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from . import process
+
+#: What is compared with, besides the standard library: module -> distribution. The optional dependencies "peers".
+PEERS = {"uvloop": "uvloop", "rloop": "rloop", "gevent": "gevent", "zmq": "pyzmq", "trio": "trio"}
+
+
+def installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def titled(name: str) -> str:
+    """A name with its version, where it has one of its own."""
+    if name in PEERS or name == "fastmux":
+        return f"{name} {peer_version(name)}"
+    return f"{name} (Python {platform.python_version()})" if name == "asyncio" else name
+
+
+def peer_version(module: str) -> str | None:
+    return version(PEERS.get(module, "fastmux-io")) if installed(module) else None
 
 
 def raise_descriptor_limit() -> None:
@@ -46,6 +67,7 @@ def describe() -> dict[str, Any]:
     import fastmux
 
     return {
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "fastmux": fastmux.__version__,
         "implementation": fastmux.implementation,
         "python": platform.python_version(),
@@ -58,6 +80,8 @@ def describe() -> dict[str, Any]:
         "compiler": compiler_version(),
         "open_files": descriptor_limit(),
         "load": os.getloadavg()[0],
+        "peers": {distribution: peer_version(module) for module, distribution in PEERS.items()},
+        "pyperf": version("pyperf"),
     }
 
 

@@ -1,19 +1,33 @@
-"""Measurements in a process of their own: what micro_calls.py and mirror_calls.py share.
+"""Measurements in a process of their own: what the modules called *_calls.py share.
 
-Those run as scripts, and import only what they measure. Their argument is JSON: group, registered and ready (numbers of
-sockets), rounds, batch (seconds), floor (path of the compiled floor.c, or null). They print JSON: for each candidate
-the nanoseconds per call, round by round. The candidates take turns within each round, and each round begins with
-another one, so that whatever else the machine does hits all of them alike.
+The argument is JSON: group, registered and ready (numbers of sockets), rounds, batch (seconds), floor (path of the
+compiled floor.c, or null). The answer is a pyperf suite in JSON, with one benchmark for each candidate.
+
+pyperf has the processes, the benchmarks and their metadata, and the file format: ``python -m pyperf`` shows the
+results, checks how stable they are, and compares them. Its Runner is not used. That measures one benchmark to its end
+before the next begins, and on a busy machine seconds lie between the two halves of a ratio. Here the candidates take
+turns within each round, a few milliseconds each, and each round begins with another one, so that whatever else the
+machine does hits all of them alike. The number of loops is calibrated, and a warm-up kept, as Runner does.
+
+None of the calls waits, so what is taken is the CPU time of the thread: other programs do not count.
 """
 
 from __future__ import annotations
 
 import json
+import select
+import selectors
 import socket
 import sys
+import time
 import timeit
+import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
+
+import pyperf
+
+import fastmux
 
 Candidate = Callable[[int], float]  # how often -> how many seconds that took
 
@@ -28,11 +42,24 @@ class Given(NamedTuple):
 
 Group = Callable[[Given], Mapping[str, Candidate]]
 
+#: name -> what has the modules select and selectors as attributes
+LIBRARIES = {"standard": types.SimpleNamespace(select=select, selectors=selectors), "fastmux": fastmux}
 
-def statement(text: str, **names: Any) -> Candidate:
+
+def both(make: Callable[[Any, Given], Mapping[str, Candidate]]) -> Group:
+    """Make the candidates of both libraries, alternating: "standard ..." and "fastmux ..."."""
+
+    def group(given: Given) -> dict[str, Candidate]:
+        made = {name: make(library, given) for name, library in LIBRARIES.items()}
+        return {f"{name} {what}": made[name][what] for what in made["standard"] for name in made}
+
+    return group
+
+
+def statement(text: str, timer: Callable[[], float] = time.thread_time, **names: Any) -> Candidate:
     """Time a statement, with its names as local variables."""
     setup = "; ".join(f"{name} = given[{name!r}]" for name in names)
-    return timeit.Timer(text, setup or "pass", globals={"given": names}).timeit
+    return timeit.Timer(text, setup or "pass", timer, {"given": names}).timeit
 
 
 def halved(candidate: Candidate) -> Candidate:
@@ -52,16 +79,20 @@ def calls_per_batch(candidate: Candidate, batch: float) -> int:
     return max(1, round(calls * batch / took))
 
 
-def rounds(candidates: Mapping[str, Candidate], count: int, batch: float) -> dict[str, list[float]]:
-    """Measure all candidates in turns; return the nanoseconds per call of each, round by round."""
-    calls = {name: calls_per_batch(candidate, batch) for name, candidate in candidates.items()}
+def rounds(candidates: Mapping[str, Candidate], count: int, batch: float, prefix: str = "") -> list[pyperf.Benchmark]:
+    """Measure all candidates in turns."""
+    loops = {name: calls_per_batch(candidate, batch) for name, candidate in candidates.items()}
     times: dict[str, list[float]] = {name: [] for name in candidates}
     names = list(candidates)
-    for _ in range(count):
+    for _ in range(count + 1):
         for name in names:
-            times[name].append(candidates[name](calls[name]) * 1e9 / calls[name])
+            times[name].append(candidates[name](loops[name]) / loops[name])
         names.append(names.pop(0))
-    return times
+    benchmarks = []
+    for name, (warmup, *values) in times.items():
+        metadata = {"name": prefix + name, "loops": loops[name], "timer": "CPU time of the thread"}
+        benchmarks.append(pyperf.Benchmark([pyperf.Run(values, [(loops[name], warmup)], metadata)]))
+    return benchmarks
 
 
 def main(groups: Mapping[str, Group]) -> None:
@@ -75,4 +106,4 @@ def main(groups: Mapping[str, Group]) -> None:
     sockets = [ours for ours, _ in pairs]
     fds = [sock.fileno() for sock in sockets[first : first + ready]]
     candidates = groups[task["group"]](Given(sockets, fds, task["floor"]))
-    print(json.dumps(rounds(candidates, task["rounds"], task["batch"])))
+    pyperf.BenchmarkSuite(rounds(candidates, task["rounds"], task["batch"])).dump(sys.stdout)

@@ -50,6 +50,14 @@ def child(arguments: Sequence[str], cpu: int | None = None) -> Iterator[subproce
             process.communicate()
 
 
+def lines(arguments: Sequence[str]) -> Iterator[str]:
+    """Run a child to its end and yield what it prints, line by line."""
+    with child(arguments) as process:
+        assert process.stdout is not None
+        yield from process.stdout
+        _check(process, arguments, process.communicate()[1])
+
+
 def run(arguments: Sequence[str], cpu: int | None = None, patience: float = 60) -> str:
     """Run a child to its end and return what it prints."""
     with child(arguments, cpu) as process:
@@ -57,6 +65,10 @@ def run(arguments: Sequence[str], cpu: int | None = None, patience: float = 60) 
             out, err = process.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             raise BenchmarkError(f"not finished after {patience:.0f} s: {' '.join(arguments)}") from None
-        if process.returncode != 0:
-            raise BenchmarkError(f"exit status {process.returncode}: {' '.join(arguments)}\n{err.strip()}")
+        _check(process, arguments, err)
         return out
+
+
+def _check(process: subprocess.Popen[str], arguments: Sequence[str], err: str) -> None:
+    if process.returncode != 0:
+        raise BenchmarkError(f"exit status {process.returncode}: {' '.join(arguments)}\n{err.strip()}")

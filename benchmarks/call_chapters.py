@@ -1,0 +1,202 @@
+"""The chapters poll, selectors and select: which single calls are compared with which."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from . import process
+from .calls import Chapter, Part, Settings
+from .results import Results, Row, middle, timed
+
+SIZES = (0, 1, 10, 100, 1000)
+READY = "{} ready"
+ONE_OF = "1 ready of {}"
+#: The standard module under the same name.
+STANDARD = "standard"
+
+POLL = [
+    Part(
+        *("Poller.poll(0) against epoll.poll(0)", "Poller", "select.epoll", "epoll"),
+        {READY: ("Poller poll", "standard poll")},
+        *(SIZES, True),
+    ),
+    Part(
+        *("Poller.wait(0) against epoll.poll(0)", "Poller", "select.epoll", "epoll"),
+        {READY: ("Poller wait", "standard poll")},
+        *(SIZES, True),
+    ),
+    Part(
+        *("fastmux.select.epoll, poll(0)", "fastmux", STANDARD, "epoll"),
+        {READY: ("fastmux poll", "standard poll")},
+        *(SIZES, True),
+    ),
+    Part(
+        *("fastmux.select.epoll, poll(0)", "fastmux", STANDARD, "epoll arguments"),
+        {
+            "{} ready, timeout=0": ("fastmux timeout=0", "standard timeout=0"),
+            "{} ready, maxevents={}": ("fastmux maxevents", "standard maxevents"),
+        },
+        *((10,), True),
+    ),
+    Part(
+        *("fastmux.select.poll, poll(0)", "fastmux", STANDARD, "poll"),
+        {ONE_OF: ("fastmux poll", "standard poll")},
+        (10, 100, 1000),
+    ),
+    Part(
+        *("Ready at once, but with a timeout", "fastmux", STANDARD, "timed"),
+        {
+            "Poller.poll(1.0)": ("Poller", "standard epoll"),
+            "epoll.poll(1.0)": ("fastmux epoll", "standard epoll"),
+            "poll.poll(1000)": ("fastmux poll", "standard poll"),
+        },
+        (10,),
+    ),
+    Part(
+        *("Poller.poll(0) against pyzmq's Poller", "Poller", "zmq.Poller", "epoll"),
+        {READY: ("Poller poll", "zmq poll")},
+        *(SIZES, True),
+    ),
+    Part(
+        *("Poller.poll(0) against pyzmq's Poller", "Poller", "zmq.Poller", "epoll"),
+        {ONE_OF: ("Poller poll", "zmq poll")},
+        (10, 100, 1000),
+    ),
+    Part(
+        *("Poller.poll(0) against the loop in C", "Poller", "C", "epoll"),
+        {READY: ("Poller poll", "C")},
+        *(SIZES, True, True),
+    ),
+]
+
+
+def pairs(ours: str, names: dict[str, str]) -> dict[str, tuple[str, str]]:
+    return {name: (f"{ours} {what}", f"standard {what}") for name, what in names.items()}
+
+
+CHANGES = {
+    "register, unregister": "register",
+    "register, use, unregister": "register, use",
+    "modify: other events": "events",
+    "modify: the same, and use": "events, use",
+    "modify: other data": "data",
+    "modify: nothing new": "nothing",
+}
+SELECTORS = [
+    Part(
+        *("Poller.select(0) against EpollSelector", "Poller", "EpollSelector", "EpollSelector"),
+        {READY: ("Poller", "standard")},
+        *(SIZES, True),
+    ),
+    Part(
+        *("fastmux.selectors.EpollSelector, select(0)", "fastmux", STANDARD, "EpollSelector"),
+        {READY: ("fastmux", "standard")},
+        *(SIZES, True),
+    ),
+    Part(
+        *("fastmux.selectors.PollSelector, select(0)", "fastmux", STANDARD, "PollSelector"),
+        pairs("fastmux", {ONE_OF: "select(0)"}),
+        (10, 100, 1000),
+    ),
+    Part(
+        *("fastmux.selectors.SelectSelector, select(0)", "fastmux", STANDARD, "SelectSelector"),
+        pairs("fastmux", {ONE_OF: "select(0)"}),
+        (10, 100, 400),
+    ),
+    Part(
+        *("Ready at once, but with a timeout", "fastmux", STANDARD, "EpollSelector, timeout"),
+        pairs("fastmux", {"EpollSelector.select(1.0)": "select(1.0)"}),
+        (10,),
+    ),
+    Part(
+        *("Poller, registrations", "Poller", "EpollSelector", "EpollSelector changes"),
+        pairs("Poller", CHANGES),
+        (1,),
+    ),
+    Part(
+        *("EpollSelector, registrations", "fastmux", STANDARD, "EpollSelector changes"),
+        pairs("fastmux", CHANGES),
+        (1,),
+    ),
+    Part(
+        *("PollSelector, registrations", "fastmux", STANDARD, "PollSelector changes"),
+        pairs("fastmux", CHANGES),
+        (1,),
+    ),
+    Part(
+        *("A short life", "fastmux", STANDARD, "life"),
+        {
+            "Poller: open, close": ("Poller empty", "standard empty"),
+            "Poller: open, use, close": ("Poller used", "standard used"),
+            **pairs("fastmux", {"EpollSelector: open, close": "empty", "EpollSelector: and use": "used"}),
+        },
+        (2,),
+    ),
+    Part(
+        *("A short life", "fastmux", STANDARD, "short PollSelector"),
+        pairs("fastmux", {"PollSelector: and use": "used"}),
+        (2,),
+    ),
+    Part(
+        *("Built on it", "fastmux", STANDARD, "programs"),
+        pairs(
+            "fastmux",
+            {
+                "subprocess.run": "subprocess",
+                "multiprocessing's wait": "multiprocessing",
+                "asyncio, one byte": "asyncio",
+            },
+        ),
+        (2,),
+    ),
+]
+BEYOND = (2000, 5000, 9000)
+SELECT = [
+    Part(
+        *("fastmux.select.select, not waiting", "fastmux", STANDARD, "lists"),
+        pairs("fastmux", {"1 ready of {} sockets": "sockets", "1 ready of {} ints": "ints"}),
+        (10, 100, 500),
+    ),
+    Part(
+        *("Ready at once, but with a timeout", "fastmux", STANDARD, "timed"),
+        pairs("fastmux", {ONE_OF: "select"}),
+        (10, 500),
+    ),
+    Part(
+        *("Above the limit of 1024, against a new poll object", "fastmux", "new select.poll", "beyond"),
+        {ONE_OF: ("select", "new poll")},
+        BEYOND,
+    ),
+    Part(
+        *("The same, against one that knows the sockets", "fastmux", "select.poll", "beyond"),
+        {ONE_OF: ("select", "poll")},
+        BEYOND,
+    ),
+]
+
+
+def start(settings: Settings, results: Results) -> None:
+    """What the import costs: the time of a fresh interpreter that does nothing else."""
+    times: dict[str, list[float]] = {"selectors": [], "fastmux": []}
+    names = list(times)
+    for number in range(-1, settings.starts):
+        for name in names:
+            begin = time.perf_counter()
+            process.run([sys.executable, "-c", f"import {name}"])
+            if number >= 0:  # the one before reads the files from the disk, and may write their bytecode
+                times[name].append(time.perf_counter() - begin)
+        names.reverse()
+    name = "python -c 'import ...'"
+    ours, theirs = timed(name, times["fastmux"]), timed(name, times["selectors"])
+    results.rows.append(Row("selectors", "Built on it", "fastmux", STANDARD, name, ours, theirs))
+    more = middle([ours - theirs for theirs, ours in zip(*times.values())])
+    results.note(
+        f"A program starts {more.median * 1e3:.1f} ms later with import fastmux than with import selectors "
+        f"(middle half: {more.low * 1e3:.1f} to {more.high * 1e3:.1f}, {settings.starts} pairs of fresh interpreters)."
+    )
+
+
+poll = Chapter("poll", "Poller, and the mirrors of epoll and poll: what is ready?", "poll_calls", POLL)
+selectors = Chapter("selectors", "what returns keys, and keeps registrations", "selectors_calls", SELECTORS, start)
+select = Chapter("select", "select() on lists, with the limit of 1024 and beyond it", "select_calls", SELECT)

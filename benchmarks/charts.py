@@ -1,0 +1,161 @@
+"""The bars: how many times as fast, from 1 to the right or, slower, to the left, on a scale where twice and half are
+equally long."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import drawing
+from .drawing import BLUE, GREY, INK, ORANGE
+from .results import Results, Row
+
+#: chapter -> file, title
+CHARTS = {
+    "poll": ("poll", "Poller, epoll and poll"),
+    "selectors": ("selectors", "Selectors and registrations"),
+    "select": ("select", "select() with and without the limit"),
+    "asyncio": ("asyncio", "asyncio: CPU time of a request"),
+    "echo": ("echo", "Echo servers"),
+    "idle": ("idle-ratios", "10 active connections among many"),
+}
+#: The choice for one picture: heading -> label -> Row.title
+SUMMARY = {
+    "Poller, 10 ready, against": {
+        "epoll.poll": "Poller.poll(0) against epoll.poll(0): 10 ready",
+        "epoll.poll, by wait()": "Poller.wait(0) against epoll.poll(0): 10 ready",
+        "EpollSelector": "Poller.select(0) against EpollSelector: 10 ready",
+        "pyzmq's Poller": "Poller.poll(0) against pyzmq's Poller: 10 ready",
+    },
+    "Mirrors against the originals": {
+        "EpollSelector, 10 ready": "fastmux.selectors.EpollSelector, select(0): 10 ready",
+        "with a timeout": "Ready at once, but with a timeout: EpollSelector.select(1.0)",
+        "modify: other events": "EpollSelector, registrations: modify: other events",
+        "register, unregister": "EpollSelector, registrations: register, unregister",
+        "open, use, close": "A short life: EpollSelector: and use",
+        "epoll, 10 ready": "fastmux.select.epoll, poll(0): 10 ready",
+        "poll, 1 ready of 100": "fastmux.select.poll, poll(0): 1 ready of 100",
+        "select, 1 ready of 100": "fastmux.select.select, not waiting: 1 ready of 100 sockets",
+        "import": "Built on it: python -c 'import ...'",
+    },
+}
+#: The same, where the title begins like this: heading -> label -> beginning, name
+MORE = {
+    "Echo server on Poller, CPU time, against": {
+        name: (f"Echo server: Poller against {name}", "CPU time of a request")
+        for name in ("selectors", "asyncio", "uvloop", "gevent", "trio")
+    },
+    "asyncio on fastmux, CPU time, against": {
+        name: (f"asyncio on fastmux against {name}", "Protocol, 64 B, 100") for name in ("asyncio", "uvloop", "rloop")
+    },
+}
+COLORS = {"faster": BLUE, "slower": ORANGE, "unclear": GREY, "limit": GREY}
+#: Inches: of a bar; of a panel's heading; of the axis below the last panel; of the values.
+BAR, HEADING, AXIS, VALUES = 0.21, 0.3, 0.42, 0.42
+
+
+class Panel(NamedTuple):
+    heading: str
+    rows: list[tuple[str, Row]]
+
+
+def write(directory: Path, found: dict[str, Any], results: Results) -> list[Path]:
+    """Draw what was measured, and return the files."""
+    version = found["fastmux"]
+    written = []
+    if panels := list(_summary(results.rows)):
+        shown = sum(len(panel.rows) for panel in panels)
+        counts = Counter(row.verdict for row in results.rows if not row.limit)
+        total = sum(counts.values())
+        told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("faster", "slower", "unclear"))
+        note = f"{shown} of {total} rows; of all: {told}"
+        title = f"fastmux {version}, times as fast"
+        written += _draw(directory, "benchmark", title, found, panels, note)
+    for chapter, rows in groupby(results.rows, key=lambda row: row.chapter):
+        file, title = CHARTS[chapter]
+        panels = [
+            Panel(section, [(row.name, row) for row in group])
+            for section, group in groupby(rows, key=lambda row: row.section)
+        ]
+        written += _draw(directory, file, f"{title}: times as fast", found, panels)
+    return written
+
+
+def _summary(rows: Iterable[Row]) -> Iterable[Panel]:
+    rows = list(rows)
+    by_title = {row.title: row for row in rows}
+    for heading, chosen in SUMMARY.items():
+        if there := [(label, by_title[title]) for label, title in chosen.items() if title in by_title]:
+            yield Panel(heading, there)
+    for heading, begun in MORE.items():
+        there = [
+            (label, row)
+            for label, (beginning, name) in begun.items()
+            for row in rows
+            if row.name == name and row.section.startswith(beginning)
+        ]
+        if there:
+            yield Panel(heading, there)
+
+
+def _draw(
+    directory: Path, file: str, title: str, found: dict[str, Any], panels: list[Panel], note: str = ""
+) -> list[Path]:
+    rows = [row for panel in panels for _, row in panel.rows]
+    legend = "Right of 1: faster. Left: slower. Grey: unclear, or a limit. Thin line: middle half of the rounds."
+    height = len(panels) * HEADING + len(rows) * BAR + AXIS
+    figure, top = drawing.new_figure(height, title, found, legend, *filter(None, [note]))
+    height += top
+    label_width = 0.085 * max(len(label) for panel in panels for label, _ in panel.rows) * 0.83 + 0.1
+    limits = min(0.7, min(row.ratio.low for row in rows) / 1.1), max(1.5, max(row.ratio.high for row in rows) * 1.1)
+    bottom = height - top
+    for panel in panels:
+        bottom -= HEADING + BAR * len(panel.rows)
+        box = label_width, bottom, drawing.WIDTH - label_width - VALUES, BAR * len(panel.rows)
+        axis = figure.add_axes([inches / (height if place % 2 else drawing.WIDTH) for place, inches in enumerate(box)])
+        heading_at = (bottom + box[3] + 0.07) / height
+        figure.text(0.01, heading_at, panel.heading, fontsize=9.5, fontweight="bold", color=INK)
+        _draw_panel(axis, panel, limits, last=panel is panels[-1])
+    text = f"{title}. " + "; ".join(f"{label}: {row.ratio.median:.2f}" for panel in panels for label, row in panel.rows)
+    return drawing.save(figure, directory, file, text)
+
+
+def _draw_panel(axis: Any, panel: Panel, limits: tuple[float, float], *, last: bool) -> None:
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axis.set_xscale("log")
+    axis.set_xlim(limits)
+    drawing.paint(axis)
+    for place, (_, row) in enumerate(panel.rows):
+        ratio = row.ratio
+        color = COLORS[row.verdict]
+        axis.barh(place, ratio.median - 1, left=1, height=0.7, color=color, hatch="////" if row.limit else None)
+        axis.plot([ratio.low, ratio.high], [place, place], color=INK, linewidth=1.2, solid_capstyle="butt")
+        axis.annotate(
+            f"{ratio.median:.2f}",
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(VALUES * 72 - 2, 0),
+            textcoords="offset points",
+            ha="right",
+            va="center_baseline",
+            fontweight="bold",
+            color=color if row.verdict in ("faster", "slower") else INK,
+        )
+    axis.axvline(1, color=INK, linewidth=1)
+    axis.set_yticks(range(len(panel.rows)), [label for label, _ in panel.rows])
+    axis.set_ylim(len(panel.rows) - 0.5, -0.5)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.xaxis.set_minor_locator(NullLocator())
+    first, end = math.ceil(math.log2(limits[0])), math.floor(math.log2(limits[1])) + 1
+    step = 1 + (end - first) // 7
+    axis.set_xticks([2.0**power for power in range(first, end) if power % step == 0])
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.tick_params(axis="x", labelbottom=last, length=3)
+    axis.grid(axis="x", color=INK, alpha=0.25, linewidth=0.6)
+    axis.set_axisbelow(True)

@@ -1,0 +1,75 @@
+"""What all charts share: sizes for a phone, colours for light and dark pages, and how they are saved.
+
+A chart is as wide as a phone's column and its letters are as large as text there. The background is transparent, and
+no colour is too close to white or to a dark page. In the SVG, text and lines take the colour of the text around it
+instead, and that of the reader's theme where the file is shown as an image.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from . import machine
+
+matplotlib.use("Agg")
+matplotlib.rcParams.update({
+    "font.size": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "fastmux",  # the same chart is the same file
+})  # fmt: skip
+
+WIDTH = 4.2  # inches
+#: The first one, as far from white as from a dark page, becomes currentColor in the SVG.
+INK = "#76808b"
+BLUE, ORANGE, VIOLET, GREY = "#1b7fb5", "#cc5500", "#8f5fe0", "#7d8590"
+BACKGROUNDS = {"light": "#ffffff", "dark": "#0d1117"}
+INKS = {"light": "#1f2328", "dark": "#e6edf3"}
+STYLE = (
+    f"<style>.chart{{color:{INKS['light']}}}@media(prefers-color-scheme:dark){{.chart{{color:{INKS['dark']}}}}}</style>"
+)
+
+
+def paint(axis: Any) -> None:
+    """Draw what belongs to the axes in the ink."""
+    axis.set_facecolor("none")
+    axis.tick_params(colors=INK)
+    for spine in axis.spines.values():
+        spine.set_color(INK)
+
+
+def new_figure(height: float, title: str, found: dict[str, Any], *more: str) -> tuple[Any, float]:
+    """Make a figure with a title and what was measured on; return it with the inches that these take."""
+    from matplotlib import pyplot
+
+    wrapped = "\n".join(textwrap.wrap(title, 38))
+    lines = [line for text in (machine.title(found), *more) for line in textwrap.wrap(text, 58)]
+    heading = 0.23 * len(wrapped.splitlines()) + 0.06
+    top = heading + 0.155 * len(lines) + 0.05
+    height += top
+    figure: Any = pyplot.figure(figsize=(WIDTH, height))
+    figure.text(0.01, 1 - 0.03 / height, wrapped, va="top", fontsize=12, fontweight="bold", color=INK)
+    figure.text(0.01, 1 - heading / height, "\n".join(lines), va="top", fontsize=8.5, color=INK)
+    return figure, top
+
+
+def save(figure: Any, directory: Path, name: str, alternative: str) -> list[Path]:
+    """Write a chart as PNG and SVG, and return the files."""
+    from matplotlib import pyplot
+
+    png, svg = directory / f"{name}.png", directory / f"{name}.svg"
+    figure.savefig(png, dpi=200, transparent=True)
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    figure.savefig(svg, transparent=True, metadata=nothing)
+    pyplot.close(figure)
+    text = svg.read_text()
+    text = text[text.index("<svg ") :].replace(INK, "currentColor")
+    label = alternative.replace('"', "'")
+    opening = f'<svg class="chart" role="img" aria-label="{label}" '
+    head, tail = text.removeprefix("<svg ").split(">", 1)
+    svg.write_text(f"{opening}{head}>{STYLE}{tail}")
+    return [png, svg]

@@ -1,0 +1,39 @@
+"""The rows on the terminal."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from . import machine
+from .results import Results, amount
+
+STYLES = {"faster": "green", "slower": "red", "unclear": "yellow", "limit": "dim"}
+
+
+def show(console: Console, found: dict[str, Any], results: Results) -> None:
+    console.print(f"[bold]fastmux {found['fastmux']} ({found['implementation']})[/], {machine.title(found)}")
+    for (chapter, section), rows in groupby(results.rows, key=lambda row: (row.chapter, row.section)):
+        console.print(f"\n{chapter}: [bold]{section}[/]", highlight=False)
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+        table.add_column("", width=28)
+        for heading in ("counterpart", "fastmux", "times as fast", "middle half"):
+            table.add_column(heading, justify="right", width=13)
+        table.add_column("", width=7)
+        for row in rows:
+            style = STYLES[row.verdict]
+            table.add_row(
+                row.name,
+                amount(row.theirs.median()),
+                amount(row.ours.median()),
+                f"[{style}]{row.ratio.median:.2f}[/]",
+                f"{row.ratio.low:.2f} - {row.ratio.high:.2f}",
+                f"[{style}]{row.verdict}[/]",
+            )
+        console.print(table)
+    console.print()
+    for note in results.notes:
+        console.print(f"Note: {note}", highlight=False)
