@@ -66,7 +66,7 @@ POLL = [
     Part(
         *("Poller.poll(0) against the loop in C", "Poller", "C", "epoll"),
         {READY: ("Poller poll", "C")},
-        *(SIZES, True, True),
+        *(SIZES, True, "limit"),
     ),
 ]
 

@@ -19,6 +19,7 @@ from . import machine, process
 from .results import Progress, Results, Row
 
 #: candidate -> its times
+LIMIT = "C"
 Times = dict[str, pyperf.Benchmark]
 
 
@@ -34,7 +35,7 @@ class Part(NamedTuple):
     rows: dict[str, tuple[str, str]]
     registered: tuple[int, ...]
     all_ready: bool = False  # else the one in the middle
-    limit: bool = False  # see Row
+    no_rival: str = ""  # see Row
 
     def ready(self, registered: int) -> int:
         return registered if self.all_ready else 1
@@ -57,7 +58,7 @@ class Chapter:
     parts: Sequence[Part]
     #: What is no call.
     more: Callable[[Settings, Results], None] | None = None
-    QUICK = Settings(processes=1, rounds=25, batch=0.003, starts=10)
+    QUICK = Settings(processes=1, rounds=20, batch=0.003, starts=8)
     FULL = Settings(processes=5, rounds=50, batch=0.004, starts=50)
 
     def measurements(self) -> list[tuple[str, int, int]]:
@@ -83,10 +84,12 @@ class Chapter:
                     if ours in times and theirs in times:
                         heading = part.section, part.subject, part.counterpart
                         label = name.replace("{}", f"{size:,}")
-                        row = Row(self.name, *heading, label, times[ours], times[theirs], part.limit)
+                        row = Row(self.name, *heading, label, times[ours], times[theirs], part.no_rival)
                         results.rows.append(row)
                     elif times:
-                        results.note(f"“{part.section}” is left out: {reason if part.limit else 'not possible here'}.")
+                        results.note(
+                            f"“{part.section}” is left out: {reason if theirs == LIMIT else 'not possible here'}."
+                        )
         if self.more:
             progress("starting interpreters")
             self.more(settings, results)

@@ -53,7 +53,7 @@ MORE = {
         name: (f"asyncio on fastmux against {name}", "Protocol, 64 B, 100") for name in ("asyncio", "uvloop", "rloop")
     },
 }
-COLORS = {"faster": BLUE, "slower": ORANGE, "unclear": GREY, "limit": GREY}
+COLORS = {"faster": BLUE, "slower": ORANGE}
 #: Inches: of a bar; of a panel's heading; of the axis below the last panel; of the values.
 BAR, HEADING, AXIS, VALUES = 0.21, 0.3, 0.42, 0.42
 
@@ -69,7 +69,7 @@ def write(directory: Path, found: dict[str, Any], results: Results) -> list[Path
     written = []
     if panels := list(_summary(results.rows)):
         shown = sum(len(panel.rows) for panel in panels)
-        counts = Counter(row.verdict for row in results.rows if not row.limit)
+        counts = Counter(row.verdict for row in results.rows if not row.no_rival)
         total = sum(counts.values())
         told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("faster", "slower", "unclear"))
         note = f"{shown} of {total} rows; of all: {told}"
@@ -106,7 +106,7 @@ def _draw(
     directory: Path, file: str, title: str, found: dict[str, Any], panels: list[Panel], note: str = ""
 ) -> list[Path]:
     rows = [row for panel in panels for _, row in panel.rows]
-    legend = "Right of 1: faster. Left: slower. Grey: unclear, or a limit. Thin line: middle half of the rounds."
+    legend = "Right of 1: faster. Left: slower. Grey: unclear; hatched: no rival. Thin line: middle half of the rounds."
     height = len(panels) * HEADING + len(rows) * BAR + AXIS
     figure, top = drawing.new_figure(height, title, found, legend, *filter(None, [note]))
     height += top
@@ -132,8 +132,8 @@ def _draw_panel(axis: Any, panel: Panel, limits: tuple[float, float], *, last: b
     drawing.paint(axis)
     for place, (_, row) in enumerate(panel.rows):
         ratio = row.ratio
-        color = COLORS[row.verdict]
-        axis.barh(place, ratio.median - 1, left=1, height=0.7, color=color, hatch="////" if row.limit else None)
+        color = COLORS.get(row.verdict, GREY)
+        axis.barh(place, ratio.median - 1, left=1, height=0.7, color=color, hatch="////" if row.no_rival else None)
         axis.plot([ratio.low, ratio.high], [place, place], color=INK, linewidth=1.2, solid_capstyle="butt")
         axis.annotate(
             f"{ratio.median:.2f}",
@@ -144,7 +144,7 @@ def _draw_panel(axis: Any, panel: Panel, limits: tuple[float, float], *, last: b
             ha="right",
             va="center_baseline",
             fontweight="bold",
-            color=color if row.verdict in ("faster", "slower") else INK,
+            color=COLORS.get(row.verdict, INK),
         )
     axis.axvline(1, color=INK, linewidth=1)
     axis.set_yticks(range(len(panel.rows)), [label for label, _ in panel.rows])

@@ -24,7 +24,7 @@ def write(directory: Path, found: dict[str, Any], results: Results) -> list[Path
     return [path for name, lines in results.curves.items() for path in draw[name](directory, found, lines)]
 
 
-def _axis(title: str, found: dict[str, Any], *more: str) -> tuple[Any, Any]:
+def _axis(title: str, found: dict[str, Any], yscale: str, *more: str) -> tuple[Any, Any]:
     from matplotlib.ticker import FuncFormatter
 
     figure, top = drawing.new_figure(HEIGHT, title, found, *more)
@@ -34,6 +34,8 @@ def _axis(title: str, found: dict[str, Any], *more: str) -> tuple[Any, Any]:
     axis = figure.add_axes(box)
     drawing.paint(axis)
     axis.set_xscale("log")
+    axis.set_yscale(yscale)
+    axis.tick_params(which="minor", colors=INK)
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.grid(axis="y", color=INK, alpha=0.25, linewidth=0.6)
@@ -56,8 +58,9 @@ def _plot(axis: Any, points: dict[int, Middle], library: str, color: str, label:
 
 def _draw_mechanisms(directory: Path, found: dict[str, Any], lines: Lines) -> list[Path]:
     title = "What idle connections cost"
-    figure, axis = _axis(title, found, "Dotted: the standard library, whose select takes no descriptor above 1023.")
-    axis.set_yscale("log")
+    figure, axis = _axis(
+        title, found, "log", "Dotted: the standard library, whose select takes no descriptor above 1023."
+    )
     for line, points in lines.items():
         library, mechanism = line.split()
         _plot(axis, points, library, COLORS[mechanism], LABELS[library].format(mechanism))
@@ -68,7 +71,7 @@ def _draw_mechanisms(directory: Path, found: dict[str, Any], lines: Lines) -> li
 def _draw_scale(directory: Path, found: dict[str, Any], lines: Lines) -> list[Path]:
     sizes = list(lines["fastmux"])
     title = f"epoll, from {FIRST} to {sizes[-1]:,} connections"
-    figure, axis = _axis(title, found, "All sizes in the same rounds. Shaded: the middle half of the rounds.")
+    figure, axis = _axis(title, found, "linear", "All sizes in the same rounds. Shaded: the middle half of the rounds.")
     for library, points in lines.items():
         _plot(axis, points, library, BLUE if library == "fastmux" else ORANGE, LABELS[library].format("epoll"))
     highest = max(point.high for points in lines.values() for point in points.values())

@@ -9,24 +9,24 @@ from pathlib import Path
 
 from . import machine
 from .results import Progress, Results, Row, timed
-from .servers import HERE, Load, check_limit
+from .servers import Load, check_limit
 
 OURS = "Poller"
 
 
-def program(file: str, *arguments: str) -> list[str]:
-    return [sys.executable, str(HERE / file), *arguments]
+def program(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"{__package__}.{module}", *arguments]
 
 
 #: name -> command line; the first three run the same handlers.
 SERVERS = {
-    OURS: program("queued_server.py", "fastmux"),
-    "selectors": program("queued_server.py", "selectors"),
-    "StdlibPoller": ["env", "FASTMUX_PURE=1", *program("queued_server.py", "fastmux")],
-    "asyncio": program("asyncio_server.py", "asyncio", "protocol"),
-    "uvloop": program("asyncio_server.py", "uvloop", "protocol"),
-    "gevent": program("peer_server.py", "gevent"),
-    "trio": program("peer_server.py", "trio"),
+    OURS: program("queued_server", "fastmux"),
+    "selectors": program("queued_server", "selectors"),
+    "StdlibPoller": ["env", "FASTMUX_PURE=1", *program("queued_server", "fastmux")],
+    "asyncio": program("asyncio_server", "asyncio", "protocol"),
+    "uvloop": program("asyncio_server", "uvloop", "protocol"),
+    "gevent": program("peer_server", "gevent"),
+    "trio": program("peer_server", "trio"),
 }
 SIZE = 64
 #: name of the row -> what Load.drive() calls it

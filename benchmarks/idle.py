@@ -72,8 +72,8 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
             ours, theirs = times[f"{size} fastmux {mechanism}"], times.get(f"{size} standard {mechanism}")
             for library, benchmark in (("fastmux", ours), ("standard", theirs)):
                 if benchmark:
-                    line = results.curves.setdefault("idle", {}).setdefault(f"{library} {mechanism}", {})
-                    line[size] = middle(benchmark.get_values())
+                    points = results.curves.setdefault("idle", {}).setdefault(f"{library} {mechanism}", {})
+                    points[size] = middle(benchmark.get_values())
             section = f"{ACTIVE} active connections: Poller({mechanism!r}) against {counterpart}"
             if theirs:
                 results.rows.append(Row(CHAPTER, section, "Poller", counterpart, f"of {size:,}", ours, theirs))
@@ -83,8 +83,8 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
         for size in found:
             if size >= FIRST:
                 both = times[f"flat {library} {size}"], times[f"flat {library} {FIRST}"]
-                line = results.curves.setdefault("scale", {}).setdefault(library, {})
-                line[size] = middle(both[0].get_values())
+                points = results.curves.setdefault("scale", {}).setdefault(library, {})
+                points[size] = middle(both[0].get_values())
                 if size > FIRST:
                     section = f"{name}: {ACTIVE} active of many, against {ACTIVE} of {FIRST}"
-                    results.rows.append(Row(CHAPTER, section, "many", f"{FIRST}", f"of {size:,}", *both))
+                    results.rows.append(Row(CHAPTER, section, "many", f"{FIRST}", f"of {size:,}", *both, "scale"))

@@ -11,7 +11,9 @@ import json
 import os
 import select
 import socket
+import struct
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyperf
@@ -21,34 +23,49 @@ import fastmux
 from .idle import NEXT
 from .measure import Candidate, check, rounds, statement
 
-#: So many connections have the same address on the other side; the ports of one address are limited.
-PER_ADDRESS = 20_000
+#: So many connections at most are made at a time, to one address: the ports on the other side are limited.
+TOGETHER = 500
+#: Closed sockets leave nothing behind that would keep a port for a minute.
+AT_ONCE = struct.pack("ii", 1, 0)
+Command = Callable[[Any], None]
 
 
-def hold_other_ends(address: tuple[str, int], count: int, commands: int) -> None:
-    """Connect so many times, one after another; then send a byte through each connection that is asked for."""
-    sources = ((f"127.0.0.{2 + number // PER_ADDRESS}", 0) for number in range(count))
-    ends = [socket.create_connection(address, source_address=source) for source in sources]
+def hold_other_ends(commands: int) -> None:
+    """Obey: [host, port, count] means so many more connections; another list is of those to send a byte through."""
+    ends: list[socket.socket] = []
     with open(commands) as lines:
         for line in lines:
-            for number in json.loads(line):
-                ends[number].send(b"x")
+            match json.loads(line):
+                case str(host), int(port), int(count):
+                    ends += [socket.create_connection((host, port)) for _ in range(count)]
+                case numbers:
+                    for number in numbers:
+                        ends[number].send(b"x")
 
 
-def connections(count: int) -> tuple[list[socket.socket], int]:
-    """Return the accepted sockets, in the order of the child's, and where its commands go."""
+def connections(count: int) -> tuple[list[socket.socket], Command]:
+    """Return the accepted sockets, in the order of the child's, and what sends commands to it."""
     commands, command = os.pipe()
-    with socket.create_server(("127.0.0.1", 0), backlog=1024) as listener:
-        if os.fork() == 0:
-            status = 1
-            try:
-                os.close(command)
-                hold_other_ends(listener.getsockname(), count, commands)
-                status = 0
-            finally:
-                os._exit(status)
-        os.close(commands)
-        return [listener.accept()[0] for _ in range(count)], command
+    if os.fork() == 0:
+        status = 1
+        try:
+            os.close(command)
+            hold_other_ends(commands)
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(commands)
+
+    def send(what: Any) -> None:
+        os.write(command, json.dumps(what).encode() + b"\n")
+
+    sockets: list[socket.socket] = []
+    while missing := min(count - len(sockets), TOGETHER):
+        with socket.create_server(("127.0.0.1", 0), backlog=TOGETHER) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)  # accepted sockets inherit it
+            send([*listener.getsockname(), missing])
+            sockets += [listener.accept()[0] for _ in range(missing)]
+    return sockets, send
 
 
 def candidates(sockets: list[socket.socket], ready: list[int]) -> dict[str, Candidate]:
@@ -75,9 +92,9 @@ def polling(poller: Any, fds: list[int], ready: list[int]) -> Candidate:
 
 
 @contextlib.contextmanager
-def active(sockets: list[socket.socket], numbers: list[int], command: int) -> Any:
+def active(sockets: list[socket.socket], numbers: list[int], command: Command) -> Iterator[list[int]]:
     """Have these connections send a byte; yield the descriptors, which are ready then."""
-    os.write(command, json.dumps(numbers).encode() + b"\n")
+    command(numbers)
     chosen = [sockets[number] for number in numbers]
     for sock in chosen:
         sock.recv(1, socket.MSG_PEEK)  # waits for it
@@ -111,8 +128,6 @@ def main() -> None:
             for name, new in (("fastmux", fastmux.Poller), ("standard", select.epoll))
         }
         found += rounds(pollers, *timing, "flat ")
-    os.close(command)
-    os.wait()
     pyperf.BenchmarkSuite(found).dump(sys.stdout)
 
 

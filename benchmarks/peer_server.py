@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from asyncio_server import ADDRESS, ready
+from .asyncio_server import ADDRESS, ready
 
 
 def serve_gevent() -> None:

@@ -1,6 +1,6 @@
 """examples/queued_echo_server.py on fastmux.Poller, or on the standard library's EpollSelector in its place.
 
-    queued_server.py fastmux | selectors
+    python -m benchmarks.queued_server fastmux | selectors
 
 The same handlers, the same system calls; on selectors, nothing of fastmux runs while it serves. It cannot pause
 listening there, which the benchmark never makes it do.
@@ -15,7 +15,7 @@ import sys
 import types
 from pathlib import Path
 
-from asyncio_server import prepare
+from .asyncio_server import prepare
 
 PROGRAM = Path(__file__).resolve().parent.parent / "examples" / "queued_echo_server.py"
 

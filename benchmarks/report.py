@@ -49,7 +49,8 @@ def _section(row: Row) -> str:
 
 def _counts(rows: list[Row]) -> str:
     counts = Counter(row.verdict for row in rows)
-    words = {"faster": "faster", "slower": "slower", "unclear": "unclear", "limit": "against C, which is the limit"}
+    words = {"faster": "faster", "slower": "slower", "unclear": "unclear"}
+    words |= {"limit": "against C, which is the limit", "scale": "about scale alone"}
     return ", ".join(
         f'<span class="{verdict}">{counts[verdict]} {word}</span>' for verdict, word in words.items() if counts[verdict]
     )
@@ -89,4 +90,5 @@ def _facts(found: dict[str, Any]) -> dict[str, str]:
         "compiler": found["compiler"] or "none",
         "peers": ", ".join(peers),
         "pyperf": found["pyperf"],
+        "took": ", ".join(f"{name} {seconds:.0f} s" for name, seconds in found["seconds"].items()),
     }

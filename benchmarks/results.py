@@ -30,7 +30,7 @@ class Middle(NamedTuple):
 
 def middle(values: Sequence[float]) -> Middle:
     if len(values) == 1:
-        return Middle(*values * 3)
+        return Middle(values[0], values[0], values[0])
     low, median, high = statistics.quantiles(values, method="inclusive")
     return Middle(median, low, high)
 
@@ -48,8 +48,8 @@ class Row:
     #: Seconds, round by round.
     ours: pyperf.Benchmark
     theirs: pyperf.Benchmark
-    #: The counterpart is no rival, but what cannot be surpassed.
-    limit: bool = False
+    #: Where the counterpart is no rival: what is said in place of a verdict.
+    no_rival: str = ""
     #: Times as fast as the counterpart, round by round.
     ratio: Middle = field(init=False)
 
@@ -64,8 +64,8 @@ class Row:
     @property
     def verdict(self) -> str:
         """In a word. Where the middle half of the rounds lies on both sides of 1.00, nothing can be said."""
-        if self.limit:
-            return "limit"
+        if self.no_rival:
+            return self.no_rival
         if round(self.ratio.low, 2) > 1:
             return "faster"
         return "slower" if round(self.ratio.high, 2) < 1 else "unclear"

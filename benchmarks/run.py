@@ -6,6 +6,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
+import time
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -40,13 +41,15 @@ def measure(args: Namespace) -> int:
     chapters = {name: CHAPTERS[name] for name in args.chapters}
     settings = {name: module.QUICK if args.quick else module.FULL for name, module in chapters.items()}
     found |= {"quick": args.quick, "settings": {name: dataclasses.asdict(value) for name, value in settings.items()}}
-    status, done = 0, []
+    status, done, found["seconds"] = 0, [], {}
     with tempfile.TemporaryDirectory() as workspace, _progress_bar(console) as bar:
         task = bar.add_task("", total=sum(chapters[name].steps(settings[name]) for name in chapters))
         try:
             for name, module in chapters.items():
+                begin = time.monotonic()
                 module.run(settings[name], Path(workspace), results, _stepper(bar, task, name))
                 done.append(name)
+                found["seconds"][name] = round(time.monotonic() - begin, 1)
         except KeyboardInterrupt:
             status = 130
             reason = f"interrupted in the chapter {name}"

@@ -19,7 +19,7 @@ from .results import Middle, Results, Row
 ROWS = "benchmark.json"
 SUITES = ("counterparts.json", "fastmux.json")
 #: What is kept of a row besides its times.
-FIELDS = ("chapter", "section", "subject", "counterpart", "name", "limit")
+FIELDS = ("chapter", "section", "subject", "counterpart", "name", "no_rival")
 
 
 def write(directory: Path, found: dict[str, Any], results: Results) -> None:

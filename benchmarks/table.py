@@ -11,7 +11,7 @@ from rich.table import Table
 from . import machine
 from .results import Results, amount
 
-STYLES = {"faster": "green", "slower": "red", "unclear": "yellow", "limit": "dim"}
+STYLES = {"faster": "green", "slower": "red", "unclear": "yellow"}
 
 
 def show(console: Console, found: dict[str, Any], results: Results) -> None:
@@ -24,7 +24,7 @@ def show(console: Console, found: dict[str, Any], results: Results) -> None:
             table.add_column(heading, justify="right", width=13)
         table.add_column("", width=7)
         for row in rows:
-            style = STYLES[row.verdict]
+            style = STYLES.get(row.verdict, "dim")
             table.add_row(
                 row.name,
                 amount(row.theirs.median()),
