@@ -3,7 +3,6 @@ equally long."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable
 from itertools import groupby
@@ -54,8 +53,10 @@ MORE = {
     },
 }
 COLORS = {"faster": BLUE, "slower": ORANGE}
+#: All charts have the same scale; what lies beyond ends in a point.
+LEAST, MOST = 0.2, 5
 #: Inches: of a bar; of a panel's heading; of the axis below the last panel; of the values.
-BAR, HEADING, AXIS, VALUES = 0.21, 0.3, 0.42, 0.42
+BAR, HEADING, AXIS, VALUES = 0.21, 0.3, 0.42, 0.52
 
 
 class Panel(NamedTuple):
@@ -110,8 +111,7 @@ def _draw(
     height = len(panels) * HEADING + len(rows) * BAR + AXIS
     figure, top = drawing.new_figure(height, title, found, legend, *filter(None, [note]))
     height += top
-    label_width = 0.085 * max(len(label) for panel in panels for label, _ in panel.rows) * 0.83 + 0.1
-    limits = min(0.7, min(row.ratio.low for row in rows) / 1.1), max(1.5, max(row.ratio.high for row in rows) * 1.1)
+    label_width = max(drawing.text_width(label) for panel in panels for label, _ in panel.rows) + 0.1
     bottom = height - top
     for panel in panels:
         bottom -= HEADING + BAR * len(panel.rows)
@@ -119,24 +119,27 @@ def _draw(
         axis = figure.add_axes([inches / (height if place % 2 else drawing.WIDTH) for place, inches in enumerate(box)])
         heading_at = (bottom + box[3] + 0.07) / height
         figure.text(0.01, heading_at, panel.heading, fontsize=9.5, fontweight="bold", color=INK)
-        _draw_panel(axis, panel, limits, last=panel is panels[-1])
+        _draw_panel(axis, panel, last=panel is panels[-1])
     text = f"{title}. " + "; ".join(f"{label}: {row.ratio.median:.2f}" for panel in panels for label, row in panel.rows)
     return drawing.save(figure, directory, file, text)
 
 
-def _draw_panel(axis: Any, panel: Panel, limits: tuple[float, float], *, last: bool) -> None:
+def _draw_panel(axis: Any, panel: Panel, *, last: bool) -> None:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     axis.set_xscale("log")
-    axis.set_xlim(limits)
+    axis.set_xlim(LEAST, MOST)
     drawing.paint(axis)
     for place, (_, row) in enumerate(panel.rows):
         ratio = row.ratio
         color = COLORS.get(row.verdict, GREY)
         axis.barh(place, ratio.median - 1, left=1, height=0.7, color=color, hatch="////" if row.no_rival else None)
+        if not LEAST < ratio.median < MOST:
+            edge, marker = (MOST, ">") if ratio.median > 1 else (LEAST, "<")
+            axis.plot(edge, place, marker, color=color, markersize=11, clip_on=False)
         axis.plot([ratio.low, ratio.high], [place, place], color=INK, linewidth=1.2, solid_capstyle="butt")
         axis.annotate(
-            f"{ratio.median:.2f}",
+            f"{ratio.median:.{1 if ratio.median >= 10 else 2}f}",
             (1, place),
             xycoords=("axes fraction", "data"),
             xytext=(VALUES * 72 - 2, 0),
@@ -152,9 +155,7 @@ def _draw_panel(axis: Any, panel: Panel, limits: tuple[float, float], *, last: b
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     axis.xaxis.set_minor_locator(NullLocator())
-    first, end = math.ceil(math.log2(limits[0])), math.floor(math.log2(limits[1])) + 1
-    step = 1 + (end - first) // 7
-    axis.set_xticks([2.0**power for power in range(first, end) if power % step == 0])
+    axis.set_xticks([0.25, 0.5, 1, 2, 4])
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.tick_params(axis="x", labelbottom=last, length=3)
     axis.grid(axis="x", color=INK, alpha=0.25, linewidth=0.6)

@@ -15,23 +15,32 @@ import matplotlib
 
 from . import machine
 
+WIDTH = 4.2  # inches
+LABEL = 9.5  # points
+
 matplotlib.use("Agg")
 matplotlib.rcParams.update({
-    "font.size": 9.5,
+    "font.size": LABEL,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "fastmux",  # the same chart is the same file
 })  # fmt: skip
 
-WIDTH = 4.2  # inches
 #: The first one, as far from white as from a dark page, becomes currentColor in the SVG.
-INK = "#76808b"
-BLUE, ORANGE, VIOLET, GREY = "#1b7fb5", "#cc5500", "#8f5fe0", "#7d8590"
+INK = "#717a85"
+BLUE, ORANGE, VIOLET, GREY = "#1b7fb5", "#cc5500", "#8f5fe0", "#777f8a"
 BACKGROUNDS = {"light": "#ffffff", "dark": "#0d1117"}
 INKS = {"light": "#1f2328", "dark": "#e6edf3"}
 STYLE = (
     f"<style>.chart{{color:{INKS['light']}}}@media(prefers-color-scheme:dark){{.chart{{color:{INKS['dark']}}}}}</style>"
 )
+
+
+def text_width(text: str) -> float:
+    """Inches that a text takes, in the size of labels."""
+    from matplotlib.textpath import TextPath
+
+    return float(TextPath((0, 0), text, size=LABEL).get_extents().width) / 72
 
 
 def paint(axis: Any) -> None:
@@ -47,13 +56,13 @@ def new_figure(height: float, title: str, found: dict[str, Any], *more: str) -> 
     from matplotlib import pyplot
 
     wrapped = "\n".join(textwrap.wrap(title, 38))
-    lines = [line for text in (machine.title(found), *more) for line in textwrap.wrap(text, 58)]
+    lines = [line for text in (machine.title(found), *more) for line in textwrap.wrap(text, 60)]
     heading = 0.23 * len(wrapped.splitlines()) + 0.06
-    top = heading + 0.155 * len(lines) + 0.05
+    top = heading + 0.16 * len(lines) + 0.05
     height += top
     figure: Any = pyplot.figure(figsize=(WIDTH, height))
     figure.text(0.01, 1 - 0.03 / height, wrapped, va="top", fontsize=12, fontweight="bold", color=INK)
-    figure.text(0.01, 1 - heading / height, "\n".join(lines), va="top", fontsize=8.5, color=INK)
+    figure.text(0.01, 1 - heading / height, "\n".join(lines), va="top", fontsize=9, color=INK)
     return figure, top
 
 

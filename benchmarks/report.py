@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -18,22 +19,24 @@ PAGE = Path(__file__).with_name("page.html")
 CURVES = {"idle": ("idle", "scale")}
 
 
-def write(directory: Path, found: dict[str, Any], results: Results) -> Path:
+def write(directory: Path, found: dict[str, Any], results: Results, drawn: Iterable[Path]) -> Path:
+    """Write the report, with those charts in it that are SVG."""
+    svgs = {path.stem: path.read_text() for path in drawn if path.suffix == ".svg"}
     chapters = []
     for name, rows in groupby(results.rows, key=lambda row: row.chapter):
         charts = [*CURVES.get(name, ()), CHARTS[name][0]]
         chapters.append(
             f'<section><h2 id="{name}">{name}</h2><p>{escape(CHAPTERS[name])}</p>'
-            + '<div class="charts">' + "".join(_chart(directory, chart) for chart in charts) + "</div>"
+            + '<div class="sides"><div>' + "".join(_figure(svgs, chart) for chart in charts) + "</div>"
             + '<div class="tables">' + "".join(_table(list(group)) for _, group in groupby(rows, _section)) + "</div>"
-            + "</section>"
+            + "</div></section>"
         )  # fmt: skip
     names = [name for name, _ in groupby(results.rows, key=lambda row: row.chapter)]
     page = Template(PAGE.read_text()).substitute(
         title=f"fastmux {escape(found['fastmux'])}: benchmarks",
         counts=_counts(results.rows),
         links=" ".join(f'<a href="#{name}">{name}</a>' for name in names),
-        summary=_chart(directory, "benchmark"),
+        summary=_figure(svgs, "benchmark"),
         chapters="\n".join(chapters),
         notes="".join(f"<li>{escape(note)}</li>" for note in results.notes),
         machine="".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in _facts(found).items()),
@@ -56,9 +59,8 @@ def _counts(rows: list[Row]) -> str:
     )
 
 
-def _chart(directory: Path, name: str) -> str:
-    path = directory / f"{name}.svg"
-    return f"<figure>{path.read_text()}</figure>" if path.exists() else ""
+def _figure(svgs: Mapping[str, str], name: str) -> str:
+    return f"<figure>{svgs[name]}</figure>" if name in svgs else ""
 
 
 def _table(rows: list[Row]) -> str:

@@ -50,18 +50,17 @@ def measure(args: Namespace) -> int:
                 module.run(settings[name], Path(workspace), results, _stepper(bar, task, name))
                 done.append(name)
                 found["seconds"][name] = round(time.monotonic() - begin, 1)
+                console.print(f"{name}: {found['seconds'][name]} s", highlight=False)
         except KeyboardInterrupt:
-            status = 130
-            reason = f"interrupted in the chapter {name}"
+            status, reason = 130, "interrupted"
         except BenchmarkError as error:
-            status = 1
-            reason = f"the chapter {name} failed: {error}"
+            status, reason = 1, f"the chapter {name} failed: {error}"
         bar.update(task, completed=bar.tasks[0].total)
     if status:
         results.rows = [row for row in results.rows if row.chapter in done]
-        kept = f"kept: {', '.join(done)}" if done else "nothing was kept"
-        print(f"{reason}; {kept}", file=sys.stderr)
-        results.note(f"This run was not finished: {reason}.")
+        missing = ", ".join(name for name in chapters if name not in done)
+        print(f"{reason}; kept: {', '.join(done) or 'nothing'}; missing: {missing}", file=sys.stderr)
+        results.note(f"This run was not finished: {reason}. Missing: {missing}.")
     if results.rows:
         store.write(args.output, found, results)
         _report(args, console, found, results)
@@ -101,7 +100,7 @@ def _stepper(bar: Progress, task: Any, chapter: str) -> Callable[[str], None]:
 def _report(args: Namespace, console: Console, found: dict[str, Any], results: Results) -> None:
     table.show(console, found, results)
     written = [*charts.write(args.output, found, results), *curves.write(args.output, found, results)]
-    written.append(report.write(args.output, found, results))
+    written.append(report.write(args.output, found, results, written))
     print("Written:", ", ".join(str(path) for path in written), "and, for python -m pyperf:", *store.SUITES)
     if args.docs:
         for path in written:

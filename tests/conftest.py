@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -90,6 +91,21 @@ def no_descriptor_leak() -> Iterator[None]:
     if open_files() != before:
         gc.collect()  # what is garbage has not leaked
         assert open_files() == before
+
+
+@pytest.fixture
+def chromium(tmp_path: Path) -> list[str]:
+    """The command line of a browser without a screen, to which an address is to be added."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        missing = "no Chromium here (Debian: apt-get install chromium)"
+        if os.environ.get("FASTMUX_REQUIRE_BROWSER"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    # Nothing but the visit itself: no look at the network, no first-run page.
+    quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+    quiet += ["--disable-component-update", "--disable-sync"]
+    return [program, "--headless", "--no-sandbox", *quiet, f"--user-data-dir={tmp_path / 'profile'}"]
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import os
 import re
-import shutil
 import socket
 import subprocess
 
@@ -15,25 +13,14 @@ from .conftest import receive
 from .crowd import PATIENCE, reset
 
 NAME = "watch_browser"
-#: Nothing but the visit itself: no look at the network, no first-run page.
-QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture
-def browse(tmp_path):
+def browse(chromium):
     """Visit an address with Chromium; return the document that it shows."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        missing = "no Chromium here (Debian: apt-get install chromium)"
-        if os.environ.get("FASTMUX_REQUIRE_BROWSER"):
-            pytest.fail(missing)
-        pytest.skip(missing)
 
     def visit(address: tuple[str, int]) -> str:
-        profile = f"--user-data-dir={tmp_path / 'profile'}"
-        url = f"http://{address[0]}:{address[1]}/"
-        command = [program, "--headless", "--no-sandbox", *QUIET, profile, "--dump-dom", url]
+        command = [*chromium, "--dump-dom", f"http://{address[0]}:{address[1]}/"]
         return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True).stdout
 
     return visit
