@@ -59,7 +59,7 @@ class Chapter:
     #: What is no call.
     more: Callable[[Settings, Results], None] | None = None
     QUICK = Settings(processes=1, rounds=20, batch=0.003, starts=8)
-    FULL = Settings(processes=5, rounds=50, batch=0.004, starts=50)
+    FULL = Settings(processes=4, rounds=50, batch=0.004, starts=50)
 
     def measurements(self) -> list[tuple[str, int, int]]:
         """group, registered, ready: each once."""

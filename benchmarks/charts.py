@@ -22,28 +22,25 @@ CHARTS = {
     "echo": ("echo", "Echo servers"),
     "idle": ("idle-ratios", "10 active connections among many"),
 }
-#: The choice for one picture: heading -> label -> Row.title
+#: The choice for one picture: heading -> label -> how the section of the row begins, and its name
 SUMMARY = {
     "Poller, 10 ready, against": {
-        "epoll.poll": "Poller.poll(0) against epoll.poll(0): 10 ready",
-        "epoll.poll, by wait()": "Poller.wait(0) against epoll.poll(0): 10 ready",
-        "EpollSelector": "Poller.select(0) against EpollSelector: 10 ready",
-        "pyzmq's Poller": "Poller.poll(0) against pyzmq's Poller: 10 ready",
+        "epoll.poll": ("Poller.poll(0) against epoll.poll(0)", "10 ready"),
+        "epoll.poll, by wait()": ("Poller.wait(0) against epoll.poll(0)", "10 ready"),
+        "EpollSelector": ("Poller.select(0) against EpollSelector", "10 ready"),
+        "pyzmq's Poller": ("Poller.poll(0) against pyzmq's Poller", "10 ready"),
     },
     "Mirrors against the originals": {
-        "EpollSelector, 10 ready": "fastmux.selectors.EpollSelector, select(0): 10 ready",
-        "with a timeout": "Ready at once, but with a timeout: EpollSelector.select(1.0)",
-        "modify: other events": "EpollSelector, registrations: modify: other events",
-        "register, unregister": "EpollSelector, registrations: register, unregister",
-        "open, use, close": "A short life: EpollSelector: and use",
-        "epoll, 10 ready": "fastmux.select.epoll, poll(0): 10 ready",
-        "poll, 1 ready of 100": "fastmux.select.poll, poll(0): 1 ready of 100",
-        "select, 1 ready of 100": "fastmux.select.select, not waiting: 1 ready of 100 sockets",
-        "import": "Built on it: python -c 'import ...'",
+        "EpollSelector, 10 ready": ("fastmux.selectors.EpollSelector", "10 ready"),
+        "with a timeout": ("Ready at once, but with a timeout", "EpollSelector.select(1.0)"),
+        "modify: other events": ("EpollSelector, registrations", "modify: other events"),
+        "register, unregister": ("EpollSelector, registrations", "register, unregister"),
+        "open, use, close": ("A short life", "EpollSelector: and use"),
+        "epoll, 10 ready": ("fastmux.select.epoll", "10 ready"),
+        "poll, 1 ready of 100": ("fastmux.select.poll", "1 ready of 100"),
+        "select, 1 ready of 100": ("fastmux.select.select", "1 ready of 100 sockets"),
+        "import": ("Built on it", "python -c 'import ...'"),
     },
-}
-#: The same, where the title begins like this: heading -> label -> beginning, name
-MORE = {
     "Echo server on Poller, CPU time, against": {
         name: (f"Echo server: Poller against {name}", "CPU time of a request")
         for name in ("selectors", "asyncio", "uvloop", "gevent", "trio")
@@ -74,7 +71,7 @@ def write(directory: Path, found: dict[str, Any], results: Results) -> list[Path
         total = sum(counts.values())
         told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("faster", "slower", "unclear"))
         note = f"{shown} of {total} rows; of all: {told}"
-        title = f"fastmux {version}, times as fast"
+        title = f"How many times as fast is fastmux {version}?"
         written += _draw(directory, "benchmark", title, found, panels, note)
     for chapter, rows in groupby(results.rows, key=lambda row: row.chapter):
         file, title = CHARTS[chapter]
@@ -82,20 +79,15 @@ def write(directory: Path, found: dict[str, Any], results: Results) -> list[Path
             Panel(section, [(row.name, row) for row in group])
             for section, group in groupby(rows, key=lambda row: row.section)
         ]
-        written += _draw(directory, file, f"{title}: times as fast", found, panels)
+        written += _draw(directory, file, title, found, panels)
     return written
 
 
-def _summary(rows: Iterable[Row]) -> Iterable[Panel]:
-    rows = list(rows)
-    by_title = {row.title: row for row in rows}
+def _summary(rows: list[Row]) -> Iterable[Panel]:
     for heading, chosen in SUMMARY.items():
-        if there := [(label, by_title[title]) for label, title in chosen.items() if title in by_title]:
-            yield Panel(heading, there)
-    for heading, begun in MORE.items():
         there = [
             (label, row)
-            for label, (beginning, name) in begun.items()
+            for label, (beginning, name) in chosen.items()
             for row in rows
             if row.name == name and row.section.startswith(beginning)
         ]
@@ -107,7 +99,7 @@ def _draw(
     directory: Path, file: str, title: str, found: dict[str, Any], panels: list[Panel], note: str = ""
 ) -> list[Path]:
     rows = [row for panel in panels for _, row in panel.rows]
-    legend = "Right of 1: faster. Left: slower. Grey: unclear; hatched: no rival. Thin line: middle half of the rounds."
+    legend = "Times as fast. Grey: unclear; hatched: no rival. Thin line: the middle half of the rounds."
     height = len(panels) * HEADING + len(rows) * BAR + AXIS
     figure, top = drawing.new_figure(height, title, found, legend, *filter(None, [note]))
     height += top

@@ -13,7 +13,7 @@ from .results import Middle, Results
 COLORS = {"select": ORANGE, "poll": VIOLET, "epoll": BLUE}
 STYLES = {"standard": (0, (1.2, 1.2)), "fastmux": "-"}
 LABELS = {"standard": "select.{}", "fastmux": "Poller('{}')"}
-HEIGHT, LEFT, BOTTOM = 3.4, 0.6, 0.5  # inches
+HEIGHT, LEFT, BOTTOM = 3.4, 0.75, 0.5  # inches
 
 Lines = dict[str, dict[int, Middle]]
 

@@ -74,7 +74,7 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
                 if benchmark:
                     points = results.curves.setdefault("idle", {}).setdefault(f"{library} {mechanism}", {})
                     points[size] = middle(benchmark.get_values())
-            section = f"{ACTIVE} active connections: Poller({mechanism!r}) against {counterpart}"
+            section = f"Poller({mechanism!r}) against {counterpart}"
             if theirs:
                 results.rows.append(Row(CHAPTER, section, "Poller", counterpart, f"of {size:,}", ours, theirs))
             else:
@@ -86,5 +86,5 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
                 points = results.curves.setdefault("scale", {}).setdefault(library, {})
                 points[size] = middle(both[0].get_values())
                 if size > FIRST:
-                    section = f"{name}: {ACTIVE} active of many, against {ACTIVE} of {FIRST}"
+                    section = f"{name}: {ACTIVE} of many against {ACTIVE} of {FIRST}"
                     results.rows.append(Row(CHAPTER, section, "many", f"{FIRST}", f"of {size:,}", *both, "scale"))
