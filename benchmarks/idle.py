@@ -60,31 +60,29 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
             progress(line.removeprefix(NEXT).strip())
         else:
             answer += line
-    suite = pyperf.BenchmarkSuite.loads(answer)
-    times = {benchmark.get_name(): benchmark for benchmark in suite}
-    limit = machine.descriptor_limit()
-    results.note(
-        f"idle: {found[-1]:,} connections are "
-        + (f"what the limit of open files, {limit:,}, allows." if found[-1] < MOST else "the most that is measured.")
-    )
+    times = {benchmark.get_name(): benchmark for benchmark in pyperf.BenchmarkSuite.loads(answer)}
+    limit = f"what the limit of open files, {machine.descriptor_limit():,}, allows"
+    results.note(f"idle: {found[-1]:,} connections are {limit if found[-1] < MOST else 'the most that is measured'}.")
+    results.note("idle: the standard select.select takes no descriptor above 1023; Poller('select') does.")
     for mechanism, counterpart in STANDARD.items():
         for size in found:
-            ours, theirs = times[f"{size} fastmux {mechanism}"], times.get(f"{size} standard {mechanism}")
+            ours, theirs = (times.get(f"{size} {library} {mechanism}") for library in ("fastmux", "standard"))
             for library, benchmark in (("fastmux", ours), ("standard", theirs)):
                 if benchmark:
-                    points = results.curves.setdefault("idle", {}).setdefault(f"{library} {mechanism}", {})
-                    points[size] = middle(benchmark.get_values())
-            section = f"Poller({mechanism!r}) against {counterpart}"
-            if theirs:
+                    _keep(results, "idle", f"{library} {mechanism}", size, benchmark)
+            if ours and theirs:
+                section = f"Poller({mechanism!r}) against {counterpart}"
                 results.rows.append(Row(CHAPTER, section, "Poller", counterpart, f"of {size:,}", ours, theirs))
-            else:
-                results.note("idle: select.select takes no descriptor above 1023; Poller('select') does.")
     for library, name in (("fastmux", "Poller"), ("standard", "select.epoll")):
         for size in found:
             if size >= FIRST:
                 both = times[f"flat {library} {size}"], times[f"flat {library} {FIRST}"]
-                points = results.curves.setdefault("scale", {}).setdefault(library, {})
-                points[size] = middle(both[0].get_values())
+                _keep(results, "scale", library, size, both[0])
                 if size > FIRST:
                     section = f"{name}: {ACTIVE} of many against {ACTIVE} of {FIRST}"
                     results.rows.append(Row(CHAPTER, section, "many", f"{FIRST}", f"of {size:,}", *both, "scale"))
+
+
+def _keep(results: Results, chart: str, line: str, size: int, benchmark: pyperf.Benchmark) -> None:
+    """Keep a point of a curve."""
+    results.curves.setdefault(chart, {}).setdefault(line, {})[size] = middle(benchmark.get_values())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import sys
 import tempfile
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,12 @@ def measure(args: Namespace) -> int:
     found |= {"quick": args.quick, "settings": {name: dataclasses.asdict(value) for name, value in settings.items()}}
     status, done, found["seconds"] = 0, [], {}
     with tempfile.TemporaryDirectory() as workspace, _progress_bar(console) as bar:
+        begun = itertools.count()
         task = bar.add_task("", total=sum(chapters[name].steps(settings[name]) for name in chapters))
         try:
             for name, module in chapters.items():
                 begin = time.monotonic()
-                module.run(settings[name], Path(workspace), results, _stepper(bar, task, name))
+                module.run(settings[name], Path(workspace), results, _stepper(bar, task, name, begun))
                 done.append(name)
                 found["seconds"][name] = round(time.monotonic() - begin, 1)
                 console.print(f"{name}: {found['seconds'][name]} s", highlight=False)
@@ -78,7 +80,10 @@ def _warn(found: dict[str, Any], results: Results) -> None:
     if found["implementation"] != "c":
         results.note("fastmux runs without its extension here: Poller is StdlibPoller.")
     if found["load"] > 0.5:
-        results.note(f"Other programs were running (load {found['load']:.1f}): expect a wide spread.")
+        results.note(
+            f"Other programs were running (load {found['load']:.1f}). Single calls are timed in CPU time, and hardly "
+            "suffer from it; the figures of the echo servers do."
+        )
     if missing := [name for name, version in found["peers"].items() if version is None]:
         results.note(f"Not installed, so left out: {', '.join(missing)} (pip install '.[peers]').")
 
@@ -88,11 +93,11 @@ def _progress_bar(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True)
 
 
-def _stepper(bar: Progress, task: Any, chapter: str) -> Callable[[str], None]:
+def _stepper(bar: Progress, task: Any, chapter: str, begun: Iterator[int]) -> Callable[[str], None]:
     """What a chapter calls for each of its steps, which then begins."""
 
     def step(what: str) -> None:
-        bar.update(task, advance=1, description=f"{chapter}: {what}")
+        bar.update(task, completed=next(begun), description=f"{chapter}: {what}")
 
     return step
 

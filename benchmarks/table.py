@@ -36,4 +36,4 @@ def show(console: Console, found: dict[str, Any], results: Results) -> None:
         console.print(table)
     console.print()
     for note in results.notes:
-        console.print(f"Note: {note}", highlight=False)
+        console.print(f"Note: {note}", highlight=False, markup=False)
