@@ -33,7 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="say what the chapters are, and stop")
     parser.add_argument("--quick", action="store_true", help="within a minute; otherwise within 15 minutes")
     parser.add_argument("--redraw", action="store_true", help="measure nothing: report again what is in DIR")
-    parser.add_argument("--docs", action="store_true", help="put the pictures into docs/ as well")
+    parser.add_argument("--docs", action="store_true", help="put the pictures of a finished run into docs/ as well")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="default: %(default)s")
     args = parser.parse_args()
     if unknown := [name for name in args.chapters if name not in CHAPTERS]:
@@ -49,12 +49,16 @@ def main() -> int:
             print(f"{name:10} {about}")
         return 0
     if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
-        sys.exit(f"{' and '.join(missing)} missing: pip install '.[bench]'")
+        sys.exit(f"{', '.join(missing)} missing: pip install '.[bench]'")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     from . import run
 
-    return run.redraw(args) if args.redraw else run.measure(args)
+    try:
+        return run.redraw(args) if args.redraw else run.measure(args)
+    except KeyboardInterrupt:
+        print("interrupted while the files were written", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -65,14 +65,14 @@ def measure(args: Namespace) -> int:
         results.note(f"This run was not finished: {reason}. Missing: {missing}.")
     if results.rows:
         store.write(args.output, found, results)
-        _report(args, console, found, results)
+        _report(args, console, found, results, docs=args.docs and not status)
     return status
 
 
 def redraw(args: Namespace) -> int:
     """Report what an earlier run has measured."""
     found, results = store.read(args.output)
-    _report(args, Console(), found, results)
+    _report(args, Console(), found, results, docs=args.docs)
     return 0
 
 
@@ -102,12 +102,12 @@ def _stepper(bar: Progress, task: Any, chapter: str, begun: Iterator[int]) -> Ca
     return step
 
 
-def _report(args: Namespace, console: Console, found: dict[str, Any], results: Results) -> None:
+def _report(args: Namespace, console: Console, found: dict[str, Any], results: Results, *, docs: bool) -> None:
     table.show(console, found, results)
     written = [*charts.write(args.output, found, results), *curves.write(args.output, found, results)]
     written.append(report.write(args.output, found, results, written))
     print("Written:", ", ".join(str(path) for path in written), "and, for python -m pyperf:", *store.SUITES)
-    if args.docs:
+    if docs:
         for path in written:
             if path.suffix in (".png", ".svg"):
                 shutil.copy(path, DOCS)

@@ -19,9 +19,9 @@ def show(console: Console, found: dict[str, Any], results: Results) -> None:
     for (chapter, section), rows in groupby(results.rows, key=lambda row: (row.chapter, row.section)):
         console.print(f"\n{chapter}: [bold]{section}[/]", highlight=False)
         table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-        table.add_column("", width=28)
-        for heading in ("counterpart", "fastmux", "times as fast", "middle half"):
-            table.add_column(heading, justify="right", width=13)
+        table.add_column("", width=25)
+        for heading, width in (("counterpart", 11), ("fastmux", 9), ("times", 5), ("middle half", 12)):
+            table.add_column(heading, justify="right", width=width)
         table.add_column("", width=7)
         for row in rows:
             style = STYLES.get(row.verdict, "dim")
