@@ -253,6 +253,22 @@ def test_a_fork_in_the_midst_of_changes_leaves_a_poller_that_works(poller, make_
     changing.result()
 
 
+def test_results_of_a_child_do_not_get_into_arrays_of_its_parent(make_poller, make_socketpair):
+    poller = make_poller(capacity=4096)
+    ours, theirs = make_socketpair()
+    poller.register(ours, WRITE)
+    assert poller.wait(20) == 1
+
+    def child():
+        poller.unregister(ours)
+        poller.register(theirs, WRITE)
+        assert poller.wait(20) == 1
+        assert poller.fds[0] == theirs.fileno()
+
+    in_child(child)
+    assert poller.fds[0] == ours.fileno()
+
+
 # The other policies
 
 

@@ -79,7 +79,7 @@ _HEADER: Final = struct.Struct("8i")
 #: Fewer rows than this are read in another way, which is faster for few and slower for many.
 FEW: Final = 16
 
-#: Ready arrays from this size on are left to the kernel, which gives them pages only where they are touched.
+#: Ready arrays from this size on are left to the kernel.
 LARGE: Final = 1 << 16
 
 CLOSED: Final = -errno.ESHUTDOWN
@@ -122,6 +122,13 @@ def stats(mux: Any, avoided: int) -> tuple[int, ...]:
     )
 
 
+def pages(size: int) -> Any:
+    """Memory from the kernel, resident only where it is used, and not shared with children. Its slices are bytes."""
+    import mmap
+
+    return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
 class Rows:
     """Memory that the core leaves rows in, and views of its columns; memory[0] says whose turn it is.
 
@@ -158,12 +165,7 @@ class Ready(Rows):
     def __init__(self, mux: Any, capacity: int, shared: bool, fail: Callable[[int], Any]) -> None:
         if (size := lib.fmux_ready_bytes(capacity)) < 0:
             fail(size)
-        if size < LARGE:
-            memory: Any = bytearray(size)
-        else:
-            import mmap  # not resident before it is used
-
-            memory = mmap.mmap(-1, size)
+        memory = bytearray(size) if size < LARGE else pages(size)
         out = ffi.new(_READY_OUT)
         result = lib.fmux_ready_open(mux, ffi.from_buffer(memory), size, capacity, shared, out)
         if result < 0:

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import errno
 import math
-import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
@@ -26,7 +25,7 @@ from . import _core
 from ._private import StandardHandle, StandardLoop, source_of
 
 if _core.implementation == "c":
-    from ._core import OTHERS, ROWS, Inbox, stream_wait
+    from ._core import OTHERS, ROWS, Inbox, pages, stream_wait
     from ._fast import EpollSet, FastEpoll
 
 #: The most that one wait reads from a socket, and how much is enough for it to read no more from others.
@@ -57,8 +56,7 @@ class Turn(StandardLoop):
         #: Whether a transport that stops reading now may already have been read for.
         self._in_wait = False
         if _core.implementation == "c" and isinstance(selector, FastEpoll) and isinstance(selector._selector, EpollSet):
-            arena = mmap.mmap(-1, _ENOUGH + _CHUNK)  # whose slices are bytes, without a copy in between
-            self._inbox = Inbox(selector._mux, _ROWS, arena, _ENOUGH, _core.fail)
+            self._inbox = Inbox(selector._mux, _ROWS, pages(_ENOUGH + _CHUNK), _ENOUGH, _core.fail)
             self._streams += [None] * len(self._inbox.flags)
         self._fast = self._inbox is not None
         super().__init__(selector)
