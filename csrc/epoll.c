@@ -97,8 +97,8 @@
 #endif
 
 /* What epoll_ctl(2) allows in a mask with EPOLLEXCLUSIVE. */
-#define FMUX__BESIDE_EXCLUSIVE                                                \
-    ((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP |      \
+#define FMUX__BESIDE_EXCLUSIVE                                           \
+    ((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | \
                 EPOLLET | EPOLLEXCLUSIVE))
 
 /* How long a wait without an eventfd sleeps before it looks up. */
@@ -357,7 +357,8 @@ fmux_epoll__look(fmux_ready_t *ready, int max_events, bool trying)
         return n;
     n = epoll_wait(ready->mux->epoll_fd, ready->records, max_events, 0);
     if (n <= 0)
-        return fmux_wait_end(ready, n < 0 ? -errno : trying ? -EAGAIN : 0);
+        return fmux_wait_end(ready, n < 0 ? -errno : trying ? -EAGAIN
+                                                            : 0);
     n = fmux_epoll__collect(ready, n, &woken);
     if (trying && n == 0 && !woken)
         n = -EAGAIN;

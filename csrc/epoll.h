@@ -33,7 +33,7 @@ static inline int fmux_epoll_add_wake(int epoll_fd, int wake_fd)
         .data.u64 = FMUX_WAKE_DATA,
     };
     return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd, &record) < 0 ? -errno
-                                                                     : 0;
+                                                                    : 0;
 }
 
 /* See fmux_mechanism_t. */

@@ -63,11 +63,11 @@ static bool strikes(int kind)
 }
 
 /* The function that the core is given in place of name. */
-#define WRAP(kind, failure, type, name, parameters, arguments) \
-    type __real_##name parameters;                              \
-    type __wrap_##name parameters;                              \
-    type __wrap_##name parameters                               \
-    {                                                           \
+#define WRAP(kind, failure, type, name, parameters, arguments)      \
+    type __real_##name parameters;                                  \
+    type __wrap_##name parameters;                                  \
+    type __wrap_##name parameters                                   \
+    {                                                               \
         return strikes(kind) ? (failure) : __real_##name arguments; \
     }
 
@@ -77,7 +77,7 @@ WRAP(FAULT_MEMORY, NULL, void *, calloc, (size_t count, size_t size),
 WRAP(FAULT_MEMORY, NULL, void *, realloc, (void *old, size_t size),
      (old, size))
 WRAP(FAULT_MUTEX, errno, int, pthread_mutex_init,
-     (pthread_mutex_t *mutex, const pthread_mutexattr_t *attributes),
+     (pthread_mutex_t * mutex, const pthread_mutexattr_t *attributes),
      (mutex, attributes))
 WRAP(FAULT_EPOLL_CREATE, -1, int, epoll_create1, (int flags), (flags))
 WRAP(FAULT_EVENTFD, -1, int, eventfd, (unsigned counter, int flags),
@@ -92,10 +92,10 @@ WRAP(FAULT_EPOLL_WAIT, -1, long, syscall,
      (long number, long a, long b, long c, long d, long e, long f),
      (number, a, b, c, d, e, f))
 WRAP(FAULT_POLL, -1, int, poll,
-     (struct pollfd *records, nfds_t length, int timeout),
+     (struct pollfd * records, nfds_t length, int timeout),
      (records, length, timeout))
 WRAP(FAULT_PPOLL, -1, int, ppoll,
-     (struct pollfd *records, nfds_t length, const struct timespec *timeout,
+     (struct pollfd * records, nfds_t length, const struct timespec *timeout,
       const sigset_t *signals),
      (records, length, timeout, signals))
 WRAP(FAULT_PSELECT, -1, int, pselect,

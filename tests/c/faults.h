@@ -20,7 +20,8 @@ enum {
     FAULT_PSELECT = 1 << 8,
     FAULT_RECV = 1 << 9,
     FAULT_WAITING =
-        FAULT_EPOLL_WAIT | FAULT_POLL | FAULT_PPOLL | FAULT_PSELECT
+            FAULT_EPOLL_WAIT |
+        FAULT_POLL | FAULT_PPOLL | FAULT_PSELECT
 };
 
 /* From now on, in this thread, the calls number first to first + times - 1 of these
@@ -38,14 +39,14 @@ int fault_disarm(void);
  * of the core, until none is left to fail. Each time that must return the error, and
  * leave things as the condition says. result is what it returns in the end,
  * unhindered; failures counts. */
-#define FAIL_EACH(kind, error, call, condition)        \
-    for (failures = 0;; failures++) {                  \
-        fault_arm((kind), failures + 1, 1, (error));   \
-        result = (call);                               \
-        if (fault_disarm() == 0)                       \
-            break;                                     \
-        CHECK_EQ(-(error), result);                    \
-        CHECK(condition);                              \
+#define FAIL_EACH(kind, error, call, condition)      \
+    for (failures = 0;; failures++) {                \
+        fault_arm((kind), failures + 1, 1, (error)); \
+        result = (call);                             \
+        if (fault_disarm() == 0)                     \
+            break;                                   \
+        CHECK_EQ(-(error), result);                  \
+        CHECK(condition);                            \
     }
 
 #endif

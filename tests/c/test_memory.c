@@ -126,7 +126,8 @@ static void a_wait_without_memory_can_be_repeated(int mechanism)
     CHECK_EQ(0, fmux_wakeup(mux));
     FAIL_EACH(FAULT_MEMORY, ENOMEM, fmux_wait_forever(array.ready), true);
     CHECK_EQ(0, result);
-    CHECK_EQ(mechanism == FMUX_POLL ? 2 : mechanism == FMUX_SELECT ? 3 : 0,
+    CHECK_EQ(mechanism == FMUX_POLL ? 2 : mechanism == FMUX_SELECT ? 3
+                                                                   : 0,
              failures);
     for (int i = 0; i < MANY; i++) {
         copies[i] = far_copy(ends[0]);
@@ -134,7 +135,8 @@ static void a_wait_without_memory_can_be_repeated(int mechanism)
     }
     FAIL_EACH(FAULT_MEMORY, ENOMEM, fmux_wait_now(array.ready), true);
     CHECK_EQ(MANY, result);
-    CHECK_EQ(mechanism == FMUX_POLL ? 2 : mechanism == FMUX_SELECT ? 3 : 0,
+    CHECK_EQ(mechanism == FMUX_POLL ? 2 : mechanism == FMUX_SELECT ? 3
+                                                                   : 0,
              failures);
     array_close(&array);
     fmux_free(mux);
