@@ -1,0 +1,134 @@
+/* fuzz_core.c - any bytes are a program: calls of everything in csrc/fastmux.h, and
+ * what happens to files in between. What each call does is compared with a model.
+ *
+ * It runs under libFuzzer, which looks for inputs that reach new parts of the core;
+ * replay.c feeds it files, without libFuzzer. See run.sh.
+ */
+#include "model.h"
+
+#include <signal.h>
+#include <stddef.h>
+#include <sys/resource.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Calls of one input: more of them find nothing more, but take time. */
+enum { MOST_CALLS = 150, MOST_WAITS = 20 };
+
+static void expect_ghosts(unsigned place)
+{
+    for (int i = 0; i < MUXES; i++)
+        if (muxes[i].entries[place].watched && has_copy(place))
+            muxes[i].haunted = true;
+}
+
+static void prepare(void)
+{
+    static bool done;
+    struct rlimit limit;
+    if (done)
+        return;
+    done = true;
+    signal(SIGPIPE, SIG_IGN);
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    limit.rlim_cur = 4096;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    before_change = expect_ghosts;
+}
+
+static void do_with_mux(unsigned what)
+{
+    mux_t *mux = input_mux();
+    if (mux == NULL)
+        return;
+    switch (what) {
+    case 0:
+        do_close(mux);
+        break;
+    case 1:
+        do_free(mux);
+        break;
+    case 2:
+    case 3:
+    case 4:
+    case 5:
+        do_add(mux);
+        break;
+    case 6:
+    case 7:
+        do_modify(mux);
+        break;
+    case 8:
+    case 9:
+        do_remove(mux);
+        break;
+    case 10:
+        do_wakeup(mux);
+        break;
+    case 11:
+        do_churn(mux);
+        break;
+    case 12:
+        do_settings(mux);
+        break;
+    default:
+        do_fileno(mux);
+        break;
+    }
+}
+
+/* Most inputs begin with something to play with: a few files and a mux, two arrays,
+ * and some of the files watched. */
+static void begin_with_something(void)
+{
+    unsigned choice = input_byte();
+    if (choice >= 224)
+        return;
+    open_pair(0, 1, STREAM);
+    open_pair(2, 9, PIPE);
+    open_by((int)choice % 4);
+    open_array(&muxes[0], 8, 0, 0, true);
+    open_array(&muxes[0], MOST_ROWS, 0, 4, choice >= 128);
+    for (unsigned i = choice / 4 % 4; i > 0 && muxes[0].mux != NULL; i--)
+        do_add(&muxes[0]);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    prepare();
+    descriptors_begin();
+    input_begin(data, size);
+    begin_with_something();
+    int waits = 0;
+    for (int calls = 0; calls < MOST_CALLS && input_left(); calls++) {
+        unsigned what = input_pick(37);
+        if (what < 14) {
+            do_with_mux(what);
+        } else if (what < 19) {
+            if (waits++ < MOST_WAITS)
+                do_wait();
+        } else if (what < 24) {
+            do_something_with_files();
+        } else if (what < 27) {
+            do_array_flag();
+        } else {
+            static void (*const others[])(void) = {
+                do_open,       do_adopt,    do_array_open, do_array_free,
+                do_stream,     do_stream,   do_poll_once,  do_select_once,
+                arm_a_fault,   do_sizes,
+            };
+            others[what - 27]();
+        }
+    }
+    begin_call();
+    (void)end_call("the end", 0, 0); /* no fault is left */
+    for (int i = 0; i < ARRAYS; i++)
+        if (arrays[i].ready != NULL)
+            array_close(&arrays[i]);
+    for (int i = 0; i < MUXES; i++)
+        if (muxes[i].mux != NULL)
+            do_free(&muxes[i]);
+    files_close();
+    descriptors_end();
+    return 0;
+}

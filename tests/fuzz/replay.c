@@ -1,0 +1,54 @@
+/* replay.c - feeds files to the fuzzer's program, where there is no libFuzzer: those
+ * that are named, and those in directories that are named. */
+#include <dirent.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static int replayed;
+
+static void replay(const char *path)
+{
+    static uint8_t bytes[1 << 16];
+    FILE *file = fopen(path, "rbe");
+    if (file == NULL) {
+        perror(path);
+        exit(2);
+    }
+    size_t length = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    /* Known to whoever reads the report of a sanitizer. */
+    fprintf(stderr, "%s\n", path);
+    /* In memory of exactly this length. */
+    uint8_t *copy = malloc(length + (length == 0));
+    for (size_t i = 0; i < length; i++)
+        copy[i] = bytes[i];
+    alarm(20);
+    (void)LLVMFuzzerTestOneInput(copy, length);
+    alarm(0);
+    free(copy);
+    replayed++;
+}
+
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        DIR *directory = opendir(argv[i]);
+        if (directory == NULL) {
+            replay(argv[i]);
+            continue;
+        }
+        for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+            char path[4096];
+            snprintf(path, sizeof path, "%s/%s", argv[i], entry->d_name);
+            if (entry->d_name[0] != '.')
+                replay(path);
+        }
+        closedir(directory);
+    }
+    printf("%d inputs replayed\n", replayed);
+    return replayed == 0;
+}
