@@ -13,7 +13,8 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Calls of one input: more of them find nothing more, but take time. */
-enum { MOST_CALLS = 150, MOST_WAITS = 20 };
+enum { MOST_CALLS = 150,
+       MOST_WAITS = 20 };
 
 static void expect_ghosts(unsigned place)
 {
@@ -113,9 +114,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             do_array_flag();
         } else {
             static void (*const others[])(void) = {
-                do_open,       do_adopt,    do_array_open, do_array_free,
-                do_stream,     do_stream,   do_poll_once,  do_select_once,
-                arm_a_fault,   do_sizes,
+                do_open,
+                do_adopt,
+                do_array_open,
+                do_array_free,
+                do_stream,
+                do_stream,
+                do_poll_once,
+                do_select_once,
+                arm_a_fault,
+                do_sizes,
             };
             others[what - 27]();
         }

@@ -68,7 +68,8 @@ void do_poll_once(void)
         const int32_t *columns = memory + 8 + 2 * (memory[1] + 1);
         bool single = result > 0 && result < FMUX_ROWS;
         REQUIRE(left == (rows > 0 && !single ? 2 : 0));
-        REQUIRE(rows == (single ? 1 : result == 0 ? 0 : result - FMUX_ROWS));
+        REQUIRE(rows == (single ? 1 : result == 0 ? 0
+                                                  : result - FMUX_ROWS));
         for (int i = 0, row = 0; row < rows; i++) {
             if (expected[i].revents == 0)
                 continue;
@@ -106,7 +107,7 @@ void do_select_once(void)
             }
         }
     int64_t timeout_ns = (bad || total > 0) && time % 2 ? INT64_MIN + time
-                                                         : time * 10;
+                                                        : time * 10;
     int result = CALL(fmux_select_once, lengths[0], memory, timeout_ns);
     REQUIRE(*(uint8_t *)memory == flag);
     if (flag != 0) {

@@ -5,10 +5,14 @@
 #include "fastmux.h"
 #include "world.h"
 
-enum { MUXES = 3, ARRAYS = 4, MOST_ROWS = 32 };
+enum { MUXES = 3,
+       ARRAYS = 4,
+       MOST_ROWS = 32 };
 
 /* Whether something is so. */
-typedef enum { NO, PERHAPS, YES } answer_t;
+typedef enum { NO,
+               PERHAPS,
+               YES } answer_t;
 
 typedef struct {
     bool watched;

@@ -24,13 +24,20 @@ void arm_a_fault(void)
     static const struct {
         int kinds, error;
     } faults[] = {
-        {FAULT_MEMORY, ENOMEM},       {FAULT_MEMORY, ENOMEM},
-        {FAULT_MUTEX, ENOMEM},        {FAULT_EPOLL_CREATE, EMFILE},
-        {FAULT_EVENTFD, EMFILE},      {FAULT_EVENTFD, ENFILE},
-        {FAULT_EVENTFD, ENOMEM},      {FAULT_EPOLL_CTL, ENOSPC},
-        {FAULT_EPOLL_CTL, ENOMEM},    {FAULT_WAITING, EINTR},
-        {FAULT_WAITING, ENOMEM},      {FAULT_PPOLL, ENOSYS},
-        {FAULT_RECV, ECONNRESET},     {FAULT_RECV, EINTR},
+        {FAULT_MEMORY, ENOMEM},
+        {FAULT_MEMORY, ENOMEM},
+        {FAULT_MUTEX, ENOMEM},
+        {FAULT_EPOLL_CREATE, EMFILE},
+        {FAULT_EVENTFD, EMFILE},
+        {FAULT_EVENTFD, ENFILE},
+        {FAULT_EVENTFD, ENOMEM},
+        {FAULT_EPOLL_CTL, ENOSPC},
+        {FAULT_EPOLL_CTL, ENOMEM},
+        {FAULT_WAITING, EINTR},
+        {FAULT_WAITING, ENOMEM},
+        {FAULT_PPOLL, ENOSYS},
+        {FAULT_RECV, ECONNRESET},
+        {FAULT_RECV, EINTR},
     };
     unsigned choice = input_pick(sizeof faults / sizeof *faults);
     fault.kinds = faults[choice].kinds;

@@ -14,8 +14,8 @@ set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd -- "$here/../.." && pwd)
 
-flags=(-std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Wshadow -Wstrict-prototypes -Werror "-I$root/csrc" "-I$root/tests/c"
-    -pthread -g -O1 -fno-sanitize-recover=all "@$root/tests/c/faults.flags")
+flags=("@$root/tests/c/strict.txt" "@$root/tests/c/faults.txt" "-I$root/csrc" "-I$root/tests/c" -pthread -g -O1
+    -fno-sanitize-recover=all)
 sources=("$here"/{fuzz_core,world,mux,waits,lists}.c "$root/tests/c/faults.c" "$root"/csrc/*.c)
 
 build=$(mktemp -d)

@@ -75,7 +75,7 @@ unsigned input_pick(unsigned n)
 
 int input_int(void)
 {
-    static const int odd[] = {0,       1,       -1,          2,     3,
+    static const int odd[] = {0, 1, -1, 2, 3,
                               INT_MAX, INT_MIN, INT_MAX - 1, 1 << 20, 5000};
     unsigned choice = input_byte();
     if (choice < 128)

@@ -7,9 +7,9 @@
 #include <stdint.h>
 
 /* Complain and end the process, which is how libFuzzer learns of it. */
-#define REQUIRE(condition)                                   \
-    do {                                                     \
-        if (!(condition))                                    \
+#define REQUIRE(condition)                                  \
+    do {                                                    \
+        if (!(condition))                                   \
             require_failed(__FILE__, __LINE__, #condition); \
     } while (0)
 _Noreturn void require_failed(const char *file, int line, const char *what);
