@@ -147,8 +147,8 @@ def test_without_a_free_descriptor_it_does_not_spin(start, connect, name):
         assert second.recv(1)
 
 
-def test_a_pause_ends_also_when_nobody_leaves(start, connect):
-    server = start("echo_server")
+def test_a_pause_ends_also_when_nobody_leaves_and_those_who_are_in_are_served_meanwhile(start, way, connect):
+    server = start("echo_server", *way)
     first = connect(server)
     first.sendall(b"x")
     assert first.recv(1)
@@ -157,7 +157,11 @@ def test_a_pause_ends_also_when_nobody_leaves(start, connect):
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used, hard))
     second = connect(server)
     second.sendall(b"y")
-    assert not select.select([second], [], [], 0.1)[0]
+    before = server.cpu_seconds()
+    assert not select.select([second], [], [], 0.3)[0]
+    first.sendall(b"x")
+    assert first.recv(1) == b"x"
+    assert server.cpu_seconds() - before < 0.15
 
     resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (hard, hard))
 
