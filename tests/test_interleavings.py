@@ -196,3 +196,41 @@ def test_a_close_in_the_midst_of_a_look(make_watched, others, open_descriptors):
             if not before_line(number, watched.watcher.close, lambda w=watched, e=expected: w.look_for(e)):
                 break
         assert open_descriptors() == before
+
+
+#: The tables reach as far as the highest descriptor of the process so far, so this needs higher and higher ones.
+GROWING_TABLES = """
+import fcntl, os, resource, sys
+import fastmux
+
+_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+fd = os.eventfd(1)
+highest = 200
+for number in range(1, 41):
+    with fastmux.Poller() as poller:
+        first = fcntl.fcntl(fd, fcntl.F_DUPFD, highest)
+        second = fcntl.fcntl(fd, fcntl.F_DUPFD, highest + number)
+        highest += number + 64
+        lines = 0
+
+        def trace(frame, event, argument):
+            global lines
+            if event == "line":
+                lines += 1
+                if lines == number:
+                    poller.register(second)
+            return trace if "fastmux" in frame.f_code.co_filename else None
+
+        sys.settrace(trace)
+        poller.register(first)
+        sys.settrace(None)
+        found = [first, second] if lines >= number else [first]
+        assert [fd for fd, events in sorted(poller.poll(0))] == found
+        assert sorted(key.fd for key, events in poller.select(0)) == found
+print("done")
+"""
+
+
+def test_a_registration_in_the_midst_of_another_where_tables_grow(run_python):
+    assert run_python(GROWING_TABLES) == "done\n"

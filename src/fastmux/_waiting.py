@@ -28,7 +28,8 @@ CODES = (0, READ, WRITE, BOTH)
 #: (fd, events) at fd * 4 + 1, 2 and 3 for READ, WRITE and both. What is true of a pair here is true for ever, so
 #: entries are never removed, and there are no gaps.
 fd_pairs: list[Any] = []
-_cover_lock = threading.Lock()
+#: Re-entrant, because a signal handler may register something while it is held.
+_cover_lock = threading.RLock()
 
 
 def cover(fd: int) -> None:
@@ -42,8 +43,11 @@ def cover(fd: int) -> None:
     with _cover_lock:
         known = len(fd_pairs) >> 2
         if fd < 4 * known + 16384:
+            # In one piece: if memory does not suffice, or a signal handler has been here, there is no half of it.
+            more: list[Any] = []
             for new in range(known, (fd | 63) + 1):
-                fd_pairs.extend((None, (new, READ), (new, WRITE), (new, BOTH)))
+                more += (None, (new, READ), (new, WRITE), (new, BOTH))
+            fd_pairs[4 * known :] = more
 
 
 def reach(table: list[Any], index: int) -> None:
