@@ -26,7 +26,7 @@ from ._core import (
     wait_try_some,
 )
 from ._standard import select
-from ._waiting import Waiting, cover, fd_pairs, pairs_of
+from ._waiting import Waiting, fd_pairs, pairs_of
 
 #: What the standard epoll.poll() reports at most unless told otherwise: FD_SETSIZE - 1.
 _DEFAULT: Final = 1023
@@ -82,8 +82,6 @@ class epoll(NotCopied, Waiting):  # noqa: N801
         fd = fd if fd.__class__ is int and 0 <= fd <= INT_MAX else descriptor_of(fd)
         if (result := add(self._mux, fd, operator.index(eventmask) & 0xFFFFFFFF)) < 0:
             self._fail(result)
-        if fd << 2 >= len(fd_pairs):
-            cover(fd)
 
     def modify(self, fd: Any, eventmask: int) -> None:
         """Watch a registered fd for other events; with EPOLLONESHOT, re-arm it."""

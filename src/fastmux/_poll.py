@@ -15,7 +15,7 @@ from ._arguments import INT_MAX, LONGEST, NOW, NotCopied, descriptor_of, nanosec
 from ._base import PRIORITY, READ, WRITE
 from ._core import ROWS, NoPollList, PollList, os_error, poll_once, poll_once_now
 from ._standard import select
-from ._waiting import cover, fd_pairs, pairs_of
+from ._waiting import fd_pairs, pairs_of
 
 #: struct pollfd: a descriptor, what is asked, and room for the answer.
 _record: Final = struct.Struct("iHxx").pack
@@ -145,8 +145,6 @@ class PollSet(NotCopied):
             self._asked = 2
             masks = self._masks.copy()
             self._list = area = PollList(b"".join([_record(*item) for item in masks.items()]))
-            if masks:
-                cover(max(masks))
         except BaseException:
             self._asked = 0
             raise

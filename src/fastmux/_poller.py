@@ -89,7 +89,7 @@ if TYPE_CHECKING or _core.implementation == "c":
                 try:
                     return [fd_pairs[n]]
                 except IndexError:
-                    cover(n >> 2)
+                    cover([n >> 2])
                     return [(n >> 2, CODES[n & 3])]
             n -= ROWS
             pairs = fd_pairs
@@ -103,8 +103,7 @@ if TYPE_CHECKING or _core.implementation == "c":
                     result = look_up(pairs, ready.indices[:n])
             except IndexError:
                 result = [(key.fd, events) for key, events in self._exact(ready, n)]
-                for fd, _ in result:
-                    cover(fd)
+                cover([fd for fd, _ in result])
             ready.memory[0] = 0
             if not result and timeout != 0:
                 # Another thread has unregistered all that was reported.

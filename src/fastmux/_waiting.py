@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic_ns
 from typing import Any
 
@@ -32,22 +32,23 @@ fd_pairs: list[Any] = []
 _cover_lock = threading.RLock()
 
 
-def cover(fd: int) -> None:
-    """Have fd_pairs reach as far as fd, unless that number stands alone, far above all others.
+def cover(fds: Collection[int]) -> None:
+    """Have fd_pairs reach as far as descriptors that were reported, so that they are found the next time.
 
-    It is then reported in the slower way: a table up to it would be large for nothing. And as four entries take as much
-    memory as a registration, there are none before somebody asks for pairs of this kind.
+    Not if a number stands alone, far above all others: a table up to it would be large for nothing. And since four
+    entries take as much memory as a registration, there are none for what is registered but not reported in this way.
     """
-    if fd << 2 < len(fd_pairs):
+    if max(fds, default=0) << 2 < len(fd_pairs):
         return
     with _cover_lock:
-        known = len(fd_pairs) >> 2
-        if fd < 4 * known + 16384:
-            # In one piece: if memory does not suffice, or a signal handler has been here, there is no half of it.
-            more: list[Any] = []
-            for new in range(known, (fd | 63) + 1):
-                more += (None, (new, READ), (new, WRITE), (new, BOTH))
-            fd_pairs[4 * known :] = more
+        for fd in sorted(fds):
+            known = len(fd_pairs) >> 2
+            if fd < 4 * known + 16384:
+                # In one piece: if memory does not suffice, or a signal handler has been here, there is no half of it.
+                more: list[Any] = []
+                for new in range(known, (fd | 63) + 1):
+                    more += (None, (new, READ), (new, WRITE), (new, BOTH))
+                fd_pairs[4 * known :] = more
 
 
 def reach(table: list[Any], index: int) -> None:
@@ -66,7 +67,8 @@ def look_up(table: list[Any], indices: memoryview) -> list[Any]:
 def pairs_of(area: Any, n: int) -> list[tuple[int, int]]:
     """Build the list of pairs that a wait which found something has left in an array, and give that back."""
     if n < _core.ROWS:
-        return [(n >> 2, CODES[n & 3])]  # beyond what fd_pairs covers
+        cover([n >> 2])
+        return [(n >> 2, CODES[n & 3])]
     n -= _core.ROWS
     first = area.first or area.views()
     try:
@@ -79,6 +81,7 @@ def pairs_of(area: Any, n: int) -> list[tuple[int, int]]:
             result = look_up(fd_pairs, area.indices[:n])
     except IndexError:
         result = list(zip(area.fds[:n], area.events[:n]))
+        cover(area.fds[:n])
     area.memory[0] = 0
     return result
 
