@@ -18,19 +18,15 @@ WARM_UP, FEWEST = 0.2, 200
 MARGINS = {"memory": 1024 * 1024, "blocks": 100, "bytes": 64 * 1024, "descriptors": 0}
 
 
-class _Info(ctypes.Structure):
+class Info(ctypes.Structure):
     """struct mallinfo2."""
 
-    _fields_ = [(name, ctypes.c_size_t) for name in (
-        "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
-    )]  # fmt: skip
+    _fields_ = [("counts", ctypes.c_size_t * 10)]
 
 
-try:
-    _mallinfo2 = ctypes.CDLL(None).mallinfo2
-    _mallinfo2.restype = _Info
-except AttributeError:  # another C library, or one before glibc 2.33
-    _mallinfo2 = None
+mallinfo2: Any = getattr(ctypes.CDLL(None), "mallinfo2", None)  # of glibc, from 2.33 on
+if mallinfo2 is not None:
+    mallinfo2.restype = Info
 
 
 def held() -> dict[str, int]:
@@ -41,9 +37,9 @@ def held() -> dict[str, int]:
         "blocks": sys.getallocatedblocks(),
         "descriptors": len(os.listdir("/proc/self/fd")),
     }
-    if _mallinfo2 is not None:
-        info = _mallinfo2()
-        found["bytes"] = info.uordblks + info.hblkhd
+    if mallinfo2 is not None:
+        counts = mallinfo2().counts
+        found["bytes"] = counts[4] + counts[7]  # in small pieces, and in those with pages of their own
     return found
 
 
