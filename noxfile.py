@@ -188,6 +188,20 @@ def machines(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """A server under clients that come and go, for 15 seconds; longer, and with more: ``-- --minutes 30 ...``."""
+    session.install(".[bench]")
+    session.run("python", "tests/soak", *(session.posargs or ("--minutes", "0.25", "--connections", "500")))
+
+
+@nox.session
+def leaks(session: nox.Session) -> None:
+    """Everything over and over, each in a fresh interpreter; a million times: ``-- --full``."""
+    session.install(".")
+    session.run("python", "tests/leaks", *session.posargs)
+
+
+@nox.session
 def cpython(session: nox.Session) -> None:
     """CPython's own tests on fastmux: on every Python found, or on some (``-- oldest newest``, ``-- 3.11``)."""
     place = Path(session.create_tmp()).resolve()
