@@ -17,6 +17,7 @@ from .results import BenchmarkError
 
 HERE = Path(__file__).parent
 LOCAL = "listening on "
+PATIENCE = 10  # seconds
 
 
 @dataclass
@@ -61,8 +62,12 @@ class Load:
         found: dict[str, Any] = json.loads(process.run(command, self.generator_cpu, seconds + 30))
         if server.process.poll() is not None:
             raise BenchmarkError(f"the server on {server.name} has died: {server.process.communicate()[1].strip()}")
-        if found["errors"] or found["wrong"] or not found["requests"]:
+        if found["errors"] or found["wrong"]:
             raise BenchmarkError(f"the server on {server.name} has not echoed everything as it came: {found}")
+        if not found["requests"]:  # on a machine so busy that the server was not given a turn
+            if seconds > PATIENCE:
+                raise BenchmarkError(f"the server on {server.name} has answered nothing in {seconds:.0f} s")
+            return self.drive(server, connections, size, 2 * seconds)
         return {
             "clock": found["seconds"] / found["requests"],
             "CPU": found["server_cpu_ns"] / 1e9 / found["requests"],
