@@ -12,40 +12,56 @@ from .results import Results, Row, middle, timed
 SIZES = (0, 1, 10, 100, 1000)
 READY = "{} ready"
 ONE_OF = "1 ready of {}"
-#: The standard module under the same name.
-STANDARD = "standard"
+#: fastmux, and the standard module under the same name.
+MIRROR = ("fastmux", "standard")
 
 POLL = [
     Part(
-        *("Poller.poll(0) against epoll.poll(0)", "Poller", "select.epoll", "epoll"),
+        "Poller.poll(0) against epoll.poll(0)",
+        ("Poller", "select.epoll"),
+        "epoll",
         {READY: ("Poller poll", "standard poll")},
-        *(SIZES, True),
+        SIZES,
+        all_ready=True,
     ),
     Part(
-        *("Poller.wait(0) against epoll.poll(0)", "Poller", "select.epoll", "epoll"),
+        "Poller.wait(0) against epoll.poll(0)",
+        ("Poller", "select.epoll"),
+        "epoll",
         {READY: ("Poller wait", "standard poll")},
-        *(SIZES, True),
+        SIZES,
+        all_ready=True,
     ),
     Part(
-        *("fastmux.select.epoll, poll(0)", "fastmux", STANDARD, "epoll"),
+        "fastmux.select.epoll, poll(0)",
+        MIRROR,
+        "epoll",
         {READY: ("fastmux poll", "standard poll")},
-        *(SIZES, True),
+        SIZES,
+        all_ready=True,
     ),
     Part(
-        *("fastmux.select.epoll, poll(0)", "fastmux", STANDARD, "epoll arguments"),
+        "fastmux.select.epoll, poll(0)",
+        MIRROR,
+        "epoll arguments",
         {
             "{} ready, timeout=0": ("fastmux timeout=0", "standard timeout=0"),
             "{} ready, maxevents={}": ("fastmux maxevents", "standard maxevents"),
         },
-        *((10,), True),
+        (10,),
+        all_ready=True,
     ),
     Part(
-        *("fastmux.select.poll, poll(0)", "fastmux", STANDARD, "poll"),
+        "fastmux.select.poll, poll(0)",
+        MIRROR,
+        "poll",
         {ONE_OF: ("fastmux poll", "standard poll")},
         (10, 100, 1000),
     ),
     Part(
-        *("Ready at once, but with a timeout", "fastmux", STANDARD, "timed"),
+        "Ready at once, but with a timeout",
+        MIRROR,
+        "timed",
         {
             "Poller.poll(1.0)": ("Poller", "standard epoll"),
             "epoll.poll(1.0)": ("fastmux epoll", "standard epoll"),
@@ -54,19 +70,28 @@ POLL = [
         (10,),
     ),
     Part(
-        *("Poller.poll(0) against pyzmq's Poller", "Poller", "zmq.Poller", "epoll"),
+        "Poller.poll(0) against pyzmq's Poller",
+        ("Poller", "zmq.Poller"),
+        "epoll",
         {READY: ("Poller poll", "zmq poll")},
-        *(SIZES, True),
+        SIZES,
+        all_ready=True,
     ),
     Part(
-        *("Poller.poll(0) against pyzmq's Poller", "Poller", "zmq.Poller", "epoll"),
+        "Poller.poll(0) against pyzmq's Poller",
+        ("Poller", "zmq.Poller"),
+        "epoll",
         {ONE_OF: ("Poller poll", "zmq poll")},
         (10, 100, 1000),
     ),
     Part(
-        *("Poller.poll(0) against the loop in C", "Poller", "C", "epoll"),
+        "Poller.poll(0) against the loop in C",
+        ("Poller", "C"),
+        "epoll",
         {READY: ("Poller poll", "C")},
-        *(SIZES, True, "limit"),
+        SIZES,
+        all_ready=True,
+        no_rival="limit",
     ),
 ]
 
@@ -85,47 +110,67 @@ CHANGES = {
 }
 SELECTORS = [
     Part(
-        *("Poller.select(0) against EpollSelector", "Poller", "EpollSelector", "EpollSelector"),
+        "Poller.select(0) against EpollSelector",
+        ("Poller", "EpollSelector"),
+        "EpollSelector",
         {READY: ("Poller", "standard")},
-        *(SIZES, True),
+        SIZES,
+        all_ready=True,
     ),
     Part(
-        *("fastmux.selectors.EpollSelector, select(0)", "fastmux", STANDARD, "EpollSelector"),
+        "fastmux.selectors.EpollSelector, select(0)",
+        MIRROR,
+        "EpollSelector",
         {READY: ("fastmux", "standard")},
-        *(SIZES, True),
+        SIZES,
+        all_ready=True,
     ),
     Part(
-        *("fastmux.selectors.PollSelector, select(0)", "fastmux", STANDARD, "PollSelector"),
+        "fastmux.selectors.PollSelector, select(0)",
+        MIRROR,
+        "PollSelector",
         pairs("fastmux", {ONE_OF: "select(0)"}),
         (10, 100, 1000),
     ),
     Part(
-        *("fastmux.selectors.SelectSelector, select(0)", "fastmux", STANDARD, "SelectSelector"),
+        "fastmux.selectors.SelectSelector, select(0)",
+        MIRROR,
+        "SelectSelector",
         pairs("fastmux", {ONE_OF: "select(0)"}),
         (10, 100, 400),
     ),
     Part(
-        *("Ready at once, but with a timeout", "fastmux", STANDARD, "EpollSelector, timeout"),
+        "Ready at once, but with a timeout",
+        MIRROR,
+        "EpollSelector, timeout",
         pairs("fastmux", {"EpollSelector.select(1.0)": "select(1.0)"}),
         (10,),
     ),
     Part(
-        *("Poller, registrations", "Poller", "EpollSelector", "EpollSelector changes"),
+        "Poller, registrations",
+        ("Poller", "EpollSelector"),
+        "EpollSelector changes",
         pairs("Poller", CHANGES),
         (1,),
     ),
     Part(
-        *("EpollSelector, registrations", "fastmux", STANDARD, "EpollSelector changes"),
+        "EpollSelector, registrations",
+        MIRROR,
+        "EpollSelector changes",
         pairs("fastmux", CHANGES),
         (1,),
     ),
     Part(
-        *("PollSelector, registrations", "fastmux", STANDARD, "PollSelector changes"),
+        "PollSelector, registrations",
+        MIRROR,
+        "PollSelector changes",
         pairs("fastmux", CHANGES),
         (1,),
     ),
     Part(
-        *("A short life", "fastmux", STANDARD, "life"),
+        "A short life",
+        MIRROR,
+        "life",
         {
             "Poller: open, close": ("Poller empty", "standard empty"),
             "Poller: open, use, close": ("Poller used", "standard used"),
@@ -134,12 +179,16 @@ SELECTORS = [
         (2,),
     ),
     Part(
-        *("A short life", "fastmux", STANDARD, "short PollSelector"),
+        "A short life",
+        MIRROR,
+        "short PollSelector",
         pairs("fastmux", {"PollSelector: and use": "used"}),
         (2,),
     ),
     Part(
-        *("Built on it", "fastmux", STANDARD, "programs"),
+        "Built on it",
+        MIRROR,
+        "programs",
         pairs(
             "fastmux",
             {
@@ -154,22 +203,30 @@ SELECTORS = [
 BEYOND = (2000, 5000, 9000)
 SELECT = [
     Part(
-        *("fastmux.select.select, not waiting", "fastmux", STANDARD, "lists"),
+        "fastmux.select.select, not waiting",
+        MIRROR,
+        "lists",
         pairs("fastmux", {"1 ready of {} sockets": "sockets", "1 ready of {} ints": "ints"}),
         (10, 100, 500),
     ),
     Part(
-        *("Ready at once, but with a timeout", "fastmux", STANDARD, "timed"),
+        "Ready at once, but with a timeout",
+        MIRROR,
+        "timed",
         pairs("fastmux", {ONE_OF: "select"}),
         (10, 500),
     ),
     Part(
-        *("Above the limit of 1024, against a new poll object", "fastmux", "new select.poll", "beyond"),
+        "Above the limit of 1024, against a new poll object",
+        ("fastmux", "new select.poll"),
+        "beyond",
         {ONE_OF: ("select", "new poll")},
         BEYOND,
     ),
     Part(
-        *("The same, against one that knows the sockets", "fastmux", "select.poll", "beyond"),
+        "The same, against one that knows the sockets",
+        ("fastmux", "select.poll"),
+        "beyond",
         {ONE_OF: ("select", "poll")},
         BEYOND,
     ),
@@ -189,7 +246,7 @@ def start(settings: Settings, results: Results) -> None:
         names.reverse()
     name = "python -c 'import ...'"
     ours, theirs = timed(name, times["fastmux"]), timed(name, times["selectors"])
-    results.rows.append(Row("selectors", "Built on it", "fastmux", STANDARD, name, ours, theirs))
+    results.rows.append(Row("selectors", "Built on it", *MIRROR, name, ours, theirs))
     more = middle([ours - theirs for theirs, ours in zip(*times.values())])
     results.note(
         f"A program starts {more.median * 1e3:.1f} ms later with import fastmux than with import selectors "
@@ -197,6 +254,6 @@ def start(settings: Settings, results: Results) -> None:
     )
 
 
-poll = Chapter("poll", "Poller, and the mirrors of epoll and poll: what is ready?", "poll_calls", POLL)
-selectors = Chapter("selectors", "what returns keys, and keeps registrations", "selectors_calls", SELECTORS, start)
-select = Chapter("select", "select() on lists, with the limit of 1024 and beyond it", "select_calls", SELECT)
+poll = Chapter("poll", "poll_calls", POLL)
+selectors = Chapter("selectors", "selectors_calls", SELECTORS, start)
+select = Chapter("select", "select_calls", SELECT)

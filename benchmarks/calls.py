@@ -27,8 +27,7 @@ class Part(NamedTuple):
     """Rows under one heading. Two with the same section are one in the table."""
 
     section: str
-    subject: str
-    counterpart: str
+    compared: tuple[str, str]  # subject, counterpart
     #: Of the chapter's *_calls.py.
     group: str
     #: name -> candidates: ours, theirs. {} in a name is the number of registered sockets.
@@ -52,7 +51,6 @@ class Settings:
 @dataclass
 class Chapter:
     name: str
-    about: str
     #: The module of this package that makes the candidates.
     module: str
     parts: Sequence[Part]
@@ -82,9 +80,10 @@ class Chapter:
                 for size in part.registered:
                     times = measured[part.group, size, part.ready(size)]
                     if ours in times and theirs in times:
-                        heading = part.section, part.subject, part.counterpart
                         label = name.replace("{}", f"{size:,}")
-                        row = Row(self.name, *heading, label, times[ours], times[theirs], part.no_rival)
+                        row = Row(
+                            self.name, part.section, *part.compared, label, times[ours], times[theirs], part.no_rival
+                        )
                         results.rows.append(row)
                     elif times:
                         results.note(
