@@ -58,7 +58,7 @@ def lines(arguments: Sequence[str]) -> Iterator[str]:
         _check(process, arguments, process.communicate()[1])
 
 
-def run(arguments: Sequence[str], cpu: int | None = None, patience: float = 60) -> str:
+def run(arguments: Sequence[str], cpu: int | None = None, patience: float = 300) -> str:
     """Run a child to its end and return what it prints."""
     with child(arguments, cpu) as process:
         try:
