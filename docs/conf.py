@@ -13,7 +13,7 @@ exclude_patterns = ["build"]
 
 # A link to a heading is checked like one to a page.
 myst_heading_anchors = 3
-myst_enable_extensions = ["attrs_block", "attrs_inline", "deflist"]
+myst_enable_extensions = ["deflist"]
 
 # Links to our own names must lead somewhere; those of the standard library are not at hand.
 nitpicky = True

@@ -78,25 +78,31 @@ class epoll(NotCopied, Waiting):  # noqa: N801
         return cls()  # the standard library makes a new set of -1
 
     def register(self, fd: Any, eventmask: int = READ | PRIORITY | WRITE) -> None:
-        """Watch fd, an int or an object with a fileno() method, for the EPOLL* bits in eventmask."""
+        """Watch fd, an int or an object with a fileno() method, for the EPOLL* bits in eventmask.
+
+        Raises OSError as the kernel does: EEXIST if it is watched already, EPERM for a regular file.
+        """
         fd = fd if fd.__class__ is int and 0 <= fd <= INT_MAX else descriptor_of(fd)
         if (result := add(self._mux, fd, operator.index(eventmask) & 0xFFFFFFFF)) < 0:
             self._fail(result)
 
     def modify(self, fd: Any, eventmask: int) -> None:
-        """Watch a registered fd for other events; with EPOLLONESHOT, re-arm it."""
+        """Watch a registered fd for other events; with EPOLLONESHOT, re-arm it. FileNotFoundError if it is unknown."""
         fd = fd if fd.__class__ is int and 0 <= fd <= INT_MAX else descriptor_of(fd)
         if (result := modify(self._mux, fd, operator.index(eventmask) & 0xFFFFFFFF)) < 0:
             self._fail(result)
 
     def unregister(self, fd: Any) -> None:
-        """Stop watching fd."""
+        """Stop watching fd. Raises FileNotFoundError if it is unknown, OSError (EBADF) if it was closed."""
         fd = fd if fd.__class__ is int and 0 <= fd <= INT_MAX else descriptor_of(fd)
         if (result := remove(self._mux, fd)) < 0:
             self._fail(result)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
-        """Wait, and return ``(fd, events)`` of what is ready; at most maxevents of them, -1 means 1023."""
+        """Wait for timeout seconds, and return ``(fd, events)`` of what is ready.
+
+        At most maxevents of them; -1 means 1023.
+        """
         ready = self._ready
         if timeout is NOW and maxevents is ALL:
             n = wait_now(ready.handle)

@@ -188,7 +188,7 @@ class PlainPoll(Wakeable, PollLike):
     _more = EVENT_PRIORITY | PEER_CLOSED
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait, and return ``(key, events)`` for everything that is ready."""
+        """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for everything that is ready."""
         ms = -1 if timeout is None else 0 if timeout <= 0 else math.ceil(timeout * 1e3)
         if not -1 <= ms < 1 << 31:
             self._selector.poll(ms)  # says that it is too large
@@ -231,7 +231,7 @@ class PlainEpoll(PollLike):
                     self._watch(key)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait, and return ``(key, events)`` for everything that is ready."""
+        """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for everything that is ready."""
         seconds = -1 if timeout is None else 0 if timeout <= 0 else math.ceil(timeout * 1e3) * 1e-3
         self._waits.append(None)
         try:

@@ -135,7 +135,11 @@ class Fast(PollLike):
     # Registrations
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
-        """Watch fileobj (an int or an object with a fileno() method) for events, and return its key."""
+        """Watch fileobj (an int or an object with a fileno() method) for events, and return its key.
+
+        Raises KeyError if it is registered already, ValueError for a bad file or bad events, and OSError as the kernel
+        does: EPERM for a regular file on epoll, EBADF for what is not open.
+        """
         if self._files is not None:
             self._drop_stale(fileobj, self._files)
         keys = self._fd_to_key
@@ -184,7 +188,10 @@ class Fast(PollLike):
             raise
 
     def unregister(self, fileobj: Any) -> SelectorKey:
-        """Stop watching fileobj, and return its key. It may have been closed meanwhile."""
+        """Stop watching fileobj, and return its key. It may have been closed meanwhile.
+
+        Raises KeyError if it is not registered.
+        """
         keys = self._fd_to_key
         try:
             fd = fileobj if fileobj.__class__ is int else fileobj.fileno()
@@ -216,6 +223,8 @@ class Fast(PollLike):
         """Change what a registered file is watched for, and its data; return the new key.
 
         With ONESHOT this re-arms, even if nothing changes, and with EDGE it asks for what is ready once more.
+
+        Raises KeyError if it is not registered, and OSError as the kernel does; it is not registered any more then.
         """
         keys = self._fd_to_key
         try:
@@ -296,7 +305,7 @@ class FastPoll(Fast, PlainPoll):
         return selector.__class__ is PollSet
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait, and return ``(key, events)`` for everything that is ready."""
+        """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for everything that is ready."""
         removal = self._removal
         try:
             poll: PollSet = self._selector
@@ -374,7 +383,7 @@ class FastEpoll(Fast, PlainEpoll):
             super()._after_fork()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait, and return ``(key, events)`` for everything that is ready."""
+        """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for everything that is ready."""
         removal = self._removal
         try:
             ready = self._selector._ready

@@ -2,7 +2,7 @@
 
 The selectors here are subclasses of the standard ones. They replace what is called often, and leave everything else
 (the map, the errors, what happens to odd arguments) to the code that programs know. Beyond it they can be woken up
-from other threads, wait in nanoseconds, heal (see below), and watch for more: register() and modify() also take
+from other threads, wait in nanoseconds, heal if asked to, and watch for more: register() and modify() also take
 EVENT_PRIORITY and ``fastmux.PEER_CLOSED``, and on epoll ``fastmux.EDGE``, ``ONESHOT`` and ``EXCLUSIVE``.
 
 Urgent data is EVENT_PRIORITY here, not ``fastmux.PRIORITY``: that is 2, and 2 is EVENT_WRITE.
@@ -64,7 +64,7 @@ class SelectSelector(Wakeable, Extended, _standard_selectors.SelectSelector):
         self._urgent: set[int] = set()
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait, and return ``(key, events)`` for everything that is ready."""
+        """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for everything that is ready."""
         timeout = None if timeout is None else max(timeout, 0)
         reported: Any = None
         if timeout == 0 or (
