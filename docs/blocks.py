@@ -5,7 +5,7 @@ it. If it begins with a comment like ``# hello.py``, it is saved under that name
 line that begins with ``$`` is a command, and the lines below it are all that it prints. ``console server`` is another
 terminal, in which the last command goes on. Each page has an empty directory of its own.
 
-FASTMUX_WHEEL, if it is set, is what is installed where a page says to install from a clone.
+Where a page says to install from a clone, that is this one, or what FASTMUX_WHEEL says.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import CodeBlockParser
 
 PATIENCE = 60.0
+ROOT = Path(__file__).resolve().parents[1]
 CLONE = "~/fastmux"
-WHEEL = os.environ.get("FASTMUX_WHEEL", CLONE)
+INSTALLED = os.environ.get("FASTMUX_WHEEL", str(ROOT))
 END = "-- end of the output:"
 
 _run_python = PythonEvaluator()
@@ -126,7 +127,7 @@ def evaluate_console(example: Example) -> str | None:
     steps = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", example.parsed, re.MULTILINE)
     for number, (command, said) in enumerate(steps, 1):
         lines = said.count("\n") if name == "console server" and number == len(steps) else None
-        printed = page.terminals[name].run(command.replace(CLONE, WHEEL), lines)
+        printed = page.terminals[name].run(command.replace(CLONE, INSTALLED), lines)
         if failure := compare(printed, said):
             return f"$ {command}\n{failure}"
     return None
@@ -147,7 +148,7 @@ pytest_collect_file = Sybil(
         CodeBlockParser("console", evaluate_console),
         CodeBlockParser("console server", evaluate_console),
     ],
-    path=str(Path(__file__).resolve().parents[1]),
+    path=str(ROOT),
     patterns=["README.md", "docs/*.md"],
     excludes=["docs/walkthrough.md"],  # which tests/examples/test_walkthrough.py runs
     setup=set_up,
