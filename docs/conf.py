@@ -17,7 +17,7 @@ myst_enable_extensions = ["deflist"]
 
 # Links to our own names must lead somewhere; those of the standard library are not at hand.
 nitpicky = True
-nitpick_ignore_regex = [("py:.*", r"(?!fastmux).*|.*\._T")]
+nitpick_ignore_regex = [("py:.*", r"(?!fastmux).*|.*\._[A-Z]\w*")]
 
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
