@@ -255,7 +255,7 @@ def docs(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-p", "docs.blocks", "README.md", "docs", *session.posargs, env=env)
 
 
-#: A quarter of the tests, which take three quarters of the time: processes, crowds of threads, everything in every place.
+#: A quarter of the tests, which take three quarters of the time: processes, crowds of threads, every order of calls.
 #: Not for every Python each time; a new one first shows in what remains, and in CPython's own tests.
 LONG = (
     "any_moment",
