@@ -336,7 +336,7 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
     int64_t deadline_ns = now_ns + timeout_ns;
 
     pthread_mutex_lock(&mux->lock);
-    if (trying && mux->set_length > FMUX_FEW) {
+    if (trying && mux->set_length - mux->set_holes > FMUX_FEW) {
         n = -EAGAIN; /* to ask about many twice costs more than it saves */
         goto unlock;
     }

@@ -516,6 +516,25 @@ static void many_rounds_of_adding_and_removing_keep_the_rest(int mechanism)
 
 /* ---- time-outs and wake-ups -------------------------------------------- */
 
+static void what_has_come_and_gone_does_not_count_as_much_to_look_at(int mechanism)
+{
+    int ends[2], other[2];
+    pipe_open(ends);
+    pipe_open(other);
+    put(ends[1]);
+    set_t set = set_open(mechanism, 4);
+    CHECK_EQ(0, fmux_add(set.mux, ends[0], EPOLLIN));
+    CHECK_EQ(0, fmux_add(set.mux, other[0], EPOLLIN));
+    for (int round = 0; round < 200; round++) {
+        CHECK_EQ(0, fmux_add(set.mux, ends[1], EPOLLOUT));
+        CHECK_EQ(0, fmux_remove(set.mux, ends[1]));
+        CHECK_EQ(1, fmux_wait_try(set.array.ready));
+    }
+    set_close(&set);
+    pipe_close(ends);
+    pipe_close(other);
+}
+
 static void a_time_out_is_never_early(int mechanism)
 {
     const int64_t timeouts[] = {1, 100 * MICROSECOND, 2 * MILLISECOND};
@@ -676,6 +695,7 @@ const test_t ready_tests[] = {
     TEST(three_thousand_descriptors_can_be_ready_at_once, ON_ALL),
     TEST(a_short_array_starves_nobody, ON_ALL),
     TEST(many_rounds_of_adding_and_removing_keep_the_rest, ON_ALL),
+    TEST(what_has_come_and_gone_does_not_count_as_much_to_look_at, ON_ALL),
     TEST(a_time_out_is_never_early, ON_ALL),
     TEST(without_epoll_pwait2_a_time_out_is_not_early_either, ON_EPOLL),
     TEST(no_time_is_no_wait, ON_ALL),
