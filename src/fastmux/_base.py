@@ -189,7 +189,7 @@ class BasePoller:
     def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
         if mechanism is None:
             mechanism = self.mechanisms[0]
-        elif mechanism not in self.mechanisms:
+        elif not isinstance(mechanism, str) or mechanism not in self.mechanisms:
             raise ValueError(f"mechanism must be one of {', '.join(self.mechanisms)}, or None; not {mechanism!r}")
         capacity = operator.index(capacity)
         if not 1 <= capacity <= MAX_CAPACITY:

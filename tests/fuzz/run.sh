@@ -14,7 +14,7 @@ set -euo pipefail
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd -- "$here/../.." && pwd)
 
-flags=("@$root/tests/c/strict.txt" "@$root/tests/c/faults.txt" "-I$root/csrc" "-I$root/tests/c" -pthread -g -O1
+flags=("@$root/tests/c/strict.txt" "@$root/tests/c/faults.flags" "-I$root/csrc" "-I$root/tests/c" -pthread -g -O1
     -fno-sanitize-recover=all)
 sources=("$here"/{fuzz_core,world,mux,waits,lists}.c "$root/tests/c/faults.c" "$root"/csrc/*.c)
 
