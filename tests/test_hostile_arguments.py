@@ -220,7 +220,7 @@ files = st.one_of(
 COMMON = [READ, WRITE, READ | WRITE, 0, PRIORITY, PEER_CLOSED | READ]
 TRIGGERS = [READ | EDGE, READ | WRITE | ONESHOT, READ | EXCLUSIVE, READ | EXCLUSIVE | ONESHOT, EDGE | ONESHOT]
 events = st.one_of(st.sampled_from(COMMON), st.sampled_from([*COMMON, *TRIGGERS]), hostile)
-times = st.one_of(st.just(0), hostile)
+times = st.one_of(st.just(0), st.sampled_from(NONSENSE), hostile)
 limits = st.one_of(st.just(-1), hostile)
 
 
@@ -246,8 +246,11 @@ any_call = st.one_of(
     calls("__contains__", files),
     calls("get_map"),
     calls("poll", times),
+    calls("poll", times),
     calls("poll", times, limits),
     calls("select", times),
+    calls("select", times),
+    calls("wait", times),
     calls("wait", times),
     calls("wakeup"),
     calls("fileno"),
