@@ -8,13 +8,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import linecache
 import os
 import sys
+import time
 
 import pytest
 
 import fastmux
 
+PATIENCE = 20.0
 PACKAGE = os.path.dirname(fastmux.__file__)
 
 CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])
@@ -40,14 +43,18 @@ class InterruptionError(Exception):
 
 
 def before_line(number, intrusion, call):
-    """Make a call, and another before so many of its lines. Return whether it has so many."""
+    """Make a call, and another before so many of its lines. Return whether it has so many.
+
+    A ``with`` is no such line: where it ends, the interpreter calls no signal handler before the lock is free.
+    """
     lines = 0
 
     def trace(frame, event, argument):
         nonlocal lines
-        if not frame.f_code.co_filename.startswith(PACKAGE):
+        file = frame.f_code.co_filename
+        if not file.startswith(PACKAGE):
             return None
-        if event == "line":
+        if event == "line" and not linecache.getline(file, frame.f_lineno).lstrip().startswith("with "):
             lines += 1
             if lines == number:
                 intrusion()
@@ -184,6 +191,27 @@ def test_an_interrupted_look_loses_nothing(make_watched, others):
                 break
             for _ in range(2):
                 assert set(watched.watcher.select(0)) == expected
+
+
+def test_an_interrupted_wait_is_forgotten(make_watched, open_descriptors):
+    """Nothing is ready. It takes no wake-up from those after it, and close() does not wait for it to leave."""
+
+    def interrupt():
+        raise InterruptionError
+
+    for number in itertools.count(1):
+        before = open_descriptors()
+        with make_watched(("", "r"), 0) as watched:
+            watched.watcher.select(0.0001)
+            with contextlib.suppress(InterruptionError):
+                before_line(number, interrupt, lambda watcher=watched.watcher: watcher.select(0.0001))
+                break
+            watched.watcher.wakeup()
+            begin = time.monotonic()
+            watched.watcher.select(PATIENCE)
+            assert time.monotonic() - begin < PATIENCE
+        # The wake-up of PollSelector and SelectSelector is kept for the next.
+        assert len(open_descriptors()) <= len(before) + 1
 
 
 @every_number

@@ -17,6 +17,7 @@ import math
 import os
 import sys
 import threading
+import weakref
 from array import array
 from selectors import SelectorKey
 from time import monotonic_ns
@@ -108,7 +109,8 @@ class StdlibPoller(BasePoller):
     def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
         super().__init__(mechanism, capacity=capacity, fork=fork)
         self._local = threading.local()
-        self._waiters: list[_Waiter] = []
+        # Those inside. Weak: an exception of a signal handler may come at any step, also when one is about to leave.
+        self._entered: list[weakref.ref[_Waiter]] = []
         self._spares: list[WakeUp] = []  # for waiters to come
         self._version = 0  # counts changes of the set
         self._wake_pending = False  # a wake-up that found nobody waiting
@@ -187,10 +189,14 @@ class StdlibPoller(BasePoller):
     def _changed(self) -> None:
         """Have all waiters on poll and select copy the set again."""
         self._version += 1
-        for waiter in self._waiters:
+        for waiter in self._waiters():
             waiter.wake_up.set()
 
     # Waiting
+
+    def _waiters(self) -> list[_Waiter]:
+        """The waits in progress; with the lock held."""
+        return [waiter for entered in self._entered if (waiter := entered()) is not None]
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> Events:
         ns = nanoseconds(timeout)
@@ -259,12 +265,13 @@ class StdlibPoller(BasePoller):
                 waiter = _Waiter(self._wake_up)
             else:
                 waiter = _Waiter(self._spares.pop() if self._spares else WakeUp())
-            self._waiters.append(waiter)
+            self._entered.append(weakref.ref(waiter))
             return waiter
 
     def _leave(self, waiter: _Waiter) -> None:
         with self._lock:
-            self._waiters.remove(waiter)
+            others = [other for other in self._waiters() if other is not waiter]
+            self._entered = [weakref.ref(other) for other in others]
             if waiter.answer is not None:
                 self._counts["waits"] += 1
                 self._counts["events"] += waiter.answer[0]
@@ -272,7 +279,7 @@ class StdlibPoller(BasePoller):
             if self._epoll is None:
                 self._spares.append(waiter.wake_up)
             if self.closed:
-                if not self._waiters:
+                if not others:
                     self._release()
                 elif self._epoll is not None:
                     self._wake_up.set()  # one edge wakes one waiter: pass it on
@@ -324,11 +331,12 @@ class StdlibPoller(BasePoller):
             if self._epoll is not None:
                 self._wake_up.set()
                 return
-            if any(waiter.woken for waiter in self._waiters):
+            waiters = self._waiters()
+            if any(waiter.woken for waiter in waiters):
                 return  # it has not answered the last one yet: the same
-            if self._waiters:
-                self._waiters[0].woken = True
-                self._waiters[0].wake_up.set()
+            if waiters:
+                waiters[0].woken = True
+                waiters[0].wake_up.set()
             else:
                 self._wake_pending = True
 
@@ -346,7 +354,8 @@ class StdlibPoller(BasePoller):
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        self._waiters = [waiter for waiter in self._waiters if waiter.thread == threading.get_ident()]
+        own = [waiter for waiter in self._waiters() if waiter.thread == threading.get_ident()]
+        self._entered = [weakref.ref(waiter) for waiter in own]
         self._wake_pending = False
         if self._epoll is None:
             self._spares = []  # they are the parent's, too
@@ -392,9 +401,10 @@ class StdlibPoller(BasePoller):
     # End of life
 
     def _close(self) -> None:
-        for waiter in self._waiters:
+        waiters = self._waiters()
+        for waiter in waiters:
             waiter.wake_up.set()
-        if not self._waiters:
+        if not waiters:
             self._release()
 
     def _release(self) -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterable
 from time import monotonic_ns
 from typing import Final, TypeVar
 
@@ -27,6 +28,9 @@ class Waiter(WakeUp):
 
     def __init__(self) -> None:
         self.woken = False
+        #: What it is known by while it waits. Weak: an exception of a signal handler may come at any step, also when
+        #: the wait is about to say that it has ended.
+        self.ref = weakref.ref(self, _waiting.discard)
         with contextlib.suppress(OSError):
             super().__init__()
 
@@ -40,7 +44,7 @@ class Waiter(WakeUp):
 
 #: One that no wait is using, or none.
 _spare: list[Waiter] = []
-_waiting: set[Waiter] = set()
+_waiting: set[weakref.ref[Waiter]] = set()
 #: Guards who is waiting for what. Re-entrant, because a signal handler may call wakeup().
 _lock = threading.RLock()
 
@@ -50,7 +54,7 @@ def _after_fork() -> None:
     global _lock
     _lock = threading.RLock()
     _spare.clear()
-    for waiter in list(_waiting):
+    for waiter in those(_waiting):
         with contextlib.suppress(OSError):
             waiter.renew()
 
@@ -58,10 +62,15 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
+def those(refs: Iterable[weakref.ref[Waiter]]) -> list[Waiter]:
+    """The waits of these that are still in progress."""
+    return [waiter for ref in tuple(refs) if (waiter := ref()) is not None]
+
+
 class Wakeable:
     """Something whose waits can be ended: a mixin."""
 
-    _waiters: tuple[Waiter, ...] = ()
+    _waiters: tuple[weakref.ref[Waiter], ...] = ()
     #: There was a wakeup(), and nobody waiting.
     _woken = False
 
@@ -71,9 +80,10 @@ class Wakeable:
         It returns what is ready, usually nothing. Several calls before a select() can answer count as one.
         """
         with _lock:
-            if not self._waiters:
+            waiters = those(self._waiters)
+            if not waiters:
                 self._woken = True
-            for waiter in self._waiters:
+            for waiter in waiters:
                 if not waiter.woken:
                     waiter.wake()
                     break
@@ -83,7 +93,7 @@ class Wakeable:
         super().close()  # type: ignore[misc]
         if self._waiters:
             with _lock:
-                for waiter in self._waiters:
+                for waiter in those(self._waiters):
                     waiter.wake()
 
     def _wait(self, ns: int, ask: Callable[[int, int], _Found]) -> _Found:
@@ -96,8 +106,8 @@ class Wakeable:
         try:
             with _lock:
                 # Whoever comes after this finds the waiter; whoever came before it has left a note.
-                self._waiters += (waiter,)
-                _waiting.add(waiter)
+                self._waiters += (waiter.ref,)
+                _waiting.add(waiter.ref)
                 if self._woken:
                     self._woken = False
                     waiter.wake()
@@ -111,8 +121,8 @@ class Wakeable:
                     return found
         finally:
             with _lock:
-                self._waiters = tuple(other for other in self._waiters if other is not waiter)
-                _waiting.discard(waiter)
+                self._waiters = tuple(ref for ref in self._waiters if ref() not in (None, waiter))
+                _waiting.discard(waiter.ref)
             if waiter.fd >= 0:
                 if waiter.woken:
                     waiter.clear()
