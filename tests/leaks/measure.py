@@ -15,7 +15,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 WARM_UP, FEWEST = 0.2, 200
 #: By how much more may be held at the end. (The kernel counts pages for each CPU, and adds up now and then. The
 #: blocks are what caches of the interpreter hold; the bytes, what a table of its own may have grown by.)
-MARGINS = {"memory": 1024 * 1024, "blocks": 100, "bytes": 64 * 1024, "descriptors": 0}
+MARGINS = {"memory": 1024 * 1024, "blocks": 100, "bytes": 16 * 1024, "descriptors": 0}
 
 
 class Info(ctypes.Structure):

@@ -133,6 +133,7 @@ class Soak:
                 "connections": len(load.clients),
                 "descriptors": descriptors,
                 "beside": descriptors - len(load.clients),
+                "on_the_way": load.sent - load.received - load.lost,
                 "memory": server.memory(),
                 "server_cpu": server.cpu_seconds(),
                 "load_cpu": round(time.process_time(), 2),
@@ -200,7 +201,9 @@ def report(document: dict[str, Any], wrong: list[str]) -> None:
         print(f"at rest {when}: {found['descriptors']} descriptors, {found['memory'] / MIB:.1f} MiB")
     for which, found in document["quarters"].items():
         print(f"{which} quarter under load: {found['connections']:,g} connections, "
-              f"{found['descriptors']:,g} descriptors, {found['memory'] / MIB:.1f} MiB (medians)")  # fmt: skip
+              f"{found['descriptors']:,g} descriptors, {found['memory'] / MIB:.1f} MiB with "
+              f"{found['on_the_way'] / MIB:.0f} MiB on their way, "
+              f"{found['memory apart from load'] / MIB:.1f} apart from that (medians)")  # fmt: skip
     if "after warm-up" in rest:
         limit = memory_limit(rest["after warm-up"]["memory"])
         print(f"at rest at the end, {limit / MIB:.1f} MiB would be too much")

@@ -18,17 +18,26 @@ def memory_limit(before: float) -> float:
 
 
 def quarters(samples: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The medians of the first and the last quarter of the time under load after the warm-up."""
+    """The medians of the first and the last quarter of the time under load after the warm-up.
+
+    "memory apart from load" is without what a straight line through all samples makes of the bytes that are on their
+    way, of which there are more while other programs use the processor.
+    """
     loaded = [sample for sample in samples if sample["phase"] == "load"]
-    size = max(len(loaded) // 4, 1)
-    return {
-        name: {
-            what: statistics.median(sample[what] for sample in part)
-            for what in ("connections", "memory", "descriptors", "beside")
-        }
-        for name, part in (("first", loaded[:size]), ("last", loaded[-size:]))
-        if part
-    }
+    if len(loaded) < 8:
+        return {}
+    on_the_way, memory = ([sample[name] for sample in loaded] for name in ("on_the_way", "memory"))
+    slope = statistics.linear_regression(on_the_way, memory).slope
+    usual = statistics.median(on_the_way)
+    size = len(loaded) // 4
+    found = {}
+    for which, part in (("first", loaded[:size]), ("last", loaded[-size:])):
+        names = ("connections", "descriptors", "memory", "on_the_way", "beside")
+        found[which] = {name: statistics.median(sample[name] for sample in part) for name in names}
+        found[which]["memory apart from load"] = statistics.median(
+            sample["memory"] - slope * (sample["on_the_way"] - usual) for sample in part
+        )
+    return found
 
 
 def judge(document: dict[str, Any]) -> list[str]:
@@ -54,9 +63,9 @@ def judge(document: dict[str, Any]) -> list[str]:
     pairs = []
     if {"after warm-up", "at the end"} <= rest.keys():
         pairs.append(("at rest", rest["after warm-up"]["memory"], rest["at the end"]["memory"]))
-    if {"first", "last"} <= (medians := document["quarters"]).keys():
-        first, last = medians["first"], medians["last"]
-        pairs.append(("under load", first["memory"], last["memory"]))
+    if document["quarters"]:
+        first, last = document["quarters"]["first"], document["quarters"]["last"]
+        pairs.append(("under load", first["memory apart from load"], last["memory apart from load"]))
         if last["beside"] > first["beside"] + ON_THE_WAY:
             wrong.append(
                 f"besides connections {first['beside']:g} descriptors were open first, {last['beside']:g} last"
