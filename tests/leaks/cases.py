@@ -121,6 +121,34 @@ def report_errors(make: Callable[[], Any], stack: ExitStack) -> Step:
     return step
 
 
+def inspect(make: Callable[[], Any], stack: ExitStack) -> Step:
+    sock, poller = readable(stack), stack.enter_context(make())
+    poller.register(sock, READ)
+
+    def step() -> None:
+        poller.stats()
+        expect([], poller.audit())
+
+    return step
+
+
+def fork(make: Callable[[], Any], stack: ExitStack) -> Step:
+    """A child that uses the poller; nothing of that is left in the parent."""
+    sock, poller = readable(stack), stack.enter_context(make())
+    poller.register(sock, READ)
+
+    def step() -> None:
+        if (child := os.fork()) == 0:
+            status = 1
+            try:
+                status = int(poller.poll(0) != [(sock.fileno(), READ)])
+            finally:
+                os._exit(status)
+        expect((child, 0), os.waitpid(child, 0))
+
+    return step
+
+
 # Lives
 
 
@@ -334,6 +362,8 @@ def cases() -> Iterator[tuple[str, Case]]:
         yield f"{name}: wake-ups", Case(partial(wake, make), some)
         yield f"{name}: waits in new threads", Case(partial(wait_in_thread, make), some // 10)
         yield f"{name}: failing calls", Case(partial(fail_poller, make), some // less)
+        yield f"{name}: stats and audits", Case(partial(inspect, make), some // 10)
+        yield f"{name}: forks", Case(partial(fork, make), few)
     for selector in (selectors.EpollSelector, selectors.PollSelector, selectors.SelectSelector):
         name = f"selectors.{selector.__name__}"
         yield f"{name}: register, select, unregister", Case(partial(use_selector, selector), many)
