@@ -1,8 +1,8 @@
 """What all charts share: sizes for a phone, colours for light and dark pages, and how they are saved.
 
 A chart is as wide as a phone's column and its letters are as large as text there. The background is transparent, and
-no colour is too close to white or to a dark page. In the SVG, text and lines take the colour of the text around it
-instead, and that of the reader's theme where the file is shown as an image.
+no colour is too close to white or to a dark page: a picture cannot know the theme of the page that shows it. In an SVG
+that is part of a page, as in the report, text and lines take the colour that the page gives to .chart.
 """
 
 from __future__ import annotations
@@ -29,11 +29,6 @@ matplotlib.rcParams.update({
 #: The first one, as far from white as from a dark page, becomes currentColor in the SVG.
 INK = "#717a85"
 BLUE, ORANGE, VIOLET, GREY = "#1b7fb5", "#cc5500", "#8f5fe0", "#777f8a"
-BACKGROUNDS = {"light": "#ffffff", "dark": "#0d1117"}
-INKS = {"light": "#1f2328", "dark": "#e6edf3"}
-STYLE = (
-    f"<style>.chart{{color:{INKS['light']}}}@media(prefers-color-scheme:dark){{.chart{{color:{INKS['dark']}}}}}</style>"
-)
 
 
 def text_width(text: str) -> float:
@@ -78,7 +73,6 @@ def save(figure: Any, directory: Path, name: str, alternative: str) -> list[Path
     text = svg.read_text()
     text = text[text.index("<svg ") :].replace(INK, "currentColor")
     label = alternative.replace('"', "'")
-    opening = f'<svg class="chart" role="img" aria-label="{label}" '
-    head, tail = text.removeprefix("<svg ").split(">", 1)
-    svg.write_text(f"{opening}{head}>{STYLE}{tail}")
+    opening = f'<svg class="chart" color="{INK}" role="img" aria-label="{label}" '
+    svg.write_text(text.replace("<svg ", opening, 1))
     return [png, svg]

@@ -166,13 +166,12 @@ def test_an_interrupted_run_keeps_the_chapters_that_are_done(tmp_path):
 
 
 def test_no_color_is_too_close_to_a_light_or_a_dark_page():
-    names = "[d.INK, d.BLUE, d.ORANGE, d.VIOLET, d.GREY], d.BACKGROUNDS, d.INKS"
-    colors, pages, inks = json.loads(
-        run(sys.executable, "-c", f"import json; from benchmarks import drawing as d; print(json.dumps([{names}]))")
+    names = "[d.INK, d.BLUE, d.ORANGE, d.VIOLET, d.GREY]"
+    colors = json.loads(
+        run(sys.executable, "-c", f"import json; from benchmarks import drawing as d; print(json.dumps({names}))")
     )
 
-    assert [(color, page) for color in colors for page in pages.values() if contrast(color, page) < 4] == []
-    assert [theme for theme, page in pages.items() if contrast(inks[theme], page) < 7] == []
+    assert [(color, page) for color in colors for page in ("#ffffff", "#0d1117") if contrast(color, page) < 4] == []
 
 
 def contrast(one: str, other: str) -> float:
