@@ -20,19 +20,21 @@ LAYERS = [
     ["_loop"],
     ["_turn", "_patch"],
     ["selectors"],
-    ["_fast", "_conditions", "_transports"],
+    ["_fast_epoll", "_fast_poll", "_conditions", "_transports"],
+    ["_fast"],
     ["select", "_extended", "_poller"],
     ["_epoll", "_poll"],
     ["_waiting", "_arguments", "_wakeups"],
     ["_stdlib", "_core"],
     ["_sockets"],
     ["_base"],
+    ["_checks"],
     ["_forks", "_inspection", "_standard", "_private", "_version", "_native"],
 ]
 #: The compiled module is touched by one module only.
 ONLY_IMPORTER = {"_native": "_core"}
 #: Imported only where there is an extension.
-NEEDS_EXTENSION = {"_fast", "_epoll", "_poll"}
+NEEDS_EXTENSION = {"_fast", "_fast_epoll", "_fast_poll", "_epoll", "_poll"}
 
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 

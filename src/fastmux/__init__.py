@@ -3,7 +3,7 @@
 import typing as _typing
 
 from . import select, selectors
-from ._base import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
+from ._checks import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 from ._core import implementation
 from ._inspection import Difference, Stats
 from ._patch import patch, unpatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from ._base import ERROR, HANGUP, PEER_CLOSED, PRIORITY
+from ._checks import ERROR, HANGUP, PEER_CLOSED, PRIORITY
 from ._poller import Poller
 from ._stdlib import StdlibPoller
 

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from ._base import closed, refuse_file
+from ._checks import closed, refuse_file
 
 try:
     if os.environ.get("FASTMUX_PURE", "0") not in ("", "0"):

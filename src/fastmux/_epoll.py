@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 from ._arguments import ALL, INT_MAX, LONGEST, NOW, NotCopied, descriptor_of, nanoseconds_away
-from ._base import PRIORITY, READ, WRITE
+from ._checks import PRIORITY, READ, WRITE
 from ._core import (
     BARE_EPOLL,
     CLOSED,

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from selectors import EVENT_READ, EVENT_WRITE, BaseSelector, SelectorKey
 from typing import Any, Final
 
-from ._base import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE, new_tuple
+from ._checks import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE, new_tuple
 from ._forks import check_policy, remember
 from ._stdlib import WakeUp
 from ._wakeups import Wakeable

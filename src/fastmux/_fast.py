@@ -1,6 +1,6 @@
-"""EpollSelector and PollSelector on the core: what is called often, as flat functions.
+"""What EpollSelector and PollSelector on the core have in common: registrations, and results by look-up.
 
-Results come by look-up: a table holds ``(key, events)`` at the indices that the core reports (see _waiting.py). They
+A table holds ``(key, events)`` at the indices that the core reports (see _waiting.py). They
 are put there before the core is told of the key. They are taken out after the core was told, and in this order: first
 another ``_removal``, then the entries. So whoever finds an entry gone began to wait before that, and finds that
 ``_removal`` has changed.
@@ -15,12 +15,10 @@ from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 from typing import Any, Final
 
 from . import _core
-from ._arguments import LONGEST, NOW
-from ._base import READ, new_tuple
-from ._core import EPOLL, FEW, ROWS, add, modify, poll_once_now, remove, wait_forever, wait_now, wait_try
-from ._epoll import epoll
-from ._extended import BOTH, MASKS, PlainEpoll, PlainPoll, PollLike, found, identity, mask_of
-from ._poll import PollSet, nanoseconds_of
+from ._arguments import LONGEST
+from ._checks import new_tuple
+from ._core import FEW, ROWS
+from ._extended import BOTH, MASKS, PollLike, found, identity
 from ._waiting import look_up
 
 _NOTHING: Final = (None, None, None, None)
@@ -294,160 +292,3 @@ class Fast(PollLike):
     def _nanoseconds_standard(self, timeout: float) -> int:
         """Convert an unusual timeout in the way of the standard selectors, with their errors."""
         raise NotImplementedError
-
-
-class FastPoll(Fast, PlainPoll):
-    """For PollSelector."""
-
-    def _take_over(self, selector: Any) -> bool:
-        self._mux = selector
-        self._add, self._change, self._remove = PollSet._add, PollSet._change, PollSet._remove
-        return selector.__class__ is PollSet
-
-    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for everything that is ready."""
-        removal = self._removal
-        try:
-            poll: PollSet = self._selector
-            area: Any = poll._quick
-        except AttributeError:
-            return super().select(timeout)
-        n = -1
-        if area is not None and (
-            timeout is NOW
-            or (
-                area.few
-                and (
-                    timeout is None
-                    or ((timeout.__class__ is float or timeout.__class__ is int) and -LONGEST < timeout < LONGEST)
-                )
-            )
-        ):
-            n = poll_once_now(area.handle)
-        if n > 0 or (n == 0 and timeout is not None and timeout <= 0):
-            self._woken = False
-            if n == 0:
-                return []
-        else:
-            ns = self._nanoseconds(timeout)
-            if poll._asked == 0:
-                found = poll._ask_standard(0)
-                if found or ns == 0:
-                    self._woken = False
-                    return self._keys_of(found)
-            if ns == 0:
-                self._woken = False
-            reported = self._wait(ns, poll._ask) if ns else poll._ask(0)
-            if reported is None:
-                return []
-            area, n = reported
-        if n < ROWS:
-            try:
-                if pair := self._pairs[n]:
-                    return [pair]
-            except IndexError:
-                pass
-        return self._results(area, n, removal)
-
-    def _nanoseconds_standard(self, timeout: float) -> int:
-        return nanoseconds_of(math.ceil(timeout * 1e3))
-
-
-class EpollSet(epoll):
-    """An epoll set with a table around it, which knows stale reports and can be woken up."""
-
-    __slots__ = ()
-
-    _mechanism = EPOLL
-    _room = 64  # for a start
-
-    def modify(self, fd: Any, eventmask: int) -> None:
-        # Where the mask stays the same the core makes no call, and would not notice that the file is gone.
-        super().modify(fd, eventmask ^ READ)
-        super().modify(fd, eventmask)
-
-
-class FastEpoll(Fast, PlainEpoll):
-    """For EpollSelector."""
-
-    def _take_over(self, selector: Any) -> bool:
-        self._mux = getattr(selector, "_mux", None)
-        self._add, self._change, self._remove = add, modify, remove
-        ours = selector.__class__ is EpollSet
-        if ours and self._fork == "rebuild":
-            _core.set_shared(self._mux, False)  # the core does it
-        return ours
-
-    def _after_fork(self) -> None:
-        if self._mux is None:
-            super()._after_fork()
-
-    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for everything that is ready."""
-        removal = self._removal
-        try:
-            ready = self._selector._ready
-        except AttributeError:
-            return super().select(timeout)
-        if timeout is NOW:
-            n = wait_now(ready.handle)
-        elif timeout is None:
-            n = wait_forever(ready.handle)
-        elif (timeout.__class__ is float or timeout.__class__ is int) and -LONGEST < timeout < LONGEST:
-            n = wait_try(ready.handle) if timeout > 0 else wait_now(ready.handle)
-        else:
-            n = -1
-        if n == 0:
-            return []
-        if n < 0:
-            ready, n, _ = self._selector._wait_for(self._nanoseconds(timeout))
-            if n == 0:
-                return []
-        if n < ROWS:
-            try:
-                if pair := self._pairs[n]:
-                    return [pair]
-            except IndexError:
-                pass
-        if n >= ROWS + FEW or n < ROWS:
-            if n == ROWS + ready.capacity:
-                return self._more_results(ready, n, removal)
-            return self._results(ready, n, removal)
-        # Few, as in _results: this is the commonest case, and the call would be a tenth of it.
-        try:
-            pairs = self._pairs
-            result = []
-            for i in (ready.first or ready.views())[n - ROWS]:
-                result.append(pairs[i])
-            if self._removal is removal:
-                ready.memory[0] = 0
-                return result
-        except IndexError:
-            pass
-        return self._results(ready, n, removal)
-
-    def _more_results(self, ready: Any, n: int, removal: object) -> list[tuple[SelectorKey, int]]:
-        """Build the result of a wait that has filled its array: there may be more than that."""
-        result = self._results(ready, n, removal)
-        if len(self._fd_to_key) > ready.capacity:
-            self._selector._enlarge(2 * len(self._fd_to_key))
-            both = {key.fd: (key, events) for key, events in result}
-            for key, events in FastEpoll.select(self, 0):
-                _, before = both.get(key.fd, (key, 0))  # edges are not reported twice
-                both[key.fd] = key, before | events
-            result = list(both.values())
-        return result
-
-    def wakeup(self) -> None:
-        if self._mux is None:
-            super().wakeup()
-        elif (result := _core.wakeup(self._mux)) < 0:
-            self._selector._fail(result)
-
-    def _rewatch(self, key: SelectorKey) -> None:
-        if (result := modify(self._mux, key.fd, mask_of(key.events))) < 0:
-            raise _core.os_error(result)
-
-    def _nanoseconds_standard(self, timeout: float) -> int:
-        ns: int = self._selector._limits(math.ceil(timeout * 1e3) * 1e-3)[0]
-        return ns

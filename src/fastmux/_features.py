@@ -9,7 +9,7 @@ import resource
 from pathlib import Path
 
 from . import _core
-from ._base import EXCLUSIVE, READ, WRITE
+from ._checks import EXCLUSIVE, READ, WRITE
 from ._standard import select
 
 

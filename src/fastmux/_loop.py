@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from selectors import EVENT_READ, BaseSelector
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._base import EXCLUSIVE, PEER_CLOSED, PRIORITY, descriptor
+from ._checks import EXCLUSIVE, PEER_CLOSED, PRIORITY, descriptor
 from ._conditions import Conditions
 from ._extended import PlainEpoll
 from ._sockets import SocketCalls

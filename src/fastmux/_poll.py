@@ -12,7 +12,7 @@ from time import monotonic_ns
 from typing import Any, Final
 
 from ._arguments import INT_MAX, LONGEST, NOW, NotCopied, descriptor_of, nanoseconds_away
-from ._base import PRIORITY, READ, WRITE
+from ._checks import PRIORITY, READ, WRITE
 from ._core import ROWS, NoPollList, PollList, os_error, poll_once, poll_once_now
 from ._standard import select
 from ._waiting import fd_pairs, pairs_of

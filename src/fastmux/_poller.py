@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from . import _core
 from ._arguments import LONGEST
-from ._base import READ, WRITE, BasePoller, check_maxevents, closed, nanoseconds, no_fileno
+from ._base import BasePoller
+from ._checks import READ, WRITE, check_maxevents, closed, nanoseconds, no_fileno
 from ._inspection import Stats, Watched, watched
 from ._stdlib import StdlibPoller
 

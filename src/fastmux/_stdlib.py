@@ -23,14 +23,14 @@ from selectors import SelectorKey
 from time import monotonic_ns
 from typing import Any
 
-from ._base import (
+from ._base import BasePoller
+from ._checks import (
     EDGE,
     EXCLUSIVE,
     ONESHOT,
     PRIORITY,
     READ,
     WRITE,
-    BasePoller,
     check_maxevents,
     closed,
     nanoseconds,

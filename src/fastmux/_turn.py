@@ -26,7 +26,7 @@ from ._private import StandardHandle, StandardLoop, source_of
 
 if _core.implementation == "c":
     from ._core import OTHERS, ROWS, Inbox, pages, stream_wait
-    from ._fast import EpollSet, FastEpoll
+    from ._fast_epoll import EpollSet, FastEpoll
 
 #: The most that one wait reads from a socket, and how much is enough for it to read no more from others.
 _CHUNK: Final = 512 * 1024

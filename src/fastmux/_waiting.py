@@ -18,7 +18,7 @@ from time import monotonic_ns
 from typing import Any
 
 from . import _core
-from ._base import READ, WRITE
+from ._checks import READ, WRITE
 from ._core import FEW, NoReady, Ready
 
 BOTH = READ | WRITE

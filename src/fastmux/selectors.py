@@ -31,13 +31,13 @@ elif sys.platform == "darwin":
     from selectors import KqueueSelector as KqueueSelector
 
 if TYPE_CHECKING or _core.implementation == "c":
-    from ._fast import FastPoll as _Poll
+    from ._fast_poll import FastPoll as _Poll
 else:
     from ._extended import PlainPoll as _Poll
 
 if TYPE_CHECKING or (_core.implementation == "c" and "epoll" in _core.MECHANISMS):
-    from ._fast import EpollSet
-    from ._fast import FastEpoll as _Epoll
+    from ._fast_epoll import EpollSet
+    from ._fast_epoll import FastEpoll as _Epoll
 else:
     from ._extended import PlainEpoll as _Epoll
 
