@@ -1,5 +1,5 @@
 /* fastmux.c - what all mechanisms have in common: life and death of a mux, the
- * table of watched descriptors, ready arrays, and counters.
+ * table of watched descriptors, and the ways to wait. (Ready arrays: ready.c.)
  *
  * Who may touch what, and when
  * ----------------------------
@@ -15,6 +15,10 @@
  * arrays. Whatever the interleaving, one of the two sees the other. The same
  * two steps on the way out make sure that somebody is the last one, and the
  * last one releases the descriptors.
+ *
+ * A new set in place of the old one (renew.c) needs the same: mux->state keeps waits
+ * from beginning, and a kick makes those in progress leave. Whoever finds an array
+ * that nobody is inside of, with the lock held, may exchange the set.
  *
  * The memory lives longer than the descriptors. A closed mux still answers
  * -ESHUTDOWN, and only fmux_free, once no ready array is left, releases it.
@@ -125,8 +129,7 @@ int fmux_close(fmux_t *mux)
     return 0;
 }
 
-/* Give up a handle, with the lock held; the last one frees the memory. */
-static void fmux__drop_handle(fmux_t *mux)
+void fmux_drop_handle(fmux_t *mux)
 {
     bool last = --mux->handles == 0;
     pthread_mutex_unlock(&mux->lock);
@@ -144,11 +147,10 @@ void fmux_free(fmux_t *mux)
 {
     fmux_close(mux);
     pthread_mutex_lock(&mux->lock);
-    fmux__drop_handle(mux);
+    fmux_drop_handle(mux);
 }
 
-/* Take the lock of a mux that is open; in a child, have it part from the parent. */
-static int fmux__lock(fmux_t *mux)
+int fmux_lock(fmux_t *mux)
 {
     int result = 0;
     pthread_mutex_lock(&mux->lock);
@@ -174,7 +176,7 @@ static void fmux__pause(void)
 /* Have a mux that is not operational become so. */
 static int fmux__recover(fmux_t *mux)
 {
-    int result = fmux__lock(mux);
+    int result = fmux_lock(mux);
     if (result < 0)
         return result;
     bool renewing = atomic_load(&mux->state) == FMUX_RENEWING;
@@ -227,7 +229,7 @@ void fmux_renew(fmux_t *mux)
 
 int fmux_set_shared(fmux_t *mux, int shared)
 {
-    int result = fmux__lock(mux);
+    int result = fmux_lock(mux);
     if (result < 0)
         return result;
     mux->shared = shared != 0 || mux->mechanism->bare;
@@ -237,7 +239,7 @@ int fmux_set_shared(fmux_t *mux, int shared)
 
 int fmux_fileno(fmux_t *mux)
 {
-    int result = fmux__lock(mux);
+    int result = fmux_lock(mux);
     if (result < 0)
         return result;
     result = mux->epoll_fd >= 0 ? mux->epoll_fd : -EOPNOTSUPP;
@@ -247,35 +249,12 @@ int fmux_fileno(fmux_t *mux)
 
 int fmux_wakeup(fmux_t *mux)
 {
-    int result = fmux__lock(mux);
+    int result = fmux_lock(mux);
     if (result < 0)
         return result;
     result = mux->mechanism->wakeup(mux);
     pthread_mutex_unlock(&mux->lock);
     return result;
-}
-
-/* ---- counters ----------------------------------------------------------- */
-
-/* Add what a ready array has counted. */
-static void fmux__add_waits(fmux_stats_t *stats, fmux_ready_t *ready)
-{
-    fmux_counts_t *counts = &ready->counts;
-    stats->waits += atomic_load(&counts->waits);
-    stats->events += atomic_load(&counts->events);
-    stats->stale_events += atomic_load(&counts->stale_events);
-    stats->wakeups += atomic_load(&counts->wakeups);
-    stats->interruptions += atomic_load(&counts->interruptions);
-}
-
-int fmux_stats(fmux_t *mux, fmux_stats_t *stats_out)
-{
-    pthread_mutex_lock(&mux->lock);
-    *stats_out = mux->stats;
-    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
-        fmux__add_waits(stats_out, r);
-    pthread_mutex_unlock(&mux->lock);
-    return 0;
 }
 
 /* ---- the table --------------------------------------------------------- */
@@ -317,7 +296,7 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
 {
     if (fd < 0)
         return -EBADF;
-    int result = fmux__lock(mux);
+    int result = fmux_lock(mux);
     if (result < 0)
         return result;
 
@@ -351,7 +330,7 @@ unlock:
 
 int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
 {
-    int result = fmux__lock(mux);
+    int result = fmux_lock(mux);
     if (result < 0)
         return result;
 
@@ -380,7 +359,7 @@ unlock:
 
 int fmux_remove(fmux_t *mux, int fd)
 {
-    int result = fmux__lock(mux);
+    int result = fmux_lock(mux);
     if (result < 0)
         return result;
 
@@ -400,78 +379,6 @@ int fmux_remove(fmux_t *mux, int fd)
 unlock:
     pthread_mutex_unlock(&mux->lock);
     return result;
-}
-
-/* ---- ready arrays ------------------------------------------------------ */
-
-/* Per row three columns, and 16 bytes for the kernel's record, which is as large
- * as an epoll_event gets on any architecture. Before the rows the header; 16
- * bytes more, to align the records. */
-enum {
-    FMUX_HEADER_BYTES = 16,
-    FMUX_ROW_BYTES = 3 * 4 + 16,
-    FMUX_CAPACITY_MAX = INT32_MAX / FMUX_ROW_BYTES - 2
-};
-
-int fmux_ready_bytes(int capacity)
-{
-    if (capacity < 1 || capacity > FMUX_CAPACITY_MAX)
-        return -EINVAL;
-    return FMUX_HEADER_BYTES + capacity * FMUX_ROW_BYTES + 16;
-}
-
-int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
-                    int shared, fmux_ready_t **ready_out)
-{
-    int needed = fmux_ready_bytes(capacity);
-    if (needed < 0 || bytes < needed || memory == NULL ||
-        (uintptr_t)memory % 4 != 0)
-        return -EINVAL;
-    fmux_ready_t *ready = calloc(1, sizeof *ready);
-    if (ready == NULL)
-        return -ENOMEM;
-    ready->mux = mux;
-    ready->capacity = capacity;
-    ready->shared = shared != 0;
-    ready->owner = pthread_self();
-    ready->unread = memory;
-    atomic_init(ready->unread, 0);
-    ready->indices = (int32_t *)((char *)memory + FMUX_HEADER_BYTES);
-    ready->fds = ready->indices + capacity;
-    ready->events = (uint32_t *)(ready->fds + capacity);
-    uintptr_t records = (uintptr_t)(ready->events + capacity);
-    ready->records = (void *)((records + 15) & ~(uintptr_t)15);
-    ready->wake_read = ready->wake_write = -1;
-
-    int result = fmux__lock(mux);
-    if (result < 0) {
-        free(ready);
-        return result;
-    }
-    mux->handles++;
-    ready->next = mux->all_ready;
-    mux->all_ready = ready;
-    pthread_mutex_unlock(&mux->lock);
-    *ready_out = ready;
-    return 0;
-}
-
-void fmux_ready_free(fmux_ready_t *ready)
-{
-    fmux_t *mux = ready->mux;
-    pthread_mutex_lock(&mux->lock);
-    fmux_ready_t **link = &mux->all_ready;
-    while (*link != ready)
-        link = &(*link)->next;
-    *link = ready->next;
-    fmux__add_waits(&mux->stats, ready);
-    if (ready->wake_read >= 0)
-        fmux_wake_close(ready->wake_read, ready->wake_write);
-    free(ready->copy);
-    free(ready->copy_generations);
-    free(ready->bits);
-    free(ready);
-    fmux__drop_handle(mux);
 }
 
 /* ---- waiting: tail calls, see fmux_mechanism_t -------------------------- */

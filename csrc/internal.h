@@ -163,6 +163,13 @@ static inline void fmux_count(_Atomic uint64_t *counter, uint64_t more)
     atomic_store_explicit(counter, before + more, memory_order_relaxed);
 }
 
+/* Take the lock of a mux that is open; in a child, have it part from the parent.
+ * Returns 0, or -ESHUTDOWN, or what fmux_open can fail with. */
+int fmux_lock(fmux_t *mux);
+
+/* Give up a handle, with the lock held; the last one frees the memory. */
+void fmux_drop_handle(fmux_t *mux);
+
 /* What remains to be done once a wait has left a mux that is closed. */
 void fmux_leave_closed(fmux_t *mux);
 

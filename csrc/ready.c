@@ -1,0 +1,95 @@
+/* ready.c - ready arrays, and what the waits on them have counted. */
+#include "internal.h"
+
+#include <stdlib.h>
+
+/* Add what a ready array has counted. */
+static void fmux__add_waits(fmux_stats_t *stats, fmux_ready_t *ready)
+{
+    fmux_counts_t *counts = &ready->counts;
+    stats->waits += atomic_load(&counts->waits);
+    stats->events += atomic_load(&counts->events);
+    stats->stale_events += atomic_load(&counts->stale_events);
+    stats->wakeups += atomic_load(&counts->wakeups);
+    stats->interruptions += atomic_load(&counts->interruptions);
+}
+
+int fmux_stats(fmux_t *mux, fmux_stats_t *stats_out)
+{
+    pthread_mutex_lock(&mux->lock);
+    *stats_out = mux->stats;
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
+        fmux__add_waits(stats_out, r);
+    pthread_mutex_unlock(&mux->lock);
+    return 0;
+}
+
+/* Per row three columns, and 16 bytes for the kernel's record, which is as large
+ * as an epoll_event gets on any architecture. Before the rows the header; 16
+ * bytes more, to align the records. */
+enum {
+    FMUX_HEADER_BYTES = 16,
+    FMUX_ROW_BYTES = 3 * 4 + 16,
+    FMUX_CAPACITY_MAX = INT32_MAX / FMUX_ROW_BYTES - 2
+};
+
+int fmux_ready_bytes(int capacity)
+{
+    if (capacity < 1 || capacity > FMUX_CAPACITY_MAX)
+        return -EINVAL;
+    return FMUX_HEADER_BYTES + capacity * FMUX_ROW_BYTES + 16;
+}
+
+int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
+                    int shared, fmux_ready_t **ready_out)
+{
+    int needed = fmux_ready_bytes(capacity);
+    if (needed < 0 || bytes < needed || memory == NULL ||
+        (uintptr_t)memory % 4 != 0)
+        return -EINVAL;
+    fmux_ready_t *ready = calloc(1, sizeof *ready);
+    if (ready == NULL)
+        return -ENOMEM;
+    ready->mux = mux;
+    ready->capacity = capacity;
+    ready->shared = shared != 0;
+    ready->owner = pthread_self();
+    ready->unread = memory;
+    atomic_init(ready->unread, 0);
+    ready->indices = (int32_t *)((char *)memory + FMUX_HEADER_BYTES);
+    ready->fds = ready->indices + capacity;
+    ready->events = (uint32_t *)(ready->fds + capacity);
+    uintptr_t records = (uintptr_t)(ready->events + capacity);
+    ready->records = (void *)((records + 15) & ~(uintptr_t)15);
+    ready->wake_read = ready->wake_write = -1;
+
+    int result = fmux_lock(mux);
+    if (result < 0) {
+        free(ready);
+        return result;
+    }
+    mux->handles++;
+    ready->next = mux->all_ready;
+    mux->all_ready = ready;
+    pthread_mutex_unlock(&mux->lock);
+    *ready_out = ready;
+    return 0;
+}
+
+void fmux_ready_free(fmux_ready_t *ready)
+{
+    fmux_t *mux = ready->mux;
+    pthread_mutex_lock(&mux->lock);
+    fmux_ready_t **link = &mux->all_ready;
+    while (*link != ready)
+        link = &(*link)->next;
+    *link = ready->next;
+    fmux__add_waits(&mux->stats, ready);
+    if (ready->wake_read >= 0)
+        fmux_wake_close(ready->wake_read, ready->wake_write);
+    free(ready->copy);
+    free(ready->copy_generations);
+    free(ready->bits);
+    free(ready);
+    fmux_drop_handle(mux);
+}
