@@ -31,7 +31,7 @@ def test_a_wakeup_before_a_wait_is_remembered(wait, poller):
 
 
 def test_a_wakeup_from_a_signal_handler_ends_a_wait(wait, poller, on_alarm):
-    on_alarm(poller.wakeup, 0.02)
+    on_alarm(poller.wakeup, 0.02, 0.02)
 
     assert not wait(None)
 
