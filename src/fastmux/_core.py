@@ -8,6 +8,7 @@ as a third of the call. Calls with one argument are the cheapest: cffi passes th
 from __future__ import annotations
 
 import errno
+import mmap  # not when it is first needed: there may be no descriptor left to import it with
 import os
 import struct
 import threading
@@ -124,8 +125,6 @@ def stats(mux: Any, avoided: int) -> tuple[int, ...]:
 
 def pages(size: int) -> Any:
     """Memory from the kernel, resident only where it is used, and not shared with children. Its slices are bytes."""
-    import mmap
-
     return mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
