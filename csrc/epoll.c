@@ -197,18 +197,11 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
     return result;
 }
 
-static bool fmux_epoll__used_up(int result)
-{
-    return result == -EMFILE || result == -ENFILE;
-}
-
 static int fmux_epoll__wakeup(fmux_t *mux)
 {
-    int result = fmux_epoll__make_wake(mux);
-    if (result < 0 && !fmux_epoll__used_up(result))
-        return result;
     atomic_store(&mux->wake_pending, true);
-    if (result == 0) /* else there is a wait that looks up now and then */
+    /* Without an eventfd there is a wait that looks up now and then. */
+    if (fmux_epoll__make_wake(mux) == 0)
         fmux_wake_write(atomic_load(&mux->wake_fd));
     return 0;
 }
@@ -243,15 +236,14 @@ static int fmux_epoll__open(fmux_t *mux)
 
 /* A wait that sleeps, and that nobody could wake, must not begin. Whoever closes
  * the mux has either done so before we get the lock, or will find the eventfd.
- * Where no descriptor is left for that, the wait is cut into short ones, and looks
- * for a wake-up before each. */
+ * Where none is to be had (no descriptor, watch or memory left), the wait is cut
+ * into short ones, and looks for a wake-up before each. */
 static int fmux_epoll__first_wait(fmux_t *mux, int64_t *timeout_ns,
                                   bool *cut_out, bool *woken_out)
 {
     pthread_mutex_lock(&mux->lock);
-    int result = fmux_epoll__make_wake(mux);
-    if (fmux_epoll__used_up(result)) {
-        result = 0;
+    int result = 0;
+    if (fmux_epoll__make_wake(mux) < 0) {
         *cut_out = *timeout_ns < 0 || *timeout_ns > FMUX__GLANCE_NS;
         if (*cut_out)
             *timeout_ns = FMUX__GLANCE_NS;

@@ -147,10 +147,9 @@ int fmux_modify(fmux_t *mux, int fd, uint32_t mask);
 int fmux_remove(fmux_t *mux, int fd);
 
 /* End one wait: one that is in progress, or else the next one to begin. Several
- * calls that no wait has answered yet count as one. Returns 0, or -ESHUTDOWN; or, if
- * nobody has waited yet, -ENOMEM or -ENOSPC: epoll makes its wake-up descriptor
- * for the first wait that may sleep, or the first wake-up. (Without one, where no
- * descriptor is left, a wait looks up now and then: -EINTR.) */
+ * calls that no wait has answered yet count as one. Returns 0, or -ESHUTDOWN.
+ * (epoll makes its wake-up descriptor for the first wait that may sleep, or the
+ * first wake-up. Where none is to be had, a wait looks up now and then: -EINTR.) */
 int fmux_wakeup(fmux_t *mux);
 
 /* How many bytes of memory a ready array for capacity events needs.
@@ -190,8 +189,8 @@ void fmux_ready_free(fmux_ready_t *ready);
  * signal, or only stale events came, or the time is longer than one call can
  * wait: run the signal handlers, and call again with what is left of the time),
  * -EINVAL (max_events; or poll: more is watched than RLIMIT_NOFILE), -EBADF (select: a watched descriptor was closed),
- * -EMFILE or -ENFILE (poll and select: no descriptor left for the wake-up) or
- * -ENOSPC (epoll: no watch left for it), at the first wait only; -ENOMEM, -ESHUTDOWN. */
+ * -EMFILE or -ENFILE (poll and select: no descriptor left for the wake-up; at the
+ * first wait only), -ENOMEM, -ESHUTDOWN. */
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 int fmux_wait_now(fmux_ready_t *ready);
 int fmux_wait_try(fmux_ready_t *ready);

@@ -240,6 +240,15 @@ def test_what_a_mirror_is_refused_to_watch_is_not_registered(twins, socketpair, 
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.ENOMEM])
+@pytest.mark.parametrize("twins", ["EpollSelector"], indirect=True)
+def test_a_selector_waits_though_there_is_no_watch_left(twins, refused, error):
+    """What it would take to be woken up is its own affair."""
+    with made(*twins) as watchers:
+        for watcher in watchers:
+            assert refused("epoll_ctl", error, watcher.select, 0.05, operation=ADD) is None
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.ENOMEM])
 def test_a_change_that_is_refused_leaves_a_poller_as_it_was(epoll_poller, socketpair, refused, error):
     ours, theirs = socketpair
     theirs.send(b"x")
