@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from . import drawing
 from .drawing import BLUE, GREY, INK, ORANGE
-from .results import Results, Row
+from .results import Results, Row, times
 
 #: chapter -> file, title
 CHARTS = {
@@ -71,7 +71,7 @@ def write(directory: Path, found: dict[str, Any], results: Results) -> list[Path
         total = sum(counts.values())
         told = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("faster", "slower", "unclear"))
         note = f"{shown} of {total} rows; of all: {told}"
-        title = f"How many times as fast is fastmux {version}?"
+        title = f"How fast is fastmux {version}?"
         written += _draw(directory, "benchmark", title, found, panels, note)
     for chapter, rows in groupby(results.rows, key=lambda row: row.chapter):
         file, title = CHARTS[chapter]
@@ -112,7 +112,9 @@ def _draw(
         heading_at = (bottom + box[3] + 0.07) / height
         figure.text(0.01, heading_at, panel.heading, fontsize=9.5, fontweight="bold", color=INK)
         _draw_panel(axis, panel, last=panel is panels[-1])
-    text = f"{title}. " + "; ".join(f"{label}: {row.ratio.median:.2f}" for panel in panels for label, row in panel.rows)
+    text = f"{title}. " + "; ".join(
+        f"{label}: {times(row.ratio.median)}" for panel in panels for label, row in panel.rows
+    )
     return drawing.save(figure, directory, file, text)
 
 
@@ -120,7 +122,7 @@ def _draw_panel(axis: Any, panel: Panel, *, last: bool) -> None:
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     axis.set_xscale("log")
-    axis.set_xlim(LEAST, MOST)
+    axis.set_xlim(LEAST / 1.15, MOST * 1.15)  # room for the points
     drawing.paint(axis)
     for place, (_, row) in enumerate(panel.rows):
         ratio = row.ratio
@@ -131,7 +133,7 @@ def _draw_panel(axis: Any, panel: Panel, *, last: bool) -> None:
             axis.plot(edge, place, marker, color=color, markersize=11, clip_on=False)
         axis.plot([ratio.low, ratio.high], [place, place], color=INK, linewidth=1.2, solid_capstyle="butt")
         axis.annotate(
-            f"{ratio.median:.{1 if ratio.median >= 10 else 2}f}",
+            times(ratio.median),
             (1, place),
             xycoords=("axes fraction", "data"),
             xytext=(VALUES * 72 - 2, 0),

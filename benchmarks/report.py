@@ -12,7 +12,7 @@ from typing import Any
 
 from .__main__ import CHAPTERS
 from .charts import CHARTS
-from .results import Results, Row, amount
+from .results import Results, Row, amount, times
 
 PAGE = Path(__file__).with_name("page.html")
 #: chapter -> charts of their own, before the bars
@@ -73,8 +73,8 @@ def _table(rows: list[Row]) -> str:
         ratio = row.ratio
         lines.append(
             f"<tr><th>{escape(row.name)}</th><td>{amount(row.theirs.median())}</td><td>{amount(row.ours.median())}</td>"
-            f'<td class="{row.verdict}"><b>{ratio.median:.2f}</b> {row.verdict}'
-            f"<small>{ratio.low:.2f} to {ratio.high:.2f}</small></td></tr>"
+            f'<td class="{row.verdict}"><b>{times(ratio.median)}</b> {row.verdict}'
+            f"<small>{times(ratio.low)} to {times(ratio.high)}</small></td></tr>"
         )
     return "\n".join(lines) + "</tbody></table>"
 

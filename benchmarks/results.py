@@ -89,6 +89,11 @@ def timed(name: str, seconds: Sequence[float], **metadata: Any) -> pyperf.Benchm
     return pyperf.Benchmark([pyperf.Run(seconds, metadata={"name": name, **metadata})])
 
 
+def times(ratio: float) -> str:
+    """Spell a ratio."""
+    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
+
+
 def amount(seconds: float) -> str:
     """Spell a time with three digits."""
     unit, size = next(((unit, size) for unit, size in UNITS.items() if seconds >= size), ("ns", 1e-9))

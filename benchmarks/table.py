@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import machine
-from .results import Results, amount
+from .results import Results, amount, times
 
 STYLES = {"faster": "green", "slower": "red", "unclear": "yellow"}
 
@@ -29,8 +29,8 @@ def show(console: Console, found: dict[str, Any], results: Results) -> None:
                 row.name,
                 amount(row.theirs.median()),
                 amount(row.ours.median()),
-                f"[{style}]{row.ratio.median:.2f}[/]",
-                f"{row.ratio.low:.2f} - {row.ratio.high:.2f}",
+                f"[{style}]{times(row.ratio.median)}[/]",
+                f"{times(row.ratio.low)} - {times(row.ratio.high)}",
                 f"[{style}]{row.verdict}[/]",
             )
         console.print(table)
