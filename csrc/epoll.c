@@ -178,7 +178,9 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
         int result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
         if (result == 0)
             entry->slot = 0;
-        return result;
+        if (result != -EEXIST)
+            return result;
+        entry->slot = 0; /* the renewal has failed: it is still there */
     }
     if (((mask | old_mask) & EPOLLEXCLUSIVE) == 0)
         return fmux_epoll__ctl(mux, EPOLL_CTL_MOD, fd, entry);

@@ -138,6 +138,10 @@ int fmux_epoll_renew(fmux_t *mux)
         mux->stats.renewals++;
         if (atomic_load(&mux->wake_pending))
             fmux_wake_write(atomic_load(&mux->wake_fd));
+    } else if (atomic_load(&mux->state) == FMUX_RENEWING) {
+        /* The old set goes on. It may have lost the eventfd. (In a child it is
+         * not used before a new one is made.) */
+        (void)fmux_epoll_add_wake(mux->epoll_fd, atomic_load(&mux->wake_fd));
     }
     close(set);
     return result;

@@ -203,6 +203,64 @@ static void a_wait_that_fails_is_told_and_costs_nothing(int mechanism)
     pipe_close(ends);
 }
 
+/* Wait often enough for a new set in place of one with something stale in it; not
+ * for a second attempt. */
+static void wait_for_a_renewal(array_t *array)
+{
+    for (int i = 0; i < 20; i++)
+        (void)fmux_wait_now(array->ready);
+}
+
+static void a_renewal_that_fails_leaves_a_set_that_works(int mechanism)
+{
+    static const struct {
+        int kind, error;
+    } faults[] = {
+        {FAULT_EPOLL_CREATE, EMFILE},
+        {FAULT_EVENTFD, ENFILE},
+        {FAULT_EPOLL_CTL, ENOSPC},
+        {FAULT_EPOLL_CTL, ENOMEM},
+    };
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        for (int first = 1, struck = 1; struck > 0; first++) {
+            int hidden[2], fired[2], other[2];
+            pipe_open(hidden);
+            pipe_open(fired);
+            pipe_open(other);
+            put(hidden[1]);
+            put(fired[1]);
+            fmux_t *mux = mux_open(mechanism);
+            array_t array = array_open(mux, 4, PRIVATE);
+            CHECK_EQ(0, fmux_add(mux, hidden[0], EPOLLIN));
+            CHECK_EQ(0, fmux_add(mux, other[0], EPOLLIN));
+            CHECK_EQ(0, fmux_add(mux, fired[0], EPOLLIN | EPOLLONESHOT));
+            CHECK_EQ(2, fmux_wait(array.ready, MILLISECOND, 4));
+            int copy = dup(hidden[0]);
+            close(hidden[0]);
+            CHECK_EQ(0, fmux_remove(mux, hidden[0]));
+
+            fault_arm(faults[i].kind, first, 1, faults[i].error);
+            wait_for_a_renewal(&array);
+            struck = fault_disarm();
+
+            close(copy); /* nothing stale ends a wait any more */
+            CHECK_EQ(0, fmux_wakeup(mux));
+            int64_t began_ns = now_ns();
+            CHECK_EQ(0, fmux_wait(array.ready, SECOND, 4));
+            CHECK(now_ns() - began_ns < SECOND);
+            CHECK_EQ(0, fmux_modify(mux, fired[0], EPOLLIN));
+            CHECK_EQ(1, fmux_wait_now(array.ready));
+            put(other[1]);
+            CHECK_EQ(2, fmux_wait_now(array.ready));
+            array_close(&array);
+            fmux_free(mux);
+            close(hidden[1]);
+            pipe_close(fired);
+            pipe_close(other);
+        }
+    }
+}
+
 /* ---- meanwhile ------------------------------------------------------------ */
 
 /* What others do while a wait is in the kernel. */
@@ -284,6 +342,7 @@ const test_t fault_tests[] = {
     TEST(epoll_can_wait_without_a_wake_up, ON_EPOLL),
     TEST(without_descriptors_in_the_whole_system, ON_ALL),
     TEST(a_wait_that_fails_is_told_and_costs_nothing, ON_ALL),
+    TEST(a_renewal_that_fails_leaves_a_set_that_works, ON_EPOLL),
     TEST(closing_meanwhile_ends_a_wait_although_there_is_an_event, ON_ALL),
     TEST(what_is_removed_and_closed_meanwhile_is_not_missed, ON_ALL),
     TEST(a_wake_up_is_not_lost_with_what_was_removed, ON_ALL),
