@@ -427,7 +427,7 @@ void do_stream(void)
         unsigned char flag_before = array->memory[0];
         int result = CALL(fmux_stream_wait, round, &stream, 0);
         if (result < 0) {
-            REQUIRE(result == -fault_error || is_bare(mux) ||
+            REQUIRE(result == -fault_error || result == -EINTR || is_bare(mux) ||
                     (result == -EBUSY && flag_before != 0) ||
                     (result == -ESHUTDOWN && mux->closed) ||
                     (result == -EBADF && mux->mechanism == FMUX_SELECT &&

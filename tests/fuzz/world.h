@@ -71,6 +71,10 @@ extern void (*before_change)(unsigned place);
 bool has_copy(unsigned place);
 void keep(unsigned place);
 
+/* poll(2) without waiting, whatever signals there are. */
+struct pollfd;
+int poll_now(struct pollfd *records, unsigned length);
+
 /* What poll(2) says of a number now, asked for these events. */
 uint32_t ask(int fd, uint32_t events);
 
