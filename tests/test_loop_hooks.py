@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 from asyncio import base_events, constants, format_helpers, runners, selector_events, sslproto, unix_events
 
 import pytest
@@ -14,14 +15,17 @@ import pytest
 LOOP = asyncio.SelectorEventLoop
 TRANSPORT = selector_events._SelectorSocketTransport
 
+#: Since Python 3.15 the callbacks of a transport run in one context, which those functions are told; before, in copies.
+CONTEXT = ["context"] if sys.version_info >= (3, 15) else []
+
 #: Owner, name, and the parameters that it is called with; None: only that it exists.
 METHODS = [
     (LOOP, "_add_callback", ["handle"]),
-    (LOOP, "_add_reader", ["fd", "callback", "args"]),
-    (LOOP, "_add_writer", ["fd", "callback", "args"]),
+    (LOOP, "_add_reader", ["fd", "callback", "args", *CONTEXT]),
+    (LOOP, "_add_writer", ["fd", "callback", "args", *CONTEXT]),
     (LOOP, "_check_closed", []),
     (LOOP, "_ensure_fd_no_transport", ["fd"]),
-    (LOOP, "_make_socket_transport", ["sock", "protocol", "waiter", "extra", "server"]),
+    (LOOP, "_make_socket_transport", ["sock", "protocol", "waiter", "extra", "server", *CONTEXT]),
     (LOOP, "_make_ssl_transport", None),
     (LOOP, "_remove_reader", ["fd"]),
     (LOOP, "_remove_writer", ["fd"]),
@@ -29,6 +33,7 @@ METHODS = [
     (LOOP, "_start_serving", None),
     (LOOP, "_stop_serving", ["sock"]),
     (LOOP, "_write_to_self", []),
+    (TRANSPORT, "__init__", ["loop", "sock", "protocol", "waiter", "extra", "server", *CONTEXT]),
     (TRANSPORT, "_add_reader", ["fd", "callback", "args"]),
     (TRANSPORT, "_call_connection_lost", ["exc"]),
     (TRANSPORT, "_fatal_error", ["exc", "message"]),
@@ -95,6 +100,13 @@ def test_every_transport_that_stops_reading_calls_the_loops_remove_reader():
 def test_a_transport_starts_and_resumes_by_its_own_add_reader():
     assert "self._add_reader" in source(TRANSPORT, "__init__")
     assert "self._add_reader" in inspect.getsource(TRANSPORT.resume_reading)
+
+
+def test_the_context_of_a_transport_is_one_that_its_constructor_is_given():
+    """Servers and create_connection() make it."""
+    for function in (LOOP._make_ssl_transport, LOOP._start_serving):
+        assert ("context" in inspect.signature(function).parameters) == bool(CONTEXT)
+    assert ("context=self._context" in source(TRANSPORT.__base__, "_add_reader")) == bool(CONTEXT)
 
 
 def test_handles_have_the_slots_that_are_filled_in():

@@ -12,6 +12,7 @@ import contextvars
 import os
 import socket
 import struct
+import sys
 import tempfile
 
 import pytest
@@ -324,6 +325,74 @@ def test_every_transport_reads_in_its_own_context(run):
     names = [f"connection {number}" for number in range(3)]
     assert sorted(seen[:3]) == [(name, name) for name in names]
     assert sorted(seen[3:]) == [(f"{name} has been read", name) for name in names]
+
+
+@pytest.mark.parametrize("accepted", [False, True], ids=["connected", "accepted"])
+def test_callbacks_see_what_others_did_to_variables_as_on_the_standard_loop(run, accepted):
+    """Since Python 3.15 all callbacks of a transport run in one context, before in copies of several."""
+    steps = contextvars.ContextVar("steps")
+
+    class Stepping(BufferedRecorder):
+        """Pauses when its buffer is full, so that some of the data waits for it to go on."""
+
+        def step(self, name):
+            self.steps = (*steps.get(), name)
+            steps.set(self.steps)
+
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            transport.set_write_buffer_limits(0)
+            self.step("made")
+
+        def buffer_updated(self, nbytes):
+            super().buffer_updated(nbytes)
+            self.transport.pause_reading()
+            self.step("data")
+
+        def pause_writing(self):
+            self.step("pause")
+
+        def resume_writing(self):
+            self.step("resume")
+
+        def connection_lost(self, exc):
+            self.step("lost")
+            super().connection_lost(exc)
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        steps.set(("main",))
+        if accepted:
+            made = []
+            server = await loop.create_server(lambda: made.append(Stepping(2)) or made[-1], "127.0.0.1", 0)
+            theirs = socket.create_connection(server.sockets[0].getsockname())
+            theirs.setblocking(False)
+            await until(lambda: made and hasattr(made[0], "steps"))
+            protocol = made[0]
+            server.close()
+        else:
+            protocol, theirs = await connect(lambda: Stepping(2))
+        seen = [steps.get(), protocol.steps]
+        theirs.send(b"data")
+        for data in (b"da", b"data"):
+            await until(lambda data=data: protocol.data == data)
+            seen.append(protocol.steps)
+            protocol.transport.resume_reading()
+        protocol.transport.write(bytes(1 << 24))
+        while protocol.steps[-1] != "resume":
+            await loop.sock_recv(theirs, 1 << 24)
+        seen.append(protocol.steps)
+        theirs.shutdown(socket.SHUT_WR)
+        await protocol.lost
+        theirs.close()
+        return [*seen, protocol.steps, steps.get()]
+
+    standard = asyncio.SelectorEventLoop()
+    expected = standard.run_until_complete(main())
+    standard.close()
+    assert run(main()) == expected
+    if sys.version_info >= (3, 15):
+        assert expected[-2] == ("main", "made", "data", "data", "resume", "lost")
 
 
 def test_a_reader_in_the_same_batch_sees_a_transport_as_it_is(run, loop):

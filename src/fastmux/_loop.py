@@ -9,6 +9,7 @@ import asyncio
 import sys
 from asyncio import sslproto
 from collections.abc import Callable, Coroutine
+from contextvars import Context
 from selectors import EVENT_READ, BaseSelector
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,10 +54,17 @@ class EventLoop(Turn, SocketCalls):
     # Transports
 
     def _make_socket_transport(
-        self, sock: Any, protocol: Any, waiter: Any = None, *, extra: Any = None, server: Any = None
+        self,
+        sock: Any,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: Any = None,
+        server: Any = None,
+        context: Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(sock)
-        return SocketTransport(self, sock, protocol, waiter, extra, server)
+        return SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
         self,
@@ -69,13 +77,14 @@ class EventLoop(Turn, SocketCalls):
         server_hostname: str | None = None,
         extra: Any = None,
         server: Any = None,
+        context: Context | None = None,
         **timeouts: Any,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
         ssl_protocol: Any = sslproto.SSLProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
-        SocketTransport(self, rawsock, ssl_protocol, extra=extra, server=server)
+        SocketTransport(self, rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return ssl_protocol._app_transport
 
     def _remove_reader(self, fd: Any) -> bool:

@@ -126,17 +126,17 @@ class SocketCalls(StandardLoop):
 
     # Hooks
 
-    def _add_reader(self, fd: Any, callback: Any, *args: Any) -> Any:
+    def _add_reader(self, fd: Any, callback: Any, *args: Any, **context: Any) -> Any:
         if self._receivers:
             self._drop_receiver(descriptor_in(fd))
-        return super()._add_reader(fd, callback, *args)
+        return super()._add_reader(fd, callback, *args, **context)
 
-    def _add_writer(self, fd: Any, callback: Any, *args: Any) -> Any:
+    def _add_writer(self, fd: Any, callback: Any, *args: Any, **context: Any) -> Any:
         if self._receivers and (receiver := self._receivers.get(descriptor_in(fd))) is not None:
             sock = receiver.sock()
             if sock is None or sock.fileno() != receiver.fd:
                 self._drop_receiver(receiver.fd)  # of a socket that was closed
-        return super()._add_writer(fd, callback, *args)
+        return super()._add_writer(fd, callback, *args, **context)
 
     def _remove_reader(self, fd: Any) -> bool:
         waiting = bool(self._receivers) and self._drop_receiver(descriptor_in(fd))

@@ -46,13 +46,22 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
     _run_buffered: Any = None
 
     def __init__(
-        self, loop: Any, sock: socket.socket, protocol: Any, waiter: Any = None, extra: Any = None, server: Any = None
+        self,
+        loop: Any,
+        sock: socket.socket,
+        protocol: Any,
+        waiter: Any = None,
+        extra: Any = None,
+        server: Any = None,
+        context: Context | None = None,
     ) -> None:
+        #: How the loop is told the one context of all callbacks: only Python 3.15 and later have one, and the parameter.
+        self._in_context = {} if context is None else {"context": context}
         #: What was read but not delivered: bytes, and at the end perhaps an error.
         self._backlog: collections.deque[bytes | OSError] = collections.deque()
         self._send = sock.send
         self._unsent = 0  # bytes in the buffer; stays as it is when the connection is lost
-        super().__init__(loop, sock, protocol, waiter, extra, server)
+        super().__init__(loop, sock, protocol, waiter, extra, server, **self._in_context)
 
     # Reading
 
@@ -64,12 +73,12 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
     def resume_reading(self) -> None:
         super().resume_reading()
         if self._backlog and self.is_reading():
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush, **self._in_context)
 
     def _add_reader(self, fd: int, callback: Any, *args: Any) -> None:
         """Begin to read; called by the standard transport, at the start and when it is resumed."""
         if self.is_reading():
-            handle = self._loop._add_reader(fd, callback, *args)
+            handle = self._loop._add_reader(fd, callback, *args, **self._in_context)
             self._loop._read_along(fd, self)
             self._started(handle._context)
 
@@ -111,7 +120,7 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
         self._backlog.append(item)
         self._choose()
         if self._run_in is not None:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._flush, **self._in_context)
 
     def _flush(self) -> None:
         """Deliver the backlog."""
@@ -129,7 +138,7 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
             else:
                 self._choose()
                 if backlog and self._run_in is not None:  # KeyboardInterrupt
-                    self._loop.call_soon(self._flush)
+                    self._loop.call_soon(self._flush, **self._in_context)
 
     def _deliver(self, data: bytes) -> None:
         """Give data to the protocol: as much as it wants now."""
@@ -256,7 +265,7 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
             sent = 0
         if self._buffer:
             if not waiting:
-                self._loop._add_writer(self._sock_fd, self._write_ready)
+                self._loop._add_writer(self._sock_fd, self._write_ready, **self._in_context)
             self._maybe_pause_protocol()
 
     def get_write_buffer_size(self) -> int:
