@@ -70,7 +70,9 @@ def run_code(content: bytes, path: str) -> None:
     main = vars(sys.modules["__main__"])
     compiled = content.startswith(MAGIC_NUMBER)
     loader = SourcelessFileLoader if compiled else SourceFileLoader
-    main.update(__file__=path, __cached__=None, __loader__=loader("__main__", path))
+    main.update(__file__=path, __loader__=loader("__main__", path))
+    if sys.version_info < (3, 15):
+        main["__cached__"] = None
     exec(marshal.loads(content[16:]) if compiled else compile(content, path, "exec", dont_inherit=True), main)
 
 
@@ -108,7 +110,9 @@ def new_event_loop() -> Any:
 def new_main() -> None:
     """Have an empty module __main__, like a fresh interpreter."""
     main = ModuleType("__main__")
-    vars(main).update(__builtins__=builtins, __annotations__={}, __package__=None)
+    vars(main).update(__builtins__=builtins, __package__=None)
+    if sys.version_info < (3, 14):  # from then on they are made when they are asked for
+        vars(main)["__annotations__"] = {}
     sys.modules["__main__"] = main
 
 

@@ -55,7 +55,7 @@ class SocketTransport(StandardTransport):  # type: ignore[misc]
         server: Any = None,
         context: Context | None = None,
     ) -> None:
-        #: How the loop is told the one context of all callbacks: only Python 3.15 and later have one, and the parameter.
+        #: How others are told the one context of all callbacks; before Python 3.15 there is none, and no parameter.
         self._in_context = {} if context is None else {"context": context}
         #: What was read but not delivered: bytes, and at the end perhaps an error.
         self._backlog: collections.deque[bytes | OSError] = collections.deque()
