@@ -131,7 +131,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def pure(session: nox.Session) -> None:
     """The Python suite without the extension, as on a machine where it cannot be built; without the examples."""
-    session.install(".[test]", "pytest-xdist")
+    session.install(".[test]")
     session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_PURE": "1"})
 
 
@@ -140,7 +140,7 @@ def install_compiled(session: nox.Session, **flags: str) -> None:
     build = ROOT / "build"  # where setuptools would find what was compiled with other flags, and leave this
     shutil.rmtree(build, ignore_errors=True)
     try:
-        session.install(".[test]", "pytest-xdist", env=flags)
+        session.install(".[test]", env=flags)
     finally:
         shutil.rmtree(build, ignore_errors=True)
 
@@ -192,7 +192,7 @@ def sanitizers(session: nox.Session) -> None:
 @nox.session
 def machines(session: nox.Session) -> None:
     """The state machines that compare the mirrors with the standard library, with 2,000 examples each."""
-    session.install(".[test]", "pytest-xdist")
+    session.install(".[test]")
     session.run("pytest", "-n", "2", "--hypothesis-profile=thorough", "tests/test_machines.py", *session.posargs)
 
 
@@ -310,7 +310,7 @@ def wheel(session: nox.Session) -> None:
     found = interpreters()
     for version, python in found.items():
         here = place / "python{}.{}".format(*version)
-        python = fresh_environment(session, python, here, f"{repaired}[test]", "pytest-xdist")
+        python = fresh_environment(session, python, here, f"{repaired}[test]")
         check = "import fastmux, sys; print(sys.version, fastmux.__file__); assert fastmux.implementation == 'c'"
         less = [] if version in (min(found), max(found)) else [f"--ignore={ROOT}/tests/test_{name}.py" for name in LONG]
         with session.chdir(here):  # nothing of the source tree is on the path
