@@ -35,8 +35,8 @@ def draw(path: Path, document: dict[str, Any]) -> None:
         axis.tick_params(colors=SOFT)
         if name != "connections":
             axis.plot([time for time, _ in at_rest], [sample[name] / unit for _, sample in at_rest], "o", color=INK)
-            for time, sample in at_rest:
-                how = {"ha": "right" if time > times[-1] / 2 else "left", "textcoords": "offset points"}
+            for place, (time, sample) in enumerate(at_rest):
+                how = {"ha": "left" if place == 1 else "right", "textcoords": "offset points"}
                 axis.annotate(f"{sample[name] / unit:,.0f}", (time, sample[name] / unit), xytext=(0, 9), **how)
     axes[-1].set_xlabel("minutes; points: at rest, without a client", color=SOFT)
     totals = document["totals"]
