@@ -249,7 +249,7 @@ class PollMachine(World):
 
     @rule(timeout=seconds)
     def poll(self, timeout: Any) -> None:
-        if isinstance(timeout, int | float) and timeout < 0:  # which waits for ever here
+        if isinstance(timeout, int | float) and (timeout < 0 or 2**31 <= timeout < 2**40):  # for ever, or an error
             self.poll_what_is_ready(timeout)
         else:
             self.both(lambda poll: poll.poll(timeout))

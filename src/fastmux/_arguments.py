@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from typing import Any, Final, NoReturn
 
 from ._standard import select
@@ -17,12 +18,16 @@ INT64_MAX: Final = (1 << 63) - 1
 #: The commonest timeout, and the default of maxevents. Compared by identity, which is quick and takes no 0j for a 0.
 NOW: Final = 0
 ALL: Final = -1
+#: From here on the standard library takes any real number for a timeout, and poll() one of any length.
+REAL_TIMEOUTS: Final = sys.version_info >= (3, 15)
 #: A timeout between minus this and this needs no check but that of its type: it fits all that it is converted to.
 LONGEST: Final = 1_000_000
 
 
 def nanoseconds_away(timeout: Any, unit: int) -> int:
     """Convert a timeout, rounded away from zero, as the standard library does; or raise something."""
+    if REAL_TIMEOUTS and not isinstance(timeout, int) and hasattr(type(timeout), "__float__"):
+        timeout = float(timeout)
     if isinstance(timeout, float):
         ns = timeout * unit
         whole = math.ceil(ns) if ns >= 0 else math.floor(ns)  # refuses NaN and infinity

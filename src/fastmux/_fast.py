@@ -45,6 +45,7 @@ class Fast(PollLike):
     _mux: Any
 
     def __init__(self, *, heal: bool = False, fork: str = "share") -> None:
+        #: Changed and read without a lock, an entry at a time, in the order that is told above.
         self._pairs: list[Any] = [None] * _FIRST
         self._reach = _REACH
         #: Another object each time that something is taken out of the table, for those who are waiting: it may have

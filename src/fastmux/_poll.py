@@ -11,7 +11,7 @@ import struct
 from time import monotonic_ns
 from typing import Any, Final
 
-from ._arguments import INT_MAX, LONGEST, NOW, NotCopied, descriptor_of, nanoseconds_away
+from ._arguments import INT_MAX, LONGEST, NOW, REAL_TIMEOUTS, NotCopied, descriptor_of, nanoseconds_away
 from ._checks import PRIORITY, READ, WRITE
 from ._core import ROWS, NoPollList, PollList, os_error, poll_once, poll_once_now
 from ._standard import select
@@ -178,7 +178,7 @@ def nanoseconds_of(timeout: float) -> int:
     try:
         ns = nanoseconds_away(timeout, 1_000_000)
         ms = -(-ns // 1_000_000) if ns >= 0 else ns // 1_000_000
-        if -INT_MAX - 1 <= ms <= INT_MAX:
+        if REAL_TIMEOUTS or -INT_MAX - 1 <= ms <= INT_MAX:
             return ms * 1_000_000 if ms >= 0 else -1
     except (TypeError, ValueError, OverflowError):
         pass

@@ -60,8 +60,10 @@ if TYPE_CHECKING or _core.implementation == "c":
         def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
             BasePoller.__init__(self, mechanism, capacity=capacity, fork=fork)
             self._start(_core.open_mux(_core.MECHANISMS[self.mechanism], shared=fork == "share"), self.capacity)
-            # The array that wait() tries first; it belongs to the first thread that called wait().
+            # The array that wait() tries first; it belongs to the first thread that called wait(), which alone replaces
+            # it. Given away under self._lock.
             self._front: Any = NoReady
+            # What select() reports, by the index from the core. Written under self._lock, read without: see below.
             self._key_pairs: list[Any] = []
             # Another object each time that something is taken out of _key_pairs, for those who are reading it. Not a
             # count: adding one takes several steps, and between them another thread may add one, too.

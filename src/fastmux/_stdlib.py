@@ -109,6 +109,7 @@ class StdlibPoller(BasePoller):
     def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
         super().__init__(mechanism, capacity=capacity, fork=fork)
         self._local = threading.local()
+        # All that follows is guarded by self._lock.
         # Those inside. Weak: an exception of a signal handler may come at any step, also when one is about to leave.
         self._entered: list[weakref.ref[_Waiter]] = []
         self._spares: list[WakeUp] = []  # for waiters to come

@@ -97,11 +97,14 @@ class Waiting:
     __slots__ = ("_capacity", "_local", "_mux", "_ready", "_refusals")
 
     def _start(self, mux: Any, capacity: int) -> None:
-        self._mux = mux
+        # No lock guards these. Each is read and replaced as a whole, and whoever comes second with a replacement, or has
+        # read what was there before, waits with an array that is as good: the core lets one in, and refuses the others.
+        self._mux = mux  # constant
         self._capacity = capacity  # of new arrays
-        # Arrays are made when they are needed: first, the one that every wait tries first.
+        # Arrays are made when they are needed: first, the one that every wait tries first. Its memory[0] is the core's
+        # to set, and the reader's to clear.
         self._ready: Any = NoReady
-        self._refusals = 0  # how often it was in use
+        self._refusals = 0  # about how often it was in use
         # Those of other threads: .spare and .front.
         self._local: Any = None
 
