@@ -97,8 +97,8 @@ class Waiting:
     __slots__ = ("_capacity", "_local", "_mux", "_ready", "_refusals")
 
     def _start(self, mux: Any, capacity: int) -> None:
-        # No lock guards these. Each is read and replaced as a whole, and whoever comes second with a replacement, or has
-        # read what was there before, waits with an array that is as good: the core lets one in, and refuses the others.
+        # No lock guards these. Each is read and replaced as a whole, and whoever comes second with a replacement, or
+        # has read what was there before, has an array that is as good: the core lets one in, and refuses the others.
         self._mux = mux  # constant
         self._capacity = capacity  # of new arrays
         # Arrays are made when they are needed: first, the one that every wait tries first. Its memory[0] is the core's
