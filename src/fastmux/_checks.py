@@ -112,7 +112,7 @@ def check_maxevents(maxevents: int) -> int:
 def descriptor(fileobj: FileObject) -> int:
     """Return the file descriptor of fileobj, an int or an object with a ``fileno()`` method."""
     if isinstance(fileobj, int):
-        fd = fileobj
+        fd = fileobj if fileobj.__class__ is int else int(fileobj)
     else:
         try:
             fd = int(fileobj.fileno())

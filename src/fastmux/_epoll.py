@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import operator
 from functools import partial
@@ -37,6 +38,15 @@ _ROOM: Final = 1 << 20
 _NOTHING: Final = -errno.EAGAIN
 
 _Self = TypeVar("_Self", bound="epoll")
+
+
+def _mask(eventmask: Any) -> int:
+    """Convert an event mask; what does not fit is cut, and the standard library may have something to say of it."""
+    mask = operator.index(eventmask)
+    if mask >> 32:
+        with select.epoll() as other, contextlib.suppress(OSError):
+            other.register(other.fileno(), mask)
+    return mask & 0xFFFFFFFF
 
 
 class epoll(NotCopied, Waiting):  # noqa: N801
@@ -83,13 +93,15 @@ class epoll(NotCopied, Waiting):  # noqa: N801
         Raises OSError as the kernel does: EEXIST if it is watched already, EPERM for a regular file.
         """
         fd = fd if fd.__class__ is int and 0 <= fd <= INT_MAX else descriptor_of(fd)
-        if (result := add(self._mux, fd, operator.index(eventmask) & 0xFFFFFFFF)) < 0:
+        mask = eventmask if eventmask.__class__ is int and not eventmask >> 32 else _mask(eventmask)
+        if (result := add(self._mux, fd, mask)) < 0:
             self._fail(result)
 
     def modify(self, fd: Any, eventmask: int) -> None:
         """Watch a registered fd for other events; with EPOLLONESHOT, re-arm it. FileNotFoundError if it is unknown."""
         fd = fd if fd.__class__ is int and 0 <= fd <= INT_MAX else descriptor_of(fd)
-        if (result := modify(self._mux, fd, operator.index(eventmask) & 0xFFFFFFFF)) < 0:
+        mask = eventmask if eventmask.__class__ is int and not eventmask >> 32 else _mask(eventmask)
+        if (result := modify(self._mux, fd, mask)) < 0:
             self._fail(result)
 
     def unregister(self, fd: Any) -> None:
