@@ -44,7 +44,7 @@ def _mask(eventmask: Any) -> int:
     """Convert an event mask; what does not fit is cut, and the standard library may have something to say of it."""
     mask = operator.index(eventmask)
     if mask >> 32:
-        with select.epoll() as other, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), select.epoll() as other:
             other.register(other.fileno(), mask)
     return mask & 0xFFFFFFFF
 
