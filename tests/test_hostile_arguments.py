@@ -209,6 +209,7 @@ descriptors = st.sampled_from([*NUMBERS, *NUMBERS, *NOWHERE])
 files = st.one_of(
     st.sampled_from(NUMBERS),
     st.builds(Recipe, st.just(File), descriptors),
+    st.builds(Recipe, st.just(Integer), outcomes),
     st.builds(Recipe, st.just(Reentrant), st.tuples(st.sampled_from([*REENTRANT]), descriptors)),
     st.sampled_from([*NOWHERE, *NONSENSE, *FLOATS]),
     st.builds(

@@ -111,8 +111,10 @@ def check_maxevents(maxevents: int) -> int:
 
 def descriptor(fileobj: FileObject) -> int:
     """Return the file descriptor of fileobj, an int or an object with a ``fileno()`` method."""
-    if isinstance(fileobj, int):
-        fd = fileobj if fileobj.__class__ is int else int(fileobj)
+    if fileobj.__class__ is int:
+        fd = fileobj
+    elif isinstance(fileobj, int):
+        fd = int.__int__(fileobj)  # a bool, or a subclass with methods of its own
     else:
         try:
             fd = int(fileobj.fileno())
