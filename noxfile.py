@@ -38,6 +38,14 @@ def interpreters() -> dict[tuple[int, int], str]:
 CIBUILDWHEEL = ("cibuildwheel==4.3.5",)
 
 
+def package(session: nox.Session, extras: str = "") -> str:
+    """What to install: a copy of this, because setuptools builds in place, and sessions may run side by side."""
+    copy = Path(session.create_tmp()).resolve() / "source"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "results"))
+    return f"{copy}{extras}"
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style: ruff and clang-format, and zizmor for the workflows; ``-- --fix`` mends what the first two can."""
@@ -56,7 +64,9 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Types: strict, complete, as typeshed has them for the standard modules, and seen by a program that uses them."""
-    session.install("mypy", "pyright[nodejs]", "rich", "matplotlib", "sybil", "types-cffi", "types-setuptools", ".")
+    session.install(
+        "mypy", "pyright[nodejs]", "rich", "matplotlib", "sybil", "types-cffi", "types-setuptools", package(session)
+    )
     session.run("mypy")
     with session.chdir("tests/typing"):  # from here on the installed package is what is seen
         session.run("mypy", "--strict", "--config-file=", "uses.py")
@@ -124,31 +134,21 @@ SEVERAL = ("-n", "3", "--dist", "worksteal", "--ignore", str(ROOT / "tests" / "e
 @nox.session
 def tests(session: nox.Session) -> None:
     """The Python suite as it is, on the Python that nox runs on."""
-    session.install(".[test]")
+    session.install(package(session, "[test]"))
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def pure(session: nox.Session) -> None:
     """The Python suite without the extension, as on a machine where it cannot be built; without the examples."""
-    session.install(".[test]")
+    session.install(package(session, "[test]"))
     session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_PURE": "1"})
-
-
-def install_compiled(session: nox.Session, **flags: str) -> None:
-    """Install the package, with the extension compiled with other flags, and what the tests need."""
-    build = ROOT / "build"  # where setuptools would find what was compiled with other flags, and leave this
-    shutil.rmtree(build, ignore_errors=True)
-    try:
-        session.install(".[test]", env=flags)
-    finally:
-        shutil.rmtree(build, ignore_errors=True)
 
 
 @nox.session
 def no_epoll(session: nox.Session) -> None:
     """The Python suite, without the examples, where the core has poll and select only, as outside Linux."""
-    install_compiled(session, CFLAGS="-DFMUX_NO_EPOLL")
+    session.install(package(session, "[test]"), env={"CFLAGS": "-DFMUX_NO_EPOLL"})
     session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_NO_EPOLL": "1"})
     # Nor in the standard library.
     session.run("python", "-c", "import select, runpy; del select.epoll; runpy.run_path('tests/smoke.py')")
@@ -178,7 +178,7 @@ def sanitizers(session: nox.Session) -> None:
     ``-- -k ''`` runs what makes no sense there, too.
     """
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1"
-    install_compiled(session, CFLAGS=flags, LDFLAGS=flags)
+    session.install(package(session, "[test]"), env={"CFLAGS": flags, "LDFLAGS": flags})
     libraries = [
         str(session.run("gcc", f"-print-file-name={name}", external=True, silent=True)).strip()
         for name in ("libasan.so", "libubsan.so")
@@ -192,21 +192,21 @@ def sanitizers(session: nox.Session) -> None:
 @nox.session
 def machines(session: nox.Session) -> None:
     """The state machines that compare the mirrors with the standard library, with 2,000 examples each."""
-    session.install(".[test]")
+    session.install(package(session, "[test]"))
     session.run("pytest", "-n", "2", "--hypothesis-profile=thorough", "tests/test_machines.py", *session.posargs)
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
     """A server under clients that come and go, for 15 seconds; longer, and with more: ``-- --minutes 30 ...``."""
-    session.install(".[bench]")
+    session.install(package(session, "[bench]"))
     session.run("python", "tests/soak", *(session.posargs or ("--minutes", "0.25", "--connections", "500")))
 
 
 @nox.session
 def leaks(session: nox.Session) -> None:
     """Everything over and over, each in a fresh interpreter; a million times: ``-- --full``."""
-    session.install(".")
+    session.install(package(session))
     session.run("python", "tests/leaks", *session.posargs)
 
 
@@ -214,10 +214,7 @@ def leaks(session: nox.Session) -> None:
 def cpython(session: nox.Session) -> None:
     """CPython's own tests on fastmux: on every Python found, or on some (``-- oldest newest``, ``-- 3.11``)."""
     place = Path(session.create_tmp()).resolve()
-    copy = place / "source"  # another session may be building in the original
-    shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "results"))
-    session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), str(copy))
+    session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), package(session))
     (built,) = place.glob("*.whl")
     found = interpreters()
     named = {"oldest": min(found), "newest": max(found)}
@@ -242,7 +239,7 @@ def fresh_environment(session: nox.Session, python: str, place: Path, *packages:
 @nox.session
 def programs(session: nox.Session) -> None:
     """aiohttp and websockets, server and client, in the clear and over TLS, on the event loop."""
-    session.install(".[test,programs]")
+    session.install(package(session, "[test,programs]"))
     session.run("pytest", "tests/test_loop_programs.py", *session.posargs)
 
 
@@ -251,7 +248,7 @@ def docs(session: nox.Session) -> None:
     """The site, with warnings and broken links as errors; and every code block, run from a wheel."""
     wheels = Path(session.create_tmp()).resolve() / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
-    session.run("python", "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels), ".")
+    session.run("python", "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels), package(session))
     session.install(f"--find-links={wheels}", "--no-index", "fastmux-io")
     session.install("sphinx", "myst-parser", "furo", "sybil", "pytest>=9")
     site = Path(session.create_tmp()).resolve() / "site"
