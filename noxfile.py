@@ -38,11 +38,15 @@ def interpreters() -> dict[tuple[int, int], str]:
 CIBUILDWHEEL = ("cibuildwheel==4.3.5",)
 
 
+#: What the package is not made of.
+BESIDE = (".*", "*.so", "build", "tests", "docs", "examples", "benchmarks")
+
+
 def package(session: nox.Session, extras: str = "") -> str:
-    """What to install: a copy of this, because setuptools builds in place, and sessions may run side by side."""
+    """What to install: a copy of the sources, because setuptools builds in place, and sessions may run side by side."""
     copy = Path(session.create_tmp()).resolve() / "source"
     shutil.rmtree(copy, ignore_errors=True)
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "build", "results"))
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*BESIDE))
     return f"{copy}{extras}"
 
 
