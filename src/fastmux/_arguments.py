@@ -52,6 +52,8 @@ def interval(timeout: Any) -> int:
 def descriptor_of(file: Any) -> int:
     """Return the descriptor of an int or an object with a fileno() method."""
     if isinstance(file, int):
+        if isinstance(file, bool):
+            select.poll().register(file)  # which warns of it since Python 3.14
         fd = int(file)
     elif (method := getattr(file, "fileno", None)) is None or not isinstance(fd := method(), int):
         complain(file)
