@@ -2,7 +2,8 @@
 # Fuzz the C core.
 #
 # Usage: run.sh [SECONDS]          replay the corpus, then look for new inputs for so
-#                                  long (default: 20); needs clang with libFuzzer
+#                                  long; needs clang with libFuzzer. The default is 20,
+#                                  and the same random numbers each time
 #        run.sh --replay [FILE]... replay files (default: the corpus); any compiler
 #        run.sh --merge            make the smallest corpus that reaches what the
 #                                  corpus and all inputs found so far reach
@@ -50,12 +51,12 @@ replay() {
     fi
 }
 
-# fuzz NAME SECONDS: look for new inputs.
+# fuzz NAME SECONDS: look for new inputs. A seed of 0 is another one each time.
 fuzz() {
     local name=$1 seconds=$2 status=0 log=$build/$1.log
     echo "== $name, $seconds s"
     mkdir -p "$here/found" "$here/failures"
-    "$build/$name" -max_total_time="$seconds" -timeout=10 -max_len=400 -print_final_stats=1 \
+    "$build/$name" -seed="$seed" -max_total_time="$seconds" -timeout=10 -max_len=400 -print_final_stats=1 \
         -artifact_prefix="$here/failures/" "$here/found" "$here/corpus" >"$log" 2>&1 || status=$?
     local executions coverage
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
@@ -88,6 +89,7 @@ case ${1:-20} in
     ;;
 *)
     seconds=${1:-20}
+    seed=$(($# == 0))
     fuzzer with-epoll &
     fuzzer without-epoll -DFMUX_NO_EPOLL
     wait $!
