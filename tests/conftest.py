@@ -348,12 +348,24 @@ def start_thread() -> Iterator[Callable[..., Task]]:
 
 @pytest.fixture
 def on_alarm() -> Iterator[Callable[..., None]]:
-    """Have a function called by SIGALRM: once after ``delay`` seconds, then every ``interval`` seconds."""
+    """Have a function called by SIGALRM: once after ``delay`` seconds, then every ``interval`` seconds.
+
+    On a busy machine one signal may come while the function still answers the last; that one is left out.
+    """
     previous = signal.getsignal(signal.SIGALRM)
 
     def arrange(function: Callable[[], Any], delay: float, interval: float = 0.0) -> None:
+        running = False
+
         def handler(signum: int, frame: FrameType | None) -> None:
-            function()
+            nonlocal running
+            if running:
+                return
+            running = True
+            try:
+                function()
+            finally:
+                running = False
 
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, delay, interval)
