@@ -47,8 +47,8 @@ class WithoutDescriptor:
 
 
 BAD_FILES = [
-    *(None, "text", 1.5, -1, -2, 2**31, 2**70, -(2**70), [], object),
-    *map(WithoutDescriptor, (None, "text", -1, 1.5, 2**70, ValueError("closed"), OSError(9, "gone"))),
+    *(None, "text", 1.5, True, -1, -2, 2**31, 2**70, -(2**70), [], object),
+    *map(WithoutDescriptor, (None, "text", True, -1, 1.5, 2**70, ValueError("closed"), OSError(9, "gone"))),
 ]
 BAD_NUMBERS = [None, "text", 1.0, -1, 2**31, 2**32 + 1, 2**64 + 1, -(2**31), True, Fraction(1), Decimal(1), 1j]
 

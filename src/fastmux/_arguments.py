@@ -26,8 +26,8 @@ LONGEST: Final = 1_000_000
 
 def nanoseconds_away(timeout: Any, unit: int) -> int:
     """Convert a timeout, rounded away from zero, as the standard library does; or raise something."""
-    if REAL_TIMEOUTS and not isinstance(timeout, int) and hasattr(type(timeout), "__float__"):
-        timeout = float(timeout)
+    if REAL_TIMEOUTS and not hasattr(timeout, "__index__"):
+        timeout = math.ldexp(timeout, 0)  # which takes any real number, and no text as float() does
     if isinstance(timeout, float):
         ns = timeout * unit
         whole = math.ceil(ns) if ns >= 0 else math.floor(ns)  # refuses NaN and infinity
@@ -54,12 +54,12 @@ def descriptor_of(file: Any) -> int:
     if isinstance(file, int):
         if isinstance(file, bool):
             select.poll().register(file)  # which warns of it since Python 3.14
-        fd = int(file)
+        fd = file
     elif (method := getattr(file, "fileno", None)) is None or not isinstance(fd := method(), int):
         complain(file)
     if not 0 <= fd <= INT_MAX:
         complain(fd)
-    return fd
+    return int(fd)
 
 
 def complain(file: Any) -> NoReturn:
