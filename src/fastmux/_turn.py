@@ -2,9 +2,9 @@
 
 The standard loop asks the selector, then runs what was queued before, then what is ready, then the timers that are due.
 Here what was queued runs first, then comes the wait, then the rest. The order of callbacks is the same, with one
-exception: if a callback makes a descriptor ready and queues another callback, here that one runs behind the reader. In
-return nothing lies between reading from the sockets and handing out what was read, and a turn that leaves nothing in the
-queue goes straight into its wait, where the standard loop would ask once more without waiting.
+exception: if a callback makes a descriptor ready and queues another callback, here that one runs behind the reader.
+In return nothing lies between reading from the sockets and handing out what was read, and a turn that leaves nothing
+in the queue goes straight into its wait, where the standard loop would ask once more without waiting.
 
 In debug mode, and with a selector that is not one of ours, the turns are the standard loop's.
 """
