@@ -46,12 +46,6 @@ def in_child(function, *args):
     assert status == 0
 
 
-@pytest.fixture
-def selector(request):
-    with request.param as selector:
-        yield selector
-
-
 # rebuild
 
 
