@@ -66,6 +66,8 @@ def waits(watcher):
 def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread):
     """Each descriptor counts its changes: odd is registered. What no wait may report is what was not, all the time."""
     read, write, both = masks(watcher)
+    # On the standard epoll object: a result has no more rows than there were keys when the wait began.
+    cut_short = type(getattr(watcher, "_selector", None)).__module__ == "select"
     steady = {make_eventfd(1): "steady" for _ in range(3)}
     for fd, data in steady.items():
         watcher.register(fd, read, data)
@@ -88,7 +90,8 @@ def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread
             before = changes.copy()
             found = wait(random.choice([0, 0.001, None]))
             after = changes.copy()
-            assert steady.keys() <= found.keys() <= steady.keys() | changes.keys()
+            assert found.keys() <= steady.keys() | changes.keys()
+            assert cut_short or steady.keys() <= found.keys()
             for fd, data in found.items():
                 if fd in changes:
                     assert before[fd] != after[fd] or before[fd] % 2, "it was not registered"
