@@ -190,7 +190,8 @@ def sanitizers(session: nox.Session) -> None:
     env = {"LD_PRELOAD": ":".join(libraries), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"}
     check = "from fastmux import _native; assert b'__asan_init' in open(_native.__file__, 'rb').read()"
     session.run("python", "-c", check, env=env)
-    session.run("pytest", *SEVERAL, "-k", NOT_SANITIZED, *session.posargs, env=env)
+    # The watchdog of pytest is a thread that starts with each test: no fork can be sure of it (tests/conftest.py).
+    session.run("pytest", *SEVERAL, "-o", "faulthandler_timeout=0", "-k", NOT_SANITIZED, *session.posargs, env=env)
 
 
 @nox.session

@@ -38,6 +38,19 @@ hypothesis.settings.register_profile("thorough", max_examples=2000)
 PATIENCE = 20.0
 
 
+def until_threads_are_gone() -> None:
+    """Wait until threads that were joined have given their memory back."""
+    deadline = time.monotonic() + PATIENCE
+    while len(os.listdir("/proc/self/task")) > len(sys._current_frames()):
+        assert time.monotonic() < deadline, "a thread that is not Python's: use -o faulthandler_timeout=0"
+        time.sleep(0.0001)
+
+
+if "libasan" in os.environ.get("LD_PRELOAD", ""):
+    # malloc() takes its locks at a fork; the sanitizer's does not, and if they are held the child waits for ever.
+    os.register_at_fork(before=until_threads_are_gone)
+
+
 class Kind(NamedTuple):
     """One way to wait: a class and one of its mechanisms."""
 
