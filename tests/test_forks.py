@@ -338,7 +338,7 @@ def test_nothing_of_it_stays_open_in_a_child(make_poller, open_descriptors, poli
     poller.poll(0.001)
 
     def child():
-        assert len(open_descriptors()) == before + 1  # the pipe of in_child
+        assert len(open_descriptors()) == before + 2  # the pipe of in_child
 
     in_child(child)
     assert poller.poll(0) == []
