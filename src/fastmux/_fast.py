@@ -22,10 +22,10 @@ from ._extended import BOTH, MASKS, PollLike, found, identity
 from ._waiting import look_up
 
 _NOTHING: Final = (None, None, None, None)
-#: How large the table is at first: enough for those that are made for one question.
-_FIRST: Final = 256
-#: By how many descriptors it may grow at a time.
-_REACH: Final = 16384
+#: How many entries the table has at first, and how many more it may have for each time that one was missing: to make
+#: so many takes as long as to do without a few times. A selector that is made for one question, with a high number in
+#: it, never gets there.
+_SHARE: Final = 256
 
 
 class Fast(PollLike):
@@ -44,13 +44,20 @@ class Fast(PollLike):
     _remove: Callable[[Any, int], int]
     _mux: Any
 
+    #: Another object each time that something is taken out of the table, for those who are waiting: it may have been
+    #: reported to them before. Not a count: adding one takes several steps, and there is no lock here.
+    _removal = object()
+    #: How long the table may be.
+    _earned: float = 0
+
     def __init__(self, *, heal: bool = False, fork: str = "share") -> None:
-        #: Changed and read without a lock, an entry at a time, in the order that is told above.
-        self._pairs: list[Any] = [None] * _FIRST
-        self._reach = _REACH
-        #: Another object each time that something is taken out of the table, for those who are waiting: it may have
-        #: been reported to them before. Not a count: adding one takes several steps, and there is no lock here.
-        self._removal = object()
+        #: The table. Changed and read without a lock, an entry at a time, in the order that is told above. It becomes
+        #: longer, never shorter; or another, empty one takes its place.
+        self._pairs: list[Any] = [None] * _SHARE
+        #: The numbers of keys that are, or were, beyond its end; if it is empty, all keys are.
+        self._beyond: set[int] = set()
+        #: Empty while somebody makes it longer.
+        self._idle = [True]
         super().__init__(heal=heal, fork=fork)
         self._keeps_table = self._take_over(self._selector)
         if not self._keeps_table:
@@ -75,6 +82,8 @@ class Fast(PollLike):
         """Build the result of a wait that found something, and give its array back."""
         keys = self._fd_to_key
         if n < ROWS:
+            if n >= len(self._pairs):
+                self._grow(n >> 2)
             key = keys.get(n >> 2)
             return [(key, found(key, MASKS[n & 3]))] if key else []
         n -= ROWS
@@ -95,41 +104,76 @@ class Fast(PollLike):
             pass
         rows = list(zip(area.fds[:n], area.events[:n]))
         area.memory[0] = 0
+        if (highest := max(fd for fd, _ in rows)) << 2 >= len(self._pairs):
+            self._grow(highest)
         return [(key, found(key, mask)) for fd, mask in rows if (key := keys.get(fd))]
 
     def _keep(self, key: SelectorKey) -> SelectorKey:
         """Put all that can be reported for a key into the table; return the key."""
-        fd = key.fd
-        if self._covers(fd):
-            try:
-                row = [(key, found(key, MASKS[code])) for code in (1, 2, 3)]
-                self._pairs[fd << 2 : (fd << 2) + 4] = None, *row
-            except TypeError:
-                # Its events are equal to an int and are none. The standard selectors take that, and complain when
-                # they report it.
-                self._give_up_table()
+        if key.fd << 2 >= len(self._pairs):
+            self._grow(key.fd)
+        self._put(key.fd, key)
         return key
+
+    def _row(self, key: SelectorKey | None) -> tuple[Any, ...]:
+        """What belongs into the table for a key, or for none."""
+        try:
+            return (None, *((key, found(key, MASKS[code])) for code in (1, 2, 3))) if key else _NOTHING
+        except TypeError:
+            # Its events are equal to an int and are none. The standard selectors take that, and complain when they
+            # report it.
+            self._give_up_table()
+            return _NOTHING
+
+    def _put(self, fd: int, key: SelectorKey | None) -> None:
+        """Put a key into the table, or see to it that it is not missing there once the table reaches so far.
+
+        It is among the keys already: _grow() finds it there, or is noticed here while it runs, or has ended.
+        """
+        index = fd << 2
+        while True:
+            pairs = self._pairs
+            if index < len(pairs):
+                pairs[index : index + 4] = self._row(key)
+                return
+            self._beyond.add(fd)
+            if not self._idle:
+                self._pairs = []  # whoever makes the old one longer has that in hand
+                return
+            if pairs is self._pairs and index >= len(pairs):
+                return
+
+    def _grow(self, fd: int) -> None:
+        """Have the table reach as far as fd, if that pays by now. In one step, with all that belongs there."""
+        self._earned += _SHARE
+        end = ((fd | 63) + 1) << 2
+        if end > self._earned:
+            return
+        try:
+            self._idle.pop()
+        except IndexError:
+            return
+        try:
+            pairs, keys = self._pairs, self._fd_to_key
+            more: list[Any] = [None] * (end - len(pairs))
+            for other in tuple(self._beyond if pairs else keys):
+                index = (other << 2) - len(pairs)
+                if 0 <= index < len(more):
+                    more[index : index + 4] = self._row(keys.get(other))
+            pairs.extend(more)
+        finally:
+            self._idle.append(True)
 
     def _give_up_table(self) -> None:
         """Have nothing looked up any more."""
-        self._reach = 0
+        self._earned = -math.inf
         self._pairs = []
         self._removal = object()  # for those who look into the table that was there
 
     def _forget(self, fd: int) -> None:
         """Take out of the table what is there for a descriptor."""
         self._removal = object()
-        if fd << 2 < len(self._pairs):
-            self._pairs[fd << 2 : (fd << 2) + 4] = _NOTHING
-
-    def _covers(self, fd: int) -> bool:
-        """Have the table reach as far as fd, unless that number stands alone, far above all others."""
-        missing = (fd << 2) + 4 - len(self._pairs)
-        if missing > 4 * self._reach:
-            return False
-        if missing > 0:
-            self._pairs.extend([None] * ((missing | 255) + 1))
-        return True
+        self._put(fd, None)
 
     # Registrations
 
@@ -215,7 +259,7 @@ class Fast(PollLike):
                 pairs = self._pairs
                 pairs[index] = pairs[index + 1] = pairs[index + 2] = pairs[index + 3] = None
             except IndexError:
-                pass
+                self._put(fd, None)
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
