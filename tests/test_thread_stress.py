@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import itertools
+import os
 import random
 import sys
 import threading
@@ -63,11 +65,14 @@ def waits(watcher):
     return [select, poll, wait]
 
 
+def is_cut_short(watcher):
+    """Whether it waits with the standard epoll object: for as many events as there are keys when it begins."""
+    return type(getattr(watcher, "_selector", None)).__module__ == "select"
+
+
 def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread):
     """Each descriptor counts its changes: odd is registered. What no wait may report is what was not, all the time."""
     read, write, both = masks(watcher)
-    # On the standard epoll object: a result has no more rows than there were keys when the wait began.
-    cut_short = type(getattr(watcher, "_selector", None)).__module__ == "select"
     steady = {make_eventfd(1): "steady" for _ in range(3)}
     for fd, data in steady.items():
         watcher.register(fd, read, data)
@@ -91,7 +96,7 @@ def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread
             found = wait(random.choice([0, 0.001, None]))
             after = changes.copy()
             assert found.keys() <= steady.keys() | changes.keys()
-            assert cut_short or steady.keys() <= found.keys()
+            assert is_cut_short(watcher) or steady.keys() <= found.keys()
             for fd, data in found.items():
                 if fd in changes:
                     assert before[fd] != after[fd] or before[fd] % 2, "it was not registered"
@@ -115,6 +120,45 @@ def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread
 
     assert {key.fd for key, _ in watcher.select(0)} == steady.keys()
     assert sum(changes.values()) > 100
+
+
+@pytest.mark.parametrize("make", WATCHERS.values(), ids=WATCHERS)
+def test_what_is_far_above_all_others_is_reported_with_its_key(make, make_eventfd, start_thread):
+    """The tables of what is reported become longer now and then, while others change what belongs there."""
+    fd = make_eventfd(1)
+    for far in range(256, 1024, 64):
+        fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, far) for _ in range(7)]
+        steady, *changing = fds
+        with make() as watcher:
+            read, _, both = masks(watcher)
+            watcher.register(steady, both, steady)
+            stop = threading.Event()
+
+            def change(fds, watcher=watcher, stop=stop, read=read, both=both):
+                while not stop.is_set():
+                    for fd in fds:
+                        watcher.register(fd, read, fd)
+                        watcher.modify(fd, both, fd)
+                        watcher.modify(fd, read, fd)
+                    for fd in fds:
+                        watcher.unregister(fd)
+
+            tasks = [start_thread(change, changing[i::2]) for i in range(2)]
+            try:
+                for _ in range(30):
+                    reported = dict(watcher.select(0))
+                    expected = {key.fd: key.fd for key in reported} | (
+                        {} if is_cut_short(watcher) else {steady: steady}
+                    )
+                    assert {key.fd: key.data for key in reported} == expected
+                    assert all(events and not events & ~both for events in reported.values())
+            finally:
+                stop.set()
+            for task in tasks:
+                task.result()
+            assert [(key.fd, key.data, events) for key, events in watcher.select(0)] == [(steady, steady, both)]
+        for number in fds:
+            os.close(number)
 
 
 def test_what_is_ready_is_reported_some_time(watcher, make_eventfd, start_thread):

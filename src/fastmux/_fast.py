@@ -1,10 +1,4 @@
-"""What EpollSelector and PollSelector on the core have in common: registrations, and results by look-up.
-
-A table holds ``(key, events)`` at the indices that the core reports (see _waiting.py). They
-are put there before the core is told of the key. They are taken out after the core was told, and in this order: first
-another ``_removal``, then the entries. So whoever finds an entry gone began to wait before that, and finds that
-``_removal`` has changed.
-"""
+"""What EpollSelector and PollSelector on the core have in common: registrations, and results by look-up."""
 
 from __future__ import annotations
 
@@ -12,23 +6,18 @@ import contextlib
 import math
 from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
-from typing import Any, Final
+from typing import Any
 
 from . import _core
 from ._arguments import LONGEST
 from ._checks import new_tuple
 from ._core import FEW, ROWS
 from ._extended import BOTH, MASKS, PollLike, found, identity
+from ._table import NOTHING, KeyTable
 from ._waiting import look_up
 
-_NOTHING: Final = (None, None, None, None)
-#: How many entries the table has at first, and how many more it may have for each time that one was missing: to make
-#: so many takes as long as to do without a few times. A selector that is made for one question, with a high number in
-#: it, never gets there.
-_SHARE: Final = 256
 
-
-class Fast(PollLike):
+class Fast(KeyTable, PollLike):
     """Results by look-up.
 
     The table has four entries for each descriptor, at the indices of the core: what is reported for reading (1), for
@@ -44,20 +33,8 @@ class Fast(PollLike):
     _remove: Callable[[Any, int], int]
     _mux: Any
 
-    #: Another object each time that something is taken out of the table, for those who are waiting: it may have been
-    #: reported to them before. Not a count: adding one takes several steps, and there is no lock here.
-    _removal = object()
-    #: How long the table may be.
-    _earned: float = 0
-
     def __init__(self, *, heal: bool = False, fork: str = "share") -> None:
-        #: The table. Changed and read without a lock, an entry at a time, in the order that is told above. It becomes
-        #: longer, never shorter; or another, empty one takes its place.
-        self._pairs: list[Any] = [None] * _SHARE
-        #: The numbers of keys that are, or were, beyond its end; if it is empty, all keys are.
-        self._beyond: set[int] = set()
-        #: Empty while somebody makes it longer.
-        self._idle = [True]
+        self._begin_table()
         super().__init__(heal=heal, fork=fork)
         self._keeps_table = self._take_over(self._selector)
         if not self._keeps_table:
@@ -83,7 +60,7 @@ class Fast(PollLike):
         keys = self._fd_to_key
         if n < ROWS:
             if n >= len(self._pairs):
-                self._grow(n >> 2)
+                self._grow_to(n >> 2, keys)
             key = keys.get(n >> 2)
             return [(key, found(key, MASKS[n & 3]))] if key else []
         n -= ROWS
@@ -105,73 +82,27 @@ class Fast(PollLike):
         rows = list(zip(area.fds[:n], area.events[:n]))
         area.memory[0] = 0
         if (highest := max(fd for fd, _ in rows)) << 2 >= len(self._pairs):
-            self._grow(highest)
+            self._grow_to(highest, keys)
         return [(key, found(key, mask)) for fd, mask in rows if (key := keys.get(fd))]
 
-    def _keep(self, key: SelectorKey) -> SelectorKey:
-        """Put all that can be reported for a key into the table; return the key."""
-        if key.fd << 2 >= len(self._pairs):
-            self._grow(key.fd)
-        self._put(key.fd, key)
-        return key
-
-    def _row(self, key: SelectorKey | None) -> tuple[Any, ...]:
-        """What belongs into the table for a key, or for none."""
+    def _row(self, key: SelectorKey) -> tuple[Any, ...]:
         try:
-            return (None, *((key, found(key, MASKS[code])) for code in (1, 2, 3))) if key else _NOTHING
+            return None, *((key, found(key, MASKS[code])) for code in (1, 2, 3))
         except TypeError:
             # Its events are equal to an int and are none. The standard selectors take that, and complain when they
             # report it.
             self._give_up_table()
-            return _NOTHING
+            return NOTHING
 
-    def _put(self, fd: int, key: SelectorKey | None) -> None:
-        """Put a key into the table, or see to it that it is not missing there once the table reaches so far.
-
-        It is among the keys already: _grow() finds it there, or is noticed here while it runs, or has ended.
-        """
-        index = fd << 2
-        while True:
-            pairs = self._pairs
-            if index < len(pairs):
-                pairs[index : index + 4] = self._row(key)
-                return
-            self._beyond.add(fd)
-            if not self._idle:
-                self._pairs = []  # whoever makes the old one longer has that in hand
-                return
-            if pairs is self._pairs and index >= len(pairs):
-                return
-
-    def _grow(self, fd: int) -> None:
-        """Have the table reach as far as fd, if that pays by now. In one step, with all that belongs there."""
-        self._earned += _SHARE
-        end = ((fd | 63) + 1) << 2
-        if end > self._earned:
-            return
-        try:
-            self._idle.pop()
-        except IndexError:
-            return
-        try:
-            pairs, keys = self._pairs, self._fd_to_key
-            more: list[Any] = [None] * (end - len(pairs))
-            for other in tuple(self._beyond if pairs else keys):
-                index = (other << 2) - len(pairs)
-                if 0 <= index < len(more):
-                    more[index : index + 4] = self._row(keys.get(other))
-            pairs.extend(more)
-        finally:
-            self._idle.append(True)
-
-    def _give_up_table(self) -> None:
-        """Have nothing looked up any more."""
-        self._earned = -math.inf
-        self._pairs = []
-        self._removal = object()  # for those who look into the table that was there
+    def _keep(self, key: SelectorKey) -> SelectorKey:
+        """Put all that can be reported for a key into the table; return the key."""
+        if key.fd << 2 >= len(self._pairs):
+            self._grow_to(key.fd, self._fd_to_key)
+        self._put(key.fd, key)
+        return key
 
     def _forget(self, fd: int) -> None:
-        """Take out of the table what is there for a descriptor."""
+        """Take out of the table what is there for a descriptor that is no key any more."""
         self._removal = object()
         self._put(fd, None)
 
@@ -219,6 +150,7 @@ class Fast(PollLike):
                 raise
             # There is something wrong: let the standard selector say what.
             self._forget(fd)
+            self._beyond.discard(fd)
             del keys[fd]
         return super().register(fileobj, events, data)
 
@@ -228,6 +160,7 @@ class Fast(PollLike):
             super()._watch(key)
         except BaseException:
             self._forget(key.fd)
+            self._beyond.discard(key.fd)
             raise
 
     def unregister(self, fileobj: Any) -> SelectorKey:
@@ -315,8 +248,11 @@ class Fast(PollLike):
         try:
             return self._keep(super().modify(fileobj, events, data))
         except BaseException:
-            if old.fd not in self._fd_to_key:
-                self._forget(old.fd)
+            if (key := self._fd_to_key.get(old.fd)) is None:
+                with contextlib.suppress(KeyError):
+                    self._remove(self._mux, old.fd)
+            self._removal = object()
+            self._put(old.fd, key)
             raise
 
     def close(self) -> None:

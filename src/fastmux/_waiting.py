@@ -11,7 +11,6 @@ slower way that reads the columns.
 from __future__ import annotations
 
 import errno
-import os
 import threading
 from collections.abc import Callable, Collection
 from time import monotonic_ns
@@ -49,13 +48,6 @@ def cover(fds: Collection[int]) -> None:
                 for new in range(known, (fd | 63) + 1):
                     more += (None, (new, READ), (new, WRITE), (new, BOTH))
                 fd_pairs[4 * known :] = more
-
-
-def reach(table: list[Any], index: int) -> None:
-    """Have a table of key pairs reach as far as four entries from index."""
-    # A number that is not in use is refused here already: the highest would make a table of gigabytes.
-    os.fstat(index >> 2)
-    table.extend([None] * (index + 4 - len(table)))
 
 
 def look_up(table: list[Any], indices: memoryview) -> list[Any]:
