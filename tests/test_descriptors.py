@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
 import resource
 import select
+import tracemalloc
 
 import pytest
 
 import fastmux
 from fastmux import READ, WRITE
+from fastmux.selectors import EVENT_READ
 
 PATIENCE = 20.0
 POLLNVAL = select.POLLNVAL
@@ -266,6 +269,45 @@ def test_a_descriptor_above_1024_is_watched_like_any_other(poller, high_descript
     assert poller.select(0) == [(key, READ)]
     os.eventfd_read(high_descriptor)
     assert poller.poll(0) == []
+
+
+def one_question(fd):
+    with (
+        fastmux.selectors.DefaultSelector() as epoll,
+        fastmux.selectors.PollSelector() as poll,
+        fastmux.Poller() as own,
+    ):
+        for watcher, read in ((epoll, EVENT_READ), (poll, EVENT_READ), (own, READ)):
+            watcher.register(fd, read, "it")
+            assert [(key.data, events) for key, events in watcher.select(0)] == [("it", read)]
+
+
+def test_one_question_takes_as_much_memory_whatever_the_number(high_descriptor, make_eventfd):
+    for fd in (make_eventfd(1), high_descriptor):
+        one_question(fd)
+        tracemalloc.start()
+        one_question(fd)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 50_000  # and not the 96,000 of a table up to there
+
+
+def test_refused_numbers_leave_nothing_behind(poller):
+    with fastmux.selectors.DefaultSelector() as selector:
+
+        def register_all(numbers):
+            for fd in numbers:
+                for watcher in (poller, selector):
+                    with pytest.raises((OSError, ValueError)):
+                        watcher.register(fd, EVENT_READ)
+
+        register_all(range(10**6, 10**6 + 100))
+        tracemalloc.start()
+        register_all(range(2 * 10**6, 2 * 10**6 + 1000))
+        gc.collect()
+        left, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert left < 30_000
 
 
 @pytest.mark.parametrize("number", [1023, 1024, 1025])

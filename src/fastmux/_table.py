@@ -12,6 +12,7 @@ such a key ends in an IndexError, and is built from the columns.
 from __future__ import annotations
 
 import math
+import os
 from selectors import SelectorKey
 from typing import Any, Final
 
@@ -83,8 +84,9 @@ class KeyTable:
         if end > self._earned:
             return
         try:
+            os.fstat(fd)  # a number that is not in use would make a table of any length
             self._idle.pop()
-        except IndexError:
+        except (OSError, IndexError):
             return
         try:
             pairs = self._pairs
