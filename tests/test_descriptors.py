@@ -9,12 +9,13 @@ import os
 import resource
 import select
 import tracemalloc
+import weakref
 
 import pytest
 
 import fastmux
 from fastmux import READ, WRITE
-from fastmux.selectors import EVENT_READ
+from fastmux.selectors import EVENT_READ, EVENT_WRITE
 
 PATIENCE = 20.0
 POLLNVAL = select.POLLNVAL
@@ -290,6 +291,25 @@ def test_one_question_takes_as_much_memory_whatever_the_number(high_descriptor, 
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 50_000  # and not the 96,000 of a table up to there
+
+
+def test_what_is_closed_keeps_nothing_alive(poller, high_descriptor):
+    class Data:
+        pass
+
+    with fastmux.selectors.DefaultSelector() as selector, fastmux.selectors.PollSelector() as other:
+        watchers = [selector, other] + ([] if is_limited(poller) else [poller])
+        data = Data()
+        for watcher in watchers:
+            watcher.register(high_descriptor, EVENT_READ, data)
+            watcher.select(0)
+            watcher.modify(high_descriptor, EVENT_READ | EVENT_WRITE, data)
+            watcher.select(0)
+            watcher.close()
+        gone = weakref.ref(data)
+        del data
+        gc.collect()
+        assert gone() is None
 
 
 def test_refused_numbers_leave_nothing_behind(poller):

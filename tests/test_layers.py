@@ -29,7 +29,7 @@ LAYERS = [
     ["_sockets"],
     ["_base"],
     ["_checks"],
-    ["_forks", "_inspection", "_standard", "_private", "_table", "_version", "_native"],
+    ["_forks", "_inspection", "_standard", "_private", "_version", "_native"],
 ]
 #: The compiled module is touched by one module only.
 ONLY_IMPORTER = {"_native": "_core"}

@@ -318,8 +318,8 @@ class BasePoller:
             if self.closed:
                 return
             self.closed = True
-            self._keys.clear()
             self._close()
+            self._keys.clear()
 
     def __enter__(self: _Self) -> _Self:
         self.get_map()  # is it open?

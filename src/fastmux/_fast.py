@@ -1,4 +1,10 @@
-"""What EpollSelector and PollSelector on the core have in common: registrations, and results by look-up."""
+"""What EpollSelector and PollSelector on the core have in common: registrations, and results by look-up.
+
+A table holds ``(key, events)`` at the indices that the core reports (see _waiting.py). They
+are put there before the core is told of the key. They are taken out after the core was told, and in this order: first
+another ``_removal``, then the entries. So whoever finds an entry gone began to wait before that, and finds that
+``_removal`` has changed.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +12,23 @@ import contextlib
 import math
 from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
-from typing import Any
+from typing import Any, Final
 
 from . import _core
 from ._arguments import LONGEST
 from ._checks import new_tuple
 from ._core import FEW, ROWS
 from ._extended import BOTH, MASKS, PollLike, found, identity
-from ._table import NOTHING, KeyTable
-from ._waiting import look_up
+from ._waiting import end_table, look_up, new_table
+
+_NOTHING: Final = (None, None, None, None)
+#: How large the table is at first: enough for those that are made for one question.
+_FIRST: Final = 256
+#: By how many descriptors it may grow at a time.
+_REACH: Final = 16384
 
 
-class Fast(KeyTable, PollLike):
+class Fast(PollLike):
     """Results by look-up.
 
     The table has four entries for each descriptor, at the indices of the core: what is reported for reading (1), for
@@ -34,7 +45,12 @@ class Fast(KeyTable, PollLike):
     _mux: Any
 
     def __init__(self, *, heal: bool = False, fork: str = "share") -> None:
-        self._begin_table()
+        #: Changed and read without a lock, an entry at a time, in the order that is told above.
+        self._pairs: list[Any] = new_table(_FIRST)
+        self._reach = _REACH
+        #: Another object each time that something is taken out of the table, for those who are waiting: it may have
+        #: been reported to them before. Not a count: adding one takes several steps, and there is no lock here.
+        self._removal = object()
         super().__init__(heal=heal, fork=fork)
         self._keeps_table = self._take_over(self._selector)
         if not self._keeps_table:
@@ -59,8 +75,6 @@ class Fast(KeyTable, PollLike):
         """Build the result of a wait that found something, and give its array back."""
         keys = self._fd_to_key
         if n < ROWS:
-            if n >= len(self._pairs):
-                self._grow_to(n >> 2, keys)
             key = keys.get(n >> 2)
             return [(key, found(key, MASKS[n & 3]))] if key else []
         n -= ROWS
@@ -81,30 +95,41 @@ class Fast(KeyTable, PollLike):
             pass
         rows = list(zip(area.fds[:n], area.events[:n]))
         area.memory[0] = 0
-        if (highest := max(fd for fd, _ in rows)) << 2 >= len(self._pairs):
-            self._grow_to(highest, keys)
         return [(key, found(key, mask)) for fd, mask in rows if (key := keys.get(fd))]
-
-    def _row(self, key: SelectorKey) -> tuple[Any, ...]:
-        try:
-            return None, *((key, found(key, MASKS[code])) for code in (1, 2, 3))
-        except TypeError:
-            # Its events are equal to an int and are none. The standard selectors take that, and complain when they
-            # report it.
-            self._give_up_table()
-            return NOTHING
 
     def _keep(self, key: SelectorKey) -> SelectorKey:
         """Put all that can be reported for a key into the table; return the key."""
-        if key.fd << 2 >= len(self._pairs):
-            self._grow_to(key.fd, self._fd_to_key)
-        self._put(key.fd, key)
+        fd = key.fd
+        if self._covers(fd):
+            try:
+                row = [(key, found(key, MASKS[code])) for code in (1, 2, 3)]
+                self._pairs[fd << 2 : (fd << 2) + 4] = None, *row
+            except TypeError:
+                # Its events are equal to an int and are none. The standard selectors take that, and complain when
+                # they report it.
+                self._give_up_table()
         return key
 
+    def _give_up_table(self) -> None:
+        """Have nothing looked up any more."""
+        self._reach = 0
+        self._pairs = []
+        self._removal = object()  # for those who look into the table that was there
+
     def _forget(self, fd: int) -> None:
-        """Take out of the table what is there for a descriptor that is no key any more."""
+        """Take out of the table what is there for a descriptor."""
         self._removal = object()
-        self._put(fd, None)
+        if fd << 2 < len(self._pairs):
+            self._pairs[fd << 2 : (fd << 2) + 4] = _NOTHING
+
+    def _covers(self, fd: int) -> bool:
+        """Have the table reach as far as fd, unless that number stands alone, far above all others."""
+        missing = (fd << 2) + 4 - len(self._pairs)
+        if missing > 4 * self._reach:
+            return False
+        if missing > 0:
+            self._pairs.extend([None] * ((missing | 255) + 1))
+        return True
 
     # Registrations
 
@@ -150,7 +175,6 @@ class Fast(KeyTable, PollLike):
                 raise
             # There is something wrong: let the standard selector say what.
             self._forget(fd)
-            self._beyond.discard(fd)
             del keys[fd]
         return super().register(fileobj, events, data)
 
@@ -160,7 +184,6 @@ class Fast(KeyTable, PollLike):
             super()._watch(key)
         except BaseException:
             self._forget(key.fd)
-            self._beyond.discard(key.fd)
             raise
 
     def unregister(self, fileobj: Any) -> SelectorKey:
@@ -192,7 +215,7 @@ class Fast(KeyTable, PollLike):
                 pairs = self._pairs
                 pairs[index] = pairs[index + 1] = pairs[index + 2] = pairs[index + 3] = None
             except IndexError:
-                self._put(fd, None)
+                pass
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
@@ -248,17 +271,19 @@ class Fast(KeyTable, PollLike):
         try:
             return self._keep(super().modify(fileobj, events, data))
         except BaseException:
-            if (key := self._fd_to_key.get(old.fd)) is None:
+            if old.fd not in self._fd_to_key:
                 with contextlib.suppress(KeyError):
                     self._remove(self._mux, old.fd)
-            self._removal = object()
-            self._put(old.fd, key)
+                self._forget(old.fd)
             raise
 
     def close(self) -> None:
         """Forget all registrations, end all waits, and release the descriptors. May be repeated."""
+        fds = list(self._fd_to_key)
         super().close()
-        self._give_up_table()  # the poll object still reports what is no key any more
+        self._reach = 0
+        self._removal = object()  # the poll object still reports what is no key any more
+        end_table(self, fds)
 
     def _nanoseconds(self, timeout: float | None) -> int:
         """Convert a timeout to nanoseconds; -1 stands for None."""

@@ -36,10 +36,9 @@ if TYPE_CHECKING or _core.implementation == "c":
         wait_try,
         wakeup,
     )
-    from ._table import KeyTable
-    from ._waiting import BOTH, CODES, Waiting, cover, fd_pairs, left, look_up
+    from ._waiting import BOTH, CODES, Waiting, cover, end_table, fd_pairs, left, look_up, new_table, reach
 
-    class Poller(KeyTable, BasePoller, Waiting):
+    class Poller(BasePoller, Waiting):
         """Waits on many file descriptors at once: epoll, poll or select through a C core.
 
         mechanism is "epoll", "poll", "select" or None for the best there is. capacity is how many events one
@@ -64,7 +63,11 @@ if TYPE_CHECKING or _core.implementation == "c":
             # The array that wait() tries first; it belongs to the first thread that called wait(), which alone replaces
             # it. Given away under self._lock.
             self._front: Any = NoReady
-            self._begin_table()
+            # What select() reports, by the index from the core. Written under self._lock, read without: see below.
+            self._pairs: list[Any] = new_table(0)
+            # Another object each time that something is taken out of _pairs, for those who are reading it. Not a
+            # count: adding one takes several steps, and between them another thread may add one, too.
+            self._removal = object()
 
         # Waiting
 
@@ -134,7 +137,7 @@ if TYPE_CHECKING or _core.implementation == "c":
                 try:
                     pair = pairs[n]
                 except IndexError:
-                    pair = self._missing(n)
+                    closed()  # by another thread, meanwhile
                 if pair is not None:
                     return [pair]
                 result = []
@@ -222,9 +225,9 @@ if TYPE_CHECKING or _core.implementation == "c":
 
         # Results
 
-        def _row(self, key: SelectorKey) -> tuple[Any, ...]:
-            asked = key.events & BOTH
-            return None, *((key, code) if asked & code == code else None for code in CODES[1:])
+        # Pairs are in the table before the core is told what to report. They are taken out after the core was told, and
+        # in this order: first another _removal, then the entries. So whoever finds an entry gone began to wait before
+        # that, and finds that _removal has changed.
 
         def _keep_results(self, key: SelectorKey) -> None:
             """Make the pairs that can be looked up for a key; see FMUX_ROWS in fastmux.h."""
@@ -234,9 +237,7 @@ if TYPE_CHECKING or _core.implementation == "c":
             index = fd << 2
             pairs = self._pairs
             if index >= len(pairs):
-                self._grow_to(fd, self._keys)
-                self._put(fd, key)
-                return
+                reach(pairs, index)
             if asked & READ:
                 pairs[index + 1] = (key, READ)
             if asked & WRITE:
@@ -249,24 +250,13 @@ if TYPE_CHECKING or _core.implementation == "c":
             self._removal = object()
             pairs = self._pairs
             index = fd << 2
-            if index >= len(pairs):
-                self._put(fd, None)
-                return
-            if not kept & READ:
-                pairs[index + 1] = None
-            if not kept & WRITE:
-                pairs[index + 2] = None
-            if kept & BOTH != BOTH:
-                pairs[index + 3] = None
-
-        def _missing(self, index: int) -> Any:
-            """What select() is to report for an index that the table does not reach."""
-            with self._lock:
-                if self.closed:
-                    closed()
-                self._grow_to(index >> 2, self._keys)
-                key = self._keys.get(index >> 2)
-                return self._row(key)[index & 3] if key else None
+            if index < len(pairs):  # else it was refused before it had any
+                if not kept & READ:
+                    pairs[index + 1] = None
+                if not kept & WRITE:
+                    pairs[index + 2] = None
+                if kept & BOTH != BOTH:
+                    pairs[index + 3] = None
 
         def _exact(self, ready: Any, n: int) -> list[Any]:
             """Return the n rows of an array as ``(key, events)``, without those unregistered by another thread."""
@@ -275,9 +265,6 @@ if TYPE_CHECKING or _core.implementation == "c":
                     ready.memory[0] = 0
                     closed()
                 keys = self._keys
-                highest = max(ready.fds[:n])
-                if highest << 2 >= len(self._pairs):
-                    self._grow_to(highest, keys)
                 return [(keys[fd], events) for fd, events in zip(ready.fds[:n], ready.events[:n]) if fd in keys]
 
         # What BasePoller asks for
@@ -285,12 +272,9 @@ if TYPE_CHECKING or _core.implementation == "c":
         def _watch(self, key: SelectorKey) -> None:
             self._keep_results(key)
             if (result := add(self._mux, key.fd, key.events)) < 0:
-                self._beyond.discard(key.fd)
                 fail(result)
 
         def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
-            if new.fd << 2 >= len(self._pairs) and self._rewatch_beyond(new):
-                return
             self._keep_results(new)
             if (result := modify(self._mux, new.fd, new.events)) < 0:
                 self._keep_results(old)
@@ -298,22 +282,6 @@ if TYPE_CHECKING or _core.implementation == "c":
                 fail(result)
             if old.events & ~new.events & BOTH:
                 self._drop_results(new.fd, new.events)
-
-        def _rewatch_beyond(self, new: SelectorKey) -> bool:
-            """The same for what is beyond the table, which must not grow until the key is what the core knows."""
-            if not self._idle:
-                self._pairs = []  # a signal handler has interrupted that
-            try:
-                self._idle.clear()
-                if new.fd << 2 < len(self._pairs):  # another one was here
-                    return False
-                if (result := modify(self._mux, new.fd, new.events)) < 0:
-                    fail(result)
-                self._keys[new.fd] = new
-                self._removal = object()
-                return True
-            finally:
-                self._idle[:] = [True]
 
         def _unwatch(self, fd: int) -> None:
             remove(self._mux, fd)
@@ -340,14 +308,13 @@ if TYPE_CHECKING or _core.implementation == "c":
 
         def _after_fork(self) -> None:
             super()._after_fork()
-            # Threads of the parent may have been reading what is in the array, or making the table longer. All else is
-            # done by the core.
+            # A thread of the parent may have been reading what is in the array. All else is done by the core.
             self._ready = NoReady
-            self._idle = [True]
 
         def _close(self) -> None:
             close(self._mux)
-            self._give_up_table()
+            self._removal = object()
+            end_table(self, self._keys)
             self._ready = NoReady
 
 else:

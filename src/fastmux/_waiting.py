@@ -11,9 +11,12 @@ slower way that reads the columns.
 from __future__ import annotations
 
 import errno
+import os
+import sys
 import threading
 from collections.abc import Callable, Collection
 from time import monotonic_ns
+from types import SimpleNamespace
 from typing import Any
 
 from . import _core
@@ -48,6 +51,52 @@ def cover(fds: Collection[int]) -> None:
                 for new in range(known, (fd | 63) + 1):
                     more += (None, (new, READ), (new, WRITE), (new, BOTH))
                 fd_pairs[4 * known :] = more
+
+
+def reach(table: list[Any], index: int) -> None:
+    """Have a table of key pairs reach as far as four entries from index."""
+    # A number that is not in use is refused here already: the highest would make a table of gigabytes.
+    os.fstat(index >> 2)
+    table.extend([None] * (index + 4 - len(table)))
+
+
+#: Tables of what was closed, with nothing in them. Many a selector is made for one question, and to make a table takes
+#: time by the highest number in it: the next selector gets one of these.
+_spare_tables: list[list[Any]] = []
+_MOST_SPARES = 8
+#: What is longer would hold too much memory, and many rows take long to clear.
+_WORTH_KEEPING = range(256, 1 << 16)
+_FEW_ROWS = 16
+
+
+def new_table(length: int) -> list[Any]:
+    """A table of key pairs with nothing in it, at least so long."""
+    try:
+        return _spare_tables.pop()
+    except IndexError:
+        return [None] * length
+
+
+def end_table(owner: Any, fds: Collection[int]) -> None:
+    """Take the table from what is being closed, and keep it for others if nobody is reading it."""
+    table, references = _taken(owner)
+    if references == _ALONE and len(table) in _WORTH_KEEPING and len(fds) <= _FEW_ROWS:
+        for fd in fds:
+            index = fd << 2
+            if index < len(table):
+                table[index : index + 4] = None, None, None, None
+        if len(_spare_tables) < _MOST_SPARES:
+            _spare_tables.append(table)
+
+
+def _taken(owner: Any) -> tuple[list[Any], int]:
+    table = owner._pairs
+    owner._pairs = []
+    return table, sys.getrefcount(table)
+
+
+#: How many references there are to a table that only its owner had. Without the GIL they are not all counted.
+_ALONE = _taken(SimpleNamespace(_pairs=[]))[1] if getattr(sys, "_is_gil_enabled", lambda: True)() else -1
 
 
 def look_up(table: list[Any], indices: memoryview) -> list[Any]:
