@@ -304,7 +304,7 @@ class StdlibPoller(BasePoller):
             self._wake_pending = waiter.woken = False
             waiter.version = self._version
             # A copy in one step: a signal handler may change what is registered.
-            interest = {waiter.wake_up.fd: READ} | {fd: key.events for fd, key in self._keys.copy().items()}
+            interest = {waiter.wake_up.fd: READ} | {fd: key.events for fd, key in list(self._keys.items())}
         found = (_ask_poll if self.mechanism == "poll" else _ask_select)(interest, 0 if woken else timeout)
         with self._lock:
             if any(fd == waiter.wake_up.fd for fd, _ in found):
