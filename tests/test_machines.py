@@ -10,6 +10,7 @@ must return the same or raise the same, in the same words.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import selectors
@@ -29,6 +30,9 @@ import fastmux
 SLOTS = 4
 #: The numbers that the world's connections get: high enough that nothing else takes them.
 FIRST = 200
+# Numbers that no file of the process has come near are not looked at by select(2): they come back as they were, and so
+# as ready from the standard function.
+os.close(fcntl.fcntl(0, fcntl.F_DUPFD, FIRST + SLOTS))
 
 
 class WithoutDescriptor:

@@ -79,6 +79,22 @@ def test_what_is_ready_is_what_the_standard_selector_says(selector, state, asked
 # More events
 
 
+class Odd:
+    """Its number is 1, if one asks int()."""
+
+    def fileno(self):
+        return True
+
+
+def test_true_is_a_number_too():
+    with selectors.PollSelector() as standard, PollSelector() as ours:  # epoll may refuse what 1 is here
+        for each in (standard, ours):
+            each.register(Odd(), EVENT_WRITE)
+            assert each.modify(Odd(), EVENT_READ).events == EVENT_READ
+            assert each.modify(Odd(), EVENT_WRITE, "data").fd == 1
+            assert each.unregister(Odd()).data == "data"
+
+
 def test_urgent_data_is_reported_apart_from_reading_and_writing(selector, tcp_pair):
     ours, theirs = tcp_pair
     key = selector.register(ours, EVENT_READ | EVENT_PRIORITY)

@@ -229,6 +229,7 @@ class Fast(PollLike):
         try:
             fd = fileobj if fileobj.__class__ is int else fileobj.fileno()
             old = keys[fd]
+            fd = old[1]  # an int, where fileno() may have returned True
             index = fd << 2
             pairs = self._pairs
             key: Any = pairs[index]
