@@ -203,6 +203,7 @@ class Fast(PollLike):
             return key
         try:
             key = keys.pop(fd)
+            fd = key[1]
             self._remove(self._mux, fd)
         except BaseException:  # KeyboardInterrupt, between the two
             with contextlib.suppress(KeyError):
