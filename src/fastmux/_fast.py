@@ -19,9 +19,8 @@ from ._arguments import LONGEST
 from ._checks import new_tuple
 from ._core import FEW, ROWS
 from ._extended import BOTH, MASKS, PollLike, found, identity
-from ._waiting import end_table, look_up, new_table
+from ._waiting import NOTHING, end_table, look_up, new_table
 
-_NOTHING: Final = (None, None, None, None)
 #: How large the table is at first: enough for those that are made for one question.
 _FIRST: Final = 256
 #: By how many descriptors it may grow at a time.
@@ -113,14 +112,13 @@ class Fast(PollLike):
     def _give_up_table(self) -> None:
         """Have nothing looked up any more."""
         self._reach = 0
-        self._pairs = []
-        self._removal = object()  # for those who look into the table that was there
+        end_table(self, list(self._fd_to_key))
 
     def _forget(self, fd: int) -> None:
         """Take out of the table what is there for a descriptor."""
         self._removal = object()
         if fd << 2 < len(self._pairs):
-            self._pairs[fd << 2 : (fd << 2) + 4] = _NOTHING
+            self._pairs[fd << 2 : (fd << 2) + 4] = NOTHING
 
     def _covers(self, fd: int) -> bool:
         """Have the table reach as far as fd, unless that number stands alone, far above all others."""
@@ -203,7 +201,7 @@ class Fast(PollLike):
             return key
         try:
             key = keys.pop(fd)
-            fd = key[1]
+            fd = key[1]  # as in modify()
             self._remove(self._mux, fd)
         except BaseException:  # KeyboardInterrupt, between the two
             with contextlib.suppress(KeyError):
@@ -281,11 +279,8 @@ class Fast(PollLike):
 
     def close(self) -> None:
         """Forget all registrations, end all waits, and release the descriptors. May be repeated."""
-        fds = list(self._fd_to_key)
+        self._give_up_table()  # the poll object still reports what is no key any more
         super().close()
-        self._reach = 0
-        self._removal = object()  # the poll object still reports what is no key any more
-        end_table(self, fds)
 
     def _nanoseconds(self, timeout: float | None) -> int:
         """Convert a timeout to nanoseconds; -1 stands for None."""

@@ -313,7 +313,6 @@ if TYPE_CHECKING or _core.implementation == "c":
 
         def _close(self) -> None:
             close(self._mux)
-            self._removal = object()
             end_table(self, self._keys)
             self._ready = NoReady
 

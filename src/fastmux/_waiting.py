@@ -69,6 +69,10 @@ _WORTH_KEEPING = range(256, 1 << 16)
 _FEW_ROWS = 16
 
 
+#: The row of a descriptor that is no key.
+NOTHING = (None, None, None, None)
+
+
 def new_table(length: int) -> list[Any]:
     """A table of key pairs with nothing in it, at least so long."""
     try:
@@ -78,13 +82,14 @@ def new_table(length: int) -> list[Any]:
 
 
 def end_table(owner: Any, fds: Collection[int]) -> None:
-    """Take the table from what is being closed, and keep it for others if nobody is reading it."""
+    """Take the table from what needs it no more, and keep it for others if nobody is reading it. fds are its rows."""
+    owner._removal = object()  # for those who look into the table that was there
     table, references = _taken(owner)
     if references == _ALONE and len(table) in _WORTH_KEEPING and len(fds) <= _FEW_ROWS:
         for fd in fds:
             index = fd << 2
             if index < len(table):
-                table[index : index + 4] = None, None, None, None
+                table[index : index + 4] = NOTHING
         if len(_spare_tables) < _MOST_SPARES:
             _spare_tables.append(table)
 
