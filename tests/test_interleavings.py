@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import itertools
 import linecache
 import os
@@ -61,11 +62,13 @@ def before_line(number, intrusion, call):
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # the finalizers of what other tests have left are no lines of the call
     sys.settrace(trace)
     try:
         call()
     finally:
         sys.settrace(before)
+        gc.enable()
     return lines >= number
 
 

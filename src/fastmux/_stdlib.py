@@ -265,7 +265,11 @@ class StdlibPoller(BasePoller):
             if self._epoll is not None:
                 waiter = _Waiter(self._wake_up)
             else:
-                waiter = _Waiter(self._spares.pop() if self._spares else WakeUp())
+                try:
+                    wake_up = self._spares.pop()
+                except IndexError:
+                    wake_up = WakeUp()
+                waiter = _Waiter(wake_up)
             self._entered.append(weakref.ref(waiter))
             return waiter
 

@@ -102,7 +102,10 @@ class Wakeable:
         ask() takes a time in nanoseconds and a descriptor, and waits for that as well unless it is -1. What it
         returns is true if it has found something.
         """
-        waiter = _spare.pop() if _spare else Waiter()
+        try:
+            waiter = _spare.pop()
+        except IndexError:
+            waiter = Waiter()
         try:
             with _lock:
                 # Whoever comes after this finds the waiter; whoever came before it has left a note.
