@@ -47,10 +47,9 @@
  * object that dup and fork share) and the number that it had when it was
  * added. A file leaves all sets by itself when its last reference is closed;
  * as long as a dup of it lives, here or in a child, closing the number leaves
- * it in the set. It goes on being reported under a number that is closed by
- * now, or that belongs to something else, and it cannot be deleted:
- * epoll_ctl looks the number up first, and answers EBADF or ENOENT. Only a new
- * set is rid of it: see renew.c.
+ * it in the set. It is still reported, under a number that is closed by now or
+ * stands for another file, and it cannot be deleted: epoll_ctl looks the number
+ * up first, and answers EBADF or ENOENT. Only a new set is free of it.
  *
  * Hence the generation. epoll_data carries 64 bits of ours. The low half is
  * the descriptor, the high half the number of its registration, and a report
@@ -101,15 +100,11 @@
     ((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | \
                 EPOLLET | EPOLLEXCLUSIVE))
 
-/* How long a wait without an eventfd sleeps before it looks up. */
+/* The longest sleep of a wait without an eventfd: it polls for wake-ups. */
 #define FMUX__GLANCE_NS INT64_C(20000000)
 
-/* After so many waits in a row that were told of something stale, it will not
- * end by itself. */
-enum { FMUX__STALE_WAITS = 16 };
-
-/* Set once a call of epoll_pwait2 was refused; for the whole process, since
- * it is a fact about the kernel or the sandbox. A race costs one more try. */
+/* Set once epoll_pwait2 has been refused. Process-wide, because it is a property
+ * of the kernel or the sandbox. A race costs one more try. */
 static _Atomic bool fmux_epoll__coarse;
 
 static int fmux_epoll__ctl(fmux_t *mux, int operation, int fd,
@@ -120,9 +115,9 @@ static int fmux_epoll__ctl(fmux_t *mux, int operation, int fd,
     return epoll_ctl(mux->epoll_fd, operation, fd, &record) < 0 ? -errno : 0;
 }
 
-/* Make the eventfd and put it into the set, unless it is there; under the
- * lock. Not before somebody is about to sleep, or to wake: a poller that is made
- * for one look would pay for two descriptors instead of one. */
+/* Make the eventfd and add it to the set, unless it exists; under the lock. Only
+ * before a sleep or a wake-up: a poller that is made for one question would
+ * otherwise pay for two descriptors. */
 static int fmux_epoll__make_wake(fmux_t *mux)
 {
     int wake_fd, wake_write;
@@ -142,12 +137,12 @@ static int fmux_epoll__make_wake(fmux_t *mux)
 static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     if (fd == atomic_load(&mux->wake_fd))
-        return -EBADF; /* open, but not the caller's */
+        return -EBADF; /* open, but ours */
     entry->slot = 0;
     int result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
     if (result == -EEXIST) {
-        /* Not in the table, but in the set: a file that was closed and removed
-         * while a dup lived on, and is back under its old number. */
+        /* In the set but not in the table: a file that was closed and removed
+         * while a dup lived on, and has its old number again. */
         (void)fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
         result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
     }
@@ -156,10 +151,10 @@ static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 
 static int fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
-    /* EBADF and ENOENT: the file was closed before, and is gone or out of
-     * reach. Either way the generation silences it. */
+    /* EBADF and ENOENT: the file is closed, and gone or unreachable. Either way
+     * its generation is stale from now on. */
     if (fd == atomic_load(&mux->wake_fd))
-        return -EBADF; /* a closed one's number has become ours */
+        return -EBADF; /* the eventfd has the number of a closed file */
     return fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
 }
 
@@ -169,22 +164,17 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
     uint32_t mask = entry->mask;
     if (fd == atomic_load(&mux->wake_fd))
         return -EBADF;
-    /* A level-triggered mask that stays the same needs no call. */
-    if (mask == old_mask && (mask & (EPOLLET | EPOLLONESHOT)) == 0) {
-        mux->stats.control_calls_avoided++;
-        return 0;
-    }
     if (entry->slot == FMUX_ABSENT) {
         int result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
         if (result == 0)
             entry->slot = 0;
         if (result != -EEXIST)
             return result;
-        entry->slot = 0; /* the renewal has failed: it is still there */
+        entry->slot = 0; /* the renewal failed: the old set has it */
     }
     if (((mask | old_mask) & EPOLLEXCLUSIVE) == 0)
         return fmux_epoll__ctl(mux, EPOLL_CTL_MOD, fd, entry);
-    /* Not left to the kernel: what is taken out and put back is armed again. */
+    /* Not left to the kernel: deleting and adding would re-arm the old mask. */
     if ((mask & EPOLLEXCLUSIVE) != 0 && (mask & ~FMUX__BESIDE_EXCLUSIVE) != 0)
         return -EINVAL;
     int result = fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
@@ -194,7 +184,7 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
     if (result < 0) {
         entry->mask = old_mask;
         if (fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry) < 0)
-            result = -ENOENT; /* neither mask is watched any more */
+            result = -ENOENT; /* now neither mask is watched */
     }
     return result;
 }
@@ -202,7 +192,7 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
 static int fmux_epoll__wakeup(fmux_t *mux)
 {
     atomic_store(&mux->wake_pending, true);
-    /* Without an eventfd there is a wait that looks up now and then. */
+    /* Without an eventfd, waits poll for wake_pending. */
     if (fmux_epoll__make_wake(mux) == 0)
         fmux_wake_write(atomic_load(&mux->wake_fd));
     return 0;
@@ -236,10 +226,10 @@ static int fmux_epoll__open(fmux_t *mux)
     return mux->epoll_fd < 0 ? -errno : 0;
 }
 
-/* A wait that sleeps, and that nobody could wake, must not begin. Whoever closes
- * the mux has either done so before we get the lock, or will find the eventfd.
- * Where none is to be had (no descriptor, watch or memory left), the wait is cut
- * into short ones, and looks for a wake-up before each. */
+/* Make the eventfd before a sleep. A thread that closes the mux has either done so
+ * before this takes the lock, or will find the eventfd. If none can be made (no
+ * descriptor, watch or memory left), the wait is split into short ones, each of
+ * which checks for a wake-up first. */
 static int fmux_epoll__first_wait(fmux_t *mux, int64_t *timeout_ns,
                                   bool *cut_out, bool *woken_out)
 {
@@ -262,14 +252,14 @@ static int fmux_epoll__first_wait(fmux_t *mux, int64_t *timeout_ns,
     return result;
 }
 
-/* The system call, by the finest clock that there is. *cut_out: the time-out
- * was longer than one call can wait. */
+/* The system call with the finest clock available. Sets *cut_out if the timeout
+ * is longer than one call can wait. */
 static int fmux_epoll__call(int epoll_fd, struct epoll_event *records, int max,
                             int64_t timeout_ns, bool *cut_out)
 {
     if (timeout_ns > 0 && !atomic_load_explicit(&fmux_epoll__coarse,
                                                 memory_order_relaxed)) {
-        /* The layout that this call takes on 32-bit systems as well. */
+        /* The layout of this call, on 32-bit systems as well. */
         struct {
             int64_t seconds, nanoseconds;
         } timeout = {timeout_ns / 1000000000, timeout_ns % 1000000000};
@@ -290,14 +280,15 @@ static int fmux_epoll__call(int epoll_fd, struct epoll_event *records, int max,
 
 int fmux_epoll_nanoseconds(void)
 {
-    /* On no set at all: whether the call exists is checked before. */
+    /* The kernel checks that the call exists before it checks the set. */
     struct epoll_event record;
     bool cut = false;
     (void)fmux_epoll__call(-1, &record, 1, 1, &cut);
     return !atomic_load_explicit(&fmux_epoll__coarse, memory_order_relaxed);
 }
 
-/* Spread n records into rows. Sets *woken_out if one was a wake-up. */
+/* Copy n records to rows, without stale ones. Sets *woken_out if one was a
+ * wake-up. */
 static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
 {
     const struct epoll_event *records = ready->records;
@@ -307,56 +298,38 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
         uint64_t data = records[i].data.u64;
         int fd = (int)(data & INT_MAX);
         if (data == FMUX_WAKE_DATA) {
-            /* Or a kick, which is none of the caller's business. */
-            *woken_out = atomic_exchange(&ready->mux->wake_pending, false);
-            fmux_count(&ready->counts.wakeups, *woken_out);
+            /* Or a kick, which has no effect on the result. */
+            bool woken = atomic_exchange(&ready->mux->wake_pending, false);
+            fmux_count(&ready->counts.wakeups, woken);
+            *woken_out |= woken;
             continue;
         }
         const fmux_entry_t *entry = fmux_entry(ready->mux, fd);
         if (entry != NULL && atomic_load_explicit(&entry->generation,
                                                   memory_order_acquire) ==
                                  data >> 32)
-            fmux_report(ready, rows++, fd, records[i].events);
+            fmux_report(ready, rows++, fd, records[i].events,
+                        fmux_entry_tag(entry));
         else
             stale++;
     }
-    if ((stale | ready->stale_waits) != 0) {
-        ready->stale_waits = stale == 0 ? 0 : ready->stale_waits + 1;
+    if (stale != 0)
         fmux_count(&ready->counts.stale_events, stale);
-    }
     return rows;
 }
 
-/* End a wait. A batch that another thread has read before a registration was
- * removed is stale once or twice. What is stale in every wait, a file behind
- * a dup, goes with the set only. */
-static int fmux_epoll__end(fmux_ready_t *ready, int result)
-{
-    if (ready->stale_waits < FMUX__STALE_WAITS)
-        return fmux_wait_end(ready, result);
-    ready->stale_waits = 0;
-    result = fmux_wait_end(ready, result);
-    fmux_renew(ready->mux);
-    return result;
-}
-
-/* What a wait without sleep comes to: with trying, see fmux_wait_try. Compiled
- * once for each, because behind a system call every branch shows. */
-__attribute__((always_inline)) static inline int
-fmux_epoll__look(fmux_ready_t *ready, int max_events, bool trying)
+static int fmux_epoll__look(fmux_ready_t *ready, int max_events, bool trying)
 {
     bool woken = false;
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
     n = epoll_wait(ready->mux->epoll_fd, ready->records, max_events, 0);
-    if (n <= 0)
-        return fmux_wait_end(ready, n < 0 ? -errno : trying ? -EAGAIN
-                                                            : 0);
-    n = fmux_epoll__collect(ready, n, &woken);
-    if (trying && n == 0 && !woken)
-        n = -EAGAIN;
-    return fmux_epoll__end(ready, n);
+    if (n < 0)
+        return fmux_wait_end(ready, -errno);
+    if (n > 0)
+        n = fmux_epoll__collect(ready, n, &woken);
+    return fmux_wait_end(ready, n == 0 && trying && !woken ? -EAGAIN : n);
 }
 
 static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
@@ -369,29 +342,19 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
         return n;
     if (atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
         (n = fmux_epoll__first_wait(ready->mux, &timeout_ns, &cut, &woken)) < 0)
-        return fmux_epoll__end(ready, n);
+        return fmux_wait_end(ready, n);
     n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
                          timeout_ns, &cut);
     if (n > 0) {
         n = fmux_epoll__collect(ready, n, &woken);
-        /* Nothing but stale reports is no reason to end a wait, but the
-         * caller decides whether to go on: it may have signals to handle. */
+        /* Stale reports alone do not end a wait, but the caller continues it: it
+         * may have signals to handle. */
         if (n == 0 && !woken)
             n = -EINTR;
     } else if (n == 0 && cut && !woken) {
         n = -EINTR;
     }
-    return fmux_epoll__end(ready, n);
-}
-
-static int fmux_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
-                            int max_events)
-{
-    if (timeout_ns == 0)
-        return fmux_epoll__look(ready, max_events, false);
-    if (timeout_ns == FMUX_TRY)
-        return fmux_epoll__look(ready, max_events, true);
-    return fmux_epoll__sleep(ready, timeout_ns, max_events);
+    return fmux_wait_end(ready, n);
 }
 
 const fmux_mechanism_t fmux_epoll = {
@@ -404,10 +367,11 @@ const fmux_mechanism_t fmux_epoll = {
     .kick = fmux_epoll__kick,
     .forked = fmux_epoll__forked,
     .renew = fmux_epoll_renew,
-    .wait = fmux_epoll__wait,
+    .look = fmux_epoll__look,
+    .sleep = fmux_epoll__sleep,
 };
 
-/* ---- the bare set: what the kernel says, and nothing else --------------- */
+/* ---- the bare set: everything is passed through --------------------------- */
 
 static int fmux_bare_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
@@ -427,29 +391,39 @@ static int fmux_bare_epoll__wakeup(fmux_t *mux)
     return -EOPNOTSUPP;
 }
 
-static int fmux_bare_epoll__wait(fmux_ready_t *ready, int64_t timeout_ns,
-                                 int max_events)
+static int fmux_bare_epoll__collect(fmux_ready_t *ready, int n)
+{
+    const struct epoll_event *records = ready->records;
+    for (int i = 0; i < n; i++)
+        fmux_report(ready, i, (int)(uint32_t)records[i].data.u64,
+                    records[i].events, -1);
+    return fmux_wait_end(ready, n);
+}
+
+static int fmux_bare_epoll__look(fmux_ready_t *ready, int max_events,
+                                 bool trying)
 {
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
+    n = epoll_wait(ready->mux->epoll_fd, ready->records, max_events, 0);
+    if (n < 0)
+        n = -errno;
+    else if (n == 0 && trying)
+        n = -EAGAIN;
+    return fmux_bare_epoll__collect(ready, n);
+}
+
+static int fmux_bare_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
+                                  int max_events)
+{
     bool cut = false;
-    bool trying = timeout_ns == FMUX_TRY;
-    if (trying || timeout_ns == 0) {
-        n = epoll_wait(ready->mux->epoll_fd, ready->records, max_events, 0);
-        if (n < 0)
-            n = -errno;
-    } else {
-        n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
-                             timeout_ns, &cut);
-    }
-    const struct epoll_event *records = ready->records;
-    for (int i = 0; i < n; i++)
-        fmux_report(ready, i, (int)(uint32_t)records[i].data.u64,
-                    records[i].events);
-    if (n == 0 && (cut || trying))
-        n = cut ? -EINTR : -EAGAIN;
-    return fmux_wait_end(ready, n);
+    int n = fmux_wait_begin(ready);
+    if (n < 0)
+        return n;
+    n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
+                         timeout_ns, &cut);
+    return fmux_bare_epoll__collect(ready, n == 0 && cut ? -EINTR : n);
 }
 
 const fmux_mechanism_t fmux_bare_epoll = {
@@ -460,7 +434,8 @@ const fmux_mechanism_t fmux_bare_epoll = {
     .modify = fmux_bare_epoll__modify,
     .remove = fmux_epoll__remove,
     .wakeup = fmux_bare_epoll__wakeup,
-    .wait = fmux_bare_epoll__wait,
+    .look = fmux_bare_epoll__look,
+    .sleep = fmux_bare_epoll__sleep,
 };
 
 #else

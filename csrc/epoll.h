@@ -1,4 +1,4 @@
-/* epoll.h - what the two files of the epoll mechanism share. */
+/* epoll.h - shared by the two files of the epoll mechanism. */
 #ifndef FASTMUX_EPOLL_H
 #define FASTMUX_EPOLL_H
 
@@ -10,10 +10,10 @@
 #define EPOLLEXCLUSIVE (UINT32_C(1) << 28)
 #endif
 
-/* What epoll_data holds for the eventfd: no registration is number 0. */
+/* epoll_data of the eventfd: no registration has number 0. */
 #define FMUX_WAKE_DATA UINT64_C(0)
 
-/* What the kernel is told of a registration: the descriptor in the low half of
+/* The kernel's record of a registration: the descriptor in the low half of
  * epoll_data, the generation in the high half. */
 static inline struct epoll_event fmux_epoll_record(int fd, fmux_entry_t *entry)
 {
@@ -25,7 +25,7 @@ static inline struct epoll_event fmux_epoll_record(int fd, fmux_entry_t *entry)
     };
 }
 
-/* Put the eventfd of the wake-up into a set. Returns 0 or -errno. */
+/* Add the eventfd to a set. Returns 0 or -errno. */
 static inline int fmux_epoll_add_wake(int epoll_fd, int wake_fd)
 {
     struct epoll_event record = {

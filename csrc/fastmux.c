@@ -1,33 +1,27 @@
-/* fastmux.c - what all mechanisms have in common: life and death of a mux, the
- * table of watched descriptors, and the ways to wait. (Ready arrays: ready.c.)
+/* fastmux.c - shared by all mechanisms: the life cycle of a mux, its table of
+ * descriptors, and the entry points of a wait. (Ready arrays: ready.c.)
  *
- * Who may touch what, and when
- * ----------------------------
- * Everything that changes a mux happens under mux->lock. Waiting does not: it
- * would hold the lock for as long as it waits. A wait reads the table while
- * others change it, which is safe because entries never move, and the fields
- * that it looks at are atomic.
+ * Locking
+ * -------
+ * Every change of a mux happens under mux->lock. A wait does not take the lock,
+ * which it would hold for as long as it sleeps. It reads the table while other
+ * threads change it: entries never move, and the fields that it reads are atomic.
  *
- * Closing must not take the descriptors from a wait that is in the kernel with
- * them: the kernel would go on with the old file, and the number might already
- * be somebody else's. So a wait first marks its array (ready->inside) and then
- * looks at mux->state; closing first sets mux->state and then looks at the
- * arrays. Whatever the interleaving, one of the two sees the other. The same
- * two steps on the way out make sure that somebody is the last one, and the
- * last one releases the descriptors.
+ * Closing must not close a descriptor while a wait is in the kernel with it: the
+ * kernel would go on with the old file, and the number might already stand for
+ * another one. So a wait first sets ready->inside and then reads mux->state;
+ * closing first sets mux->state and then reads ready->inside. In every
+ * interleaving at least one of the two sees the other. The same two steps on the
+ * way out guarantee that one wait is the last, and the last one releases the
+ * descriptors.
  *
- * A new set in place of the old one (renew.c) needs the same: mux->state keeps waits
- * from beginning, and a kick makes those in progress leave. Whoever finds an array
- * that nobody is inside of, with the lock held, may exchange the set.
- *
- * The memory lives longer than the descriptors. A closed mux still answers
- * -ESHUTDOWN, and only fmux_free, once no ready array is left, releases it.
+ * The memory outlives the descriptors. A closed mux still answers -ESHUTDOWN;
+ * only fmux_free, once no ready array is left, frees it.
  */
 #include "internal.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
-#include <time.h>
 
 static const fmux_mechanism_t *fmux__mechanism(int number)
 {
@@ -102,8 +96,8 @@ int fmux_adopt(int epoll_fd, fmux_t **mux_out)
                         : fmux__open(FMUX_BARE_EPOLL, epoll_fd, mux_out);
 }
 
-/* Of a closed mux, release the descriptors, or if somebody is inside, have them
- * leave. Each who leaves comes here again, since one kick may reach only one. */
+/* Release the descriptors of a closed mux, or kick the waits in progress out of
+ * it. Each of them comes here again on its way out: one kick may end only one. */
 void fmux_leave_closed(fmux_t *mux)
 {
     pthread_mutex_lock(&mux->lock);
@@ -166,65 +160,20 @@ int fmux_lock(fmux_t *mux)
     return result;
 }
 
-/* Let others go on who stand between us and a new set, or are making one. */
-static void fmux__pause(void)
-{
-    const struct timespec pause = {.tv_nsec = 20000};
-    nanosleep(&pause, NULL);
-}
-
-/* Have a mux that is not operational become so. */
-static int fmux__recover(fmux_t *mux)
-{
-    int result = fmux_lock(mux);
-    if (result < 0)
-        return result;
-    bool renewing = atomic_load(&mux->state) == FMUX_RENEWING;
-    pthread_mutex_unlock(&mux->lock);
-    if (renewing)
-        fmux__pause();
-    return 0;
-}
-
 int fmux_wait_begin_slowly(fmux_ready_t *ready)
 {
     int result;
     do {
-        if (atomic_load(ready->unread) != 0) {
-            (void)fmux_wait_leave(ready);
-            return -EBUSY;
-        }
+        bool held = atomic_load(&ready->held);
         if (!fmux_wait_leave(ready))
             return -ESHUTDOWN;
-        if ((result = fmux__recover(ready->mux)) < 0)
+        if (held)
+            return -EBUSY;
+        if ((result = fmux_lock(ready->mux)) < 0)
             return result;
+        pthread_mutex_unlock(&ready->mux->lock);
     } while ((result = fmux_wait_enter(ready)) > 0);
     return result;
-}
-
-void fmux_renew(fmux_t *mux)
-{
-    pthread_mutex_lock(&mux->lock);
-    /* What is shared belongs to others, too: they would lose touch with it. */
-    bool ours = atomic_load(&mux->state) == FMUX_OPERATIONAL && !mux->shared;
-    if (ours)
-        atomic_store(&mux->state, FMUX_RENEWING);
-    /* From here on no wait begins. Those in progress may need the lock to end. */
-    while (ours && atomic_load(&mux->state) == FMUX_RENEWING) {
-        fmux_ready_t *r = mux->all_ready;
-        while (r != NULL && !atomic_load(&r->inside))
-            r = r->next;
-        if (r == NULL) {
-            (void)mux->mechanism->renew(mux); /* or it stays as it was */
-            atomic_store(&mux->state, FMUX_OPERATIONAL);
-            break;
-        }
-        mux->mechanism->kick(mux);
-        pthread_mutex_unlock(&mux->lock);
-        fmux__pause();
-        pthread_mutex_lock(&mux->lock);
-    }
-    pthread_mutex_unlock(&mux->lock);
 }
 
 int fmux_set_shared(fmux_t *mux, int shared)
@@ -259,24 +208,26 @@ int fmux_wakeup(fmux_t *mux)
 
 /* ---- the table --------------------------------------------------------- */
 
-/* The entry of fd, whose chunk is made where it is missing; under the lock. */
+/* Return the entry of fd, with a chunk and a tag; under the lock. */
 static int fmux__make_entry(fmux_t *mux, int fd, fmux_entry_t **entry_out)
 {
-    *entry_out = fmux_entry(mux, fd);
-    if (*entry_out != NULL)
-        return 0;
-    /* No chunk for a number that is not in use: the highest would be huge. */
-    if (fcntl(fd, F_GETFD) < 0)
-        return -errno;
-    uint32_t block = ((uint32_t)fd >> 6) + 1;
-    int k = 31 - __builtin_clz(block);
-    /* calloc leaves a large chunk to the kernel, which gives it pages only
-     * where they are touched. */
-    fmux_entry_t *chunk = calloc((size_t)64 << k, sizeof *chunk);
-    if (chunk == NULL)
-        return -ENOMEM;
-    atomic_store_explicit(&mux->chunks[k], chunk, memory_order_release);
-    *entry_out = fmux_entry(mux, fd);
+    fmux_entry_t *entry = fmux_entry(mux, fd);
+    if (entry == NULL) {
+        /* No chunk for a number that is not open: the highest would be huge. */
+        if (fcntl(fd, F_GETFD) < 0)
+            return -errno;
+        int k = fmux_chunk(fd);
+        /* calloc gets a large chunk from the kernel, which provides a page only
+         * when it is touched. */
+        fmux_entry_t *chunk = calloc((size_t)64 << k, sizeof *chunk);
+        if (chunk == NULL)
+            return -ENOMEM;
+        atomic_store_explicit(&mux->chunks[k], chunk, memory_order_release);
+        entry = chunk + fmux_place(fd);
+    }
+    if (fmux_entry_tag(entry) < 0)
+        atomic_store_explicit(&entry->tag, ++mux->tags, memory_order_relaxed);
+    *entry_out = entry;
     return 0;
 }
 
@@ -300,7 +251,7 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
     if (result < 0)
         return result;
 
-    fmux_entry_t *entry;
+    fmux_entry_t *entry = NULL;
     if (mux->mechanism->bare) {
         fmux_entry_t bare = {.mask = mask};
         result = mux->mechanism->add(mux, fd, &bare);
@@ -316,12 +267,14 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
     if (++mux->last_generation == 0) /* 0 means: not watched */
         mux->last_generation = 1;
     entry->mask = mask;
-    /* Before the kernel knows the descriptor: another thread may be told of
-     * it at once, and must find the generation in place. */
+    /* Before the kernel has the descriptor: another thread may receive its event
+     * at once, and must find the generation. */
     fmux__set_generation(entry, mux->last_generation);
     result = mux->mechanism->add(mux, fd, entry);
     if (result < 0)
         fmux__set_generation(entry, 0);
+    else
+        result = fmux_entry_tag(entry);
 
 unlock:
     pthread_mutex_unlock(&mux->lock);
@@ -351,6 +304,8 @@ int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
         fmux__set_generation(entry, 0);
     else if (result < 0)
         entry->mask = old_mask;
+    else
+        result = fmux_entry_tag(entry);
 
 unlock:
     pthread_mutex_unlock(&mux->lock);
@@ -372,6 +327,7 @@ int fmux_remove(fmux_t *mux, int fd)
     if (fmux__watched(entry)) {
         (void)mux->mechanism->remove(mux, fd, entry);
         fmux__set_generation(entry, 0);
+        result = fmux_entry_tag(entry);
     } else {
         result = -ENOENT;
     }
@@ -381,44 +337,27 @@ unlock:
     return result;
 }
 
-/* ---- waiting: tail calls, see fmux_mechanism_t -------------------------- */
-
-static int fmux__wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events)
+int fmux_tag(fmux_t *mux, int fd)
 {
-    if (ready == NULL)
-        return -EBUSY;
-    if (max_events < 1 || max_events > ready->capacity)
-        return -EINVAL;
-    return ready->mux->mechanism->wait(ready, timeout_ns, max_events);
+    const fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
+    return entry == NULL || fmux_entry_tag(entry) < 0 ? -ENOENT
+                                                      : fmux_entry_tag(entry);
 }
+
+/* ---- waiting: tail calls, see fmux_mechanism_t -------------------------- */
 
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events)
 {
-    return fmux__wait(ready, timeout_ns < 0 ? -1 : timeout_ns, max_events);
+    if (max_events < 1 || max_events > ready->capacity)
+        return -EINVAL;
+    if (timeout_ns == 0)
+        return ready->mux->mechanism->look(ready, max_events, false);
+    return ready->mux->mechanism->sleep(ready, timeout_ns, max_events);
 }
 
-int fmux_wait_now(fmux_ready_t *ready)
+int fmux_try(fmux_ready_t *ready, int max_events)
 {
-    if (ready == NULL)
-        return -EBUSY;
-    return ready->mux->mechanism->wait(ready, 0, ready->capacity);
-}
-
-int fmux_wait_try(fmux_ready_t *ready)
-{
-    if (ready == NULL)
-        return -EBUSY;
-    return ready->mux->mechanism->wait(ready, FMUX_TRY, ready->capacity);
-}
-
-int fmux_wait_try_some(fmux_ready_t *ready, int max_events)
-{
-    return fmux__wait(ready, FMUX_TRY, max_events);
-}
-
-int fmux_wait_forever(fmux_ready_t *ready)
-{
-    if (ready == NULL)
-        return -EBUSY;
-    return ready->mux->mechanism->wait(ready, -1, ready->capacity);
+    if (max_events < 1 || max_events > ready->capacity)
+        return -EINVAL;
+    return ready->mux->mechanism->look(ready, max_events, true);
 }

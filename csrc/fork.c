@@ -1,21 +1,21 @@
-/* fork.c - what a fork leaves to the child.
+/* fork.c - the state of every mux in a forked child.
  *
  * Some facts about fork
  * =====================
  *
- * The child is a copy of the memory and of the table of descriptors, with one
- * thread in it: the one that has called fork. It follows that
+ * The child has a copy of the memory and of the descriptor table, and a single
+ * thread: the one that called fork. It follows that
  *
- * - a lock that another thread held is held for ever. So a fork waits for all locks
- *   of ours, and lets go of them on both sides;
- * - a wait of another thread is no wait any more, though our notes say that it is
- *   in progress. Closing would wait for it to end;
- * - the descriptors are new, but the open files behind them are the parent's. An epoll
- *   set in particular is the same set: what the child adds and removes is added
- *   and removed for both, and a wake-up of the child's wakes the parent.
+ * - a lock held by another thread stays locked. So a fork takes all locks of the
+ *   core first, and releases them on both sides;
+ * - a wait of another thread does not exist in the child, although the copied
+ *   memory says that it is in progress. Closing would wait for its end;
+ * - the descriptors are new, but the open files behind them are the parent's. An
+ *   epoll set in particular is the same set: a change in the child is a change in
+ *   the parent, and a wake-up in the child wakes the parent.
  *
- * The last can be mended at the first use only, as most children use nothing of
- * it: they go on to another program, or do one job and end.
+ * The last point is handled at the first use of a mux, because most children use
+ * none: they exec another program, or do one job and exit.
  *
  * Sources: fork(2), epoll(7), pthread_atfork(3).
  */
@@ -43,12 +43,12 @@ static void fmux__child(void)
 {
     for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
         int state = atomic_load(&mux->state);
-        for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
+        for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
             atomic_store(&r->inside, false);
-        if (state == FMUX_RENEWING)
-            atomic_store(&mux->state, FMUX_OPERATIONAL);
+            atomic_store(&r->held, false);
+        }
         if (state == FMUX_CLOSED && !mux->released) {
-            mux->released = true; /* those who were to do it are not here */
+            mux->released = true; /* the waits that would do it are not here */
             mux->mechanism->release(mux);
         } else if (state != FMUX_CLOSED && !mux->mechanism->bare) {
             mux->mechanism->forked(mux);

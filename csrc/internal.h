@@ -1,4 +1,4 @@
-/* internal.h - what the files of the core share, and nobody else sees. */
+/* internal.h - shared by the files of the core, private to it. */
 #ifndef FASTMUX_INTERNAL_H
 #define FASTMUX_INTERNAL_H
 
@@ -16,68 +16,69 @@
 #define FMUX_HAVE_EPOLL 1
 #endif
 
-/* One watched descriptor. Entries never move and are never freed before the
- * mux, so a wait may read one without a lock while it is being changed. */
+/* A descriptor in the table of a mux. Entries never move and live as long as the
+ * mux, so a wait may read one without a lock while it changes. */
 typedef struct {
-    _Atomic uint32_t generation; /* which registration of this fd; 0: none */
-    uint32_t mask;               /* events asked for; under mux->lock */
-    uint32_t slot;               /* poll, select: place in mux->set; epoll:
+    _Atomic uint32_t generation; /* number of the registration; 0: none */
+    uint32_t mask;               /* requested events; under mux->lock */
+    uint32_t slot;               /* poll, select: index in mux->set; epoll:
                                   * FMUX_ABSENT or 0; under mux->lock */
+    _Atomic int32_t tag;         /* tag + 1, once assigned; 0: none */
 } fmux_entry_t;
 
-/* The slot of what is registered, but not in the kernel's set: a one-shot
- * registration that had fired when the set was renewed. */
+/* The slot of a registration that the kernel's set lacks: a one-shot one that
+ * had fired when a forked child made its own set. */
 enum { FMUX_ABSENT = 1 };
 
-/* What has become of a mux. Everything but FMUX_OPERATIONAL sends a wait the
- * slow way, so that the fast one has a single thing to check. */
+/* The state of a mux. Everything but FMUX_OPERATIONAL puts a wait on the slow
+ * path, so the fast path has a single check. */
 enum {
     FMUX_OPERATIONAL = 0,
-    FMUX_CLOSED,   /* for ever */
-    FMUX_FORKED,   /* in a child; its first use will renew the set */
-    FMUX_RENEWING, /* a thread waits for all waits to leave the set */
+    FMUX_CLOSED, /* final */
+    FMUX_FORKED, /* in a child; the first use makes a set of its own */
 };
 
-/* The time-out of fmux_wait_try. */
-#define FMUX_TRY INT64_MIN
-
 /* The table of entries, by fd: chunk k holds 64 << k of them, so 26 chunks
- * reach every int, small programs need one, and growing moves nothing. */
+ * cover every int, small programs need one, and growing moves nothing. */
 enum { FMUX_CHUNKS = 26 };
 
-/* What a mechanism must provide. All but open and wait run under mux->lock. For
- * add, modify and remove the entry's generation and mask are set already, and
- * are undone if they fail. wait begins and ends the wait by itself: after a
- * system call every return is mispredicted, so the hot path has few. */
+/* The functions of a mechanism. All but open, look and sleep run under mux->lock.
+ * For add, modify and remove the generation and mask of the entry are set
+ * already, and are undone on failure. look and sleep begin and end the wait
+ * themselves: after a system call every return is mispredicted, so the hot path
+ * has few. */
 typedef struct {
-    bool bare; /* no table, no wake-up; add, modify and remove as they come */
+    bool bare; /* no table, no wake-up; epoll_ctl results are passed through */
     int (*open)(fmux_t *mux);
-    void (*release)(fmux_t *mux); /* close the mux's descriptors; once */
+    void (*release)(fmux_t *mux); /* close the descriptors; called once */
     int (*add)(fmux_t *mux, int fd, fmux_entry_t *entry);
     int (*modify)(fmux_t *mux, int fd, fmux_entry_t *entry, uint32_t old_mask);
     int (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry); /* bare: may fail */
     int (*wakeup)(fmux_t *mux); /* end one wait */
-    void (*kick)(fmux_t *mux);  /* have all waits look at mux->state */
-    void (*forked)(fmux_t *mux); /* in a child: part from the parent */
-    int (*renew)(fmux_t *mux);  /* have a set that nobody shares */
-    int (*wait)(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
+    void (*kick)(fmux_t *mux);  /* make every wait check mux->state */
+    void (*forked)(fmux_t *mux); /* in a child: detach from the parent */
+    int (*renew)(fmux_t *mux);  /* make a set that only this process has */
+    /* A wait without sleep; trying: see fmux_try. */
+    int (*look)(fmux_ready_t *ready, int max_events, bool trying);
+    int (*sleep)(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 } fmux_mechanism_t;
 
 struct fmux {
     const fmux_mechanism_t *mechanism; /* constant */
-    pthread_mutex_t lock;              /* guards what says so */
+    pthread_mutex_t lock;              /* guards the fields that say so */
     _Atomic int state;                 /* written under lock */
-    bool shared;                       /* with children; under lock */
-    bool released;                     /* descriptors are gone; under lock */
-    uint32_t handles;                  /* its own + ready arrays; under lock */
+    bool shared;                       /* with forked children; under lock */
+    bool released;                     /* descriptors are closed; under lock */
+    uint32_t handles;                  /* mux + ready arrays; under lock */
     _Atomic(fmux_entry_t *) chunks[FMUX_CHUNKS]; /* written under lock */
     uint32_t last_generation;                    /* under lock */
+    int32_t tags;         /* number of tags assigned; under lock */
     fmux_t *next, **link; /* in the list of all; under its lock, see fork.c */
 
     int epoll_fd;        /* epoll: the set; constant until released */
     _Atomic int wake_fd; /* epoll: the eventfd in it, or -1; set under lock */
-    _Atomic bool wake_pending; /* a wake-up that no wait has answered. On poll
-                                * and select only if it found nobody waiting,
+    _Atomic bool wake_pending; /* a wake-up that no wait has consumed. On poll
+                                * and select only if no wait was in progress,
                                 * and under lock */
 
     /* poll and select: the set lives here, in the order of registration. A
@@ -85,22 +86,23 @@ struct fmux {
     struct pollfd *set;      /* under lock, as all below */
     uint32_t set_length;     /* used part, holes included */
     uint32_t set_size;       /* allocated part */
-    uint32_t set_holes;      /* how many are holes */
+    uint32_t set_holes;      /* number of holes */
     uint32_t cursor;         /* where in a copy a full result was cut off */
     uint64_t version;        /* counts changes of the set */
     fmux_ready_t *all_ready; /* every ready array of this mux; all mechanisms */
 
-    /* What fmux_stats tells; under lock. Of the waits that is the part of ready
-     * arrays that are gone. */
+    /* Counters for fmux_stats; under lock. Of the waits, the part of freed ready
+     * arrays. */
     fmux_stats_t stats;
 };
 
-/* What waits on one array have done. Written by whoever is inside, read by anybody. */
+/* Counters of the waits on one array. Written by the wait inside, read by any
+ * thread. */
 typedef struct {
-    _Atomic uint64_t waits;         /* that came to an end */
-    _Atomic uint64_t events;        /* that they reported */
-    _Atomic uint64_t stale_events;  /* that they did not report */
-    _Atomic uint64_t wakeups;       /* that they answered */
+    _Atomic uint64_t waits;         /* completed */
+    _Atomic uint64_t events;        /* reported */
+    _Atomic uint64_t stale_events;  /* dropped */
+    _Atomic uint64_t wakeups;       /* consumed */
     _Atomic uint64_t interruptions; /* waits that returned -EINTR */
 } fmux_counts_t;
 
@@ -108,17 +110,15 @@ struct fmux_ready {
     fmux_t *mux;         /* constant, as all down to records */
     int capacity;        /* rows in each column */
     bool shared;         /* serves all threads, not only the owner */
-    pthread_t owner;     /* who opened it */
-    int32_t *indices;    /* the three columns, in the caller's memory */
-    int32_t *fds;        /*   "   */
+    pthread_t owner;     /* the thread that opened it */
+    int32_t *fds;        /* the three columns, in the caller's memory */
     uint32_t *events;    /*   "   */
+    int32_t *tags;       /*   "   */
     void *records;       /* epoll: where epoll_wait writes */
-    _Atomic uint8_t *unread; /* shared: the flag in byte 0 of the memory */
-    _Atomic bool inside;     /* a wait with this array is in progress */
+    _Atomic bool inside; /* a wait with this array is in progress */
+    _Atomic bool held;   /* shared: the rows of the last wait are being read */
 
     fmux_counts_t counts;
-    uint32_t stale_waits; /* epoll: in a row that were told of something stale;
-                           * of whoever is inside */
 
     /* poll and select: the waiter's own copy of the set, which the kernel may
      * write to, refreshed only when the set has changed. */
@@ -126,11 +126,11 @@ struct fmux_ready {
     int wake_read;         /* becomes readable to end this wait */
     int wake_write;        /* its other end (the same for an eventfd) */
     bool waiting;          /* in the kernel now; under mux->lock */
-    bool woken;            /* picked by a wake-up; under mux->lock */
+    bool woken;            /* chosen by a wake-up; under mux->lock */
     uint64_t version;      /* of the copy; the waiter's own, as all below */
     struct pollfd *copy;   /* poll: [0] is wake_read, then the set */
     uint32_t *copy_generations; /* of the registrations in copy */
-    uint32_t copy_length;  /* how many come after [0]; no holes */
+    uint32_t copy_length;  /* number of records after [0]; no holes */
     uint32_t copy_size;    /* allocated part of copy */
     unsigned long *bits;   /* select: 3 bitmaps to ask, 3 for the answer */
     uint32_t words;        /* words of one bitmap in use */
@@ -144,43 +144,48 @@ extern const fmux_mechanism_t fmux_bare_epoll;
 extern const fmux_mechanism_t fmux_poll;
 extern const fmux_mechanism_t fmux_select;
 
+/* The chunk of fd, and its place there. */
+static inline int fmux_chunk(int fd)
+{
+    return 31 - __builtin_clz(((uint32_t)fd >> 6) + 1);
+}
+
+static inline uint32_t fmux_place(int fd)
+{
+    return (uint32_t)fd - (((UINT32_C(1) << fmux_chunk(fd)) - 1) << 6);
+}
+
 /* The entry of fd, or NULL if its chunk was never needed. */
 static inline fmux_entry_t *fmux_entry(fmux_t *mux, int fd)
 {
-    uint32_t block = ((uint32_t)fd >> 6) + 1;
-    int k = 31 - __builtin_clz(block);
-    fmux_entry_t *chunk =
-        atomic_load_explicit(&mux->chunks[k], memory_order_acquire);
-    if (chunk == NULL)
-        return NULL;
-    return chunk + ((uint32_t)fd - (((UINT32_C(1) << k) - 1) << 6));
+    fmux_entry_t *chunk = atomic_load_explicit(&mux->chunks[fmux_chunk(fd)],
+                                               memory_order_acquire);
+    return chunk == NULL ? NULL : chunk + fmux_place(fd);
 }
 
-/* Add to a counter of the ready array that the caller is inside of. */
+/* Add to a counter of the ready array that the caller has entered. */
 static inline void fmux_count(_Atomic uint64_t *counter, uint64_t more)
 {
     uint64_t before = atomic_load_explicit(counter, memory_order_relaxed);
     atomic_store_explicit(counter, before + more, memory_order_relaxed);
 }
 
-/* Take the lock of a mux that is open; in a child, have it part from the parent.
- * Returns 0, or -ESHUTDOWN, or what fmux_open can fail with. */
+/* Lock a mux that is open; in a child, make its own set first.
+ * Returns 0, or -ESHUTDOWN, or an error of fmux_open. */
 int fmux_lock(fmux_t *mux);
 
-/* Give up a handle, with the lock held; the last one frees the memory. */
+/* Release a handle, with the lock held; the last one frees the memory. */
 void fmux_drop_handle(fmux_t *mux);
 
-/* What remains to be done once a wait has left a mux that is closed. */
+/* Finish closing, after a wait has left a closed mux. */
 void fmux_leave_closed(fmux_t *mux);
 
-/* Exchange the set of a mux for a new one, when all waits have left it. */
-void fmux_renew(fmux_t *mux);
-
-/* The list of all, for the sake of children. */
+/* The list of all muxes, for forked children. */
 void fmux_list_add(fmux_t *mux);
 void fmux_list_remove(fmux_t *mux);
 
-/* Leave the array. Not to be undone: from here on it may be another's. */
+/* Leave the array. Another thread may enter it as soon as this returns.
+ * Returns false if the mux is closed. */
 static inline bool fmux_wait_leave(fmux_ready_t *ready)
 {
     fmux_t *mux = ready->mux;
@@ -191,79 +196,68 @@ static inline bool fmux_wait_leave(fmux_ready_t *ready)
     return false;
 }
 
-/* A wait that could not begin at once: have it begin nevertheless, or say why not. */
+/* Slow path of fmux_wait_begin: a held array, a closed mux, a forked child. */
 int fmux_wait_begin_slowly(fmux_ready_t *ready);
 
-/* Take the array, and see that the mux is operational; in this order, see
- * fastmux.c. Returns 0, or -EBUSY, or 1 if that is not how it is; the array is ours
- * then as well. */
+/* Enter the array, then check the mux; in this order, see fastmux.c.
+ * Returns 0, or -EBUSY, or 1 (entered, but not ready to wait). */
 static inline int fmux_wait_enter(fmux_ready_t *ready)
 {
     if (!ready->shared && !pthread_equal(ready->owner, pthread_self()))
         return -EBUSY;
     if (atomic_exchange(&ready->inside, true))
         return -EBUSY;
-    return atomic_load_explicit(ready->unread, memory_order_acquire) != 0 ||
+    return atomic_load_explicit(&ready->held, memory_order_acquire) ||
            atomic_load(&ready->mux->state) != FMUX_OPERATIONAL;
 }
 
-/* Begin a wait. If it fails, fmux_wait_end must not be called. */
+/* Begin a wait. On failure fmux_wait_end must not be called. */
 static inline int fmux_wait_begin(fmux_ready_t *ready)
 {
     int result = fmux_wait_enter(ready);
     return result <= 0 ? result : fmux_wait_begin_slowly(ready);
 }
 
-/* End it; returns what the wait is to return. */
+/* End a wait; returns the result of the wait. */
 static inline int fmux_wait_end(fmux_ready_t *ready, int result)
 {
     if (result >= 0) {
         fmux_count(&ready->counts.waits, 1);
         fmux_count(&ready->counts.events, (uint64_t)result);
+        if (ready->shared && result > 0)
+            atomic_store_explicit(&ready->held, true, memory_order_relaxed);
     } else if (result == -EINTR) {
         fmux_count(&ready->counts.interruptions, 1);
     }
-    if (ready->shared && result > 0) {
-        if (result == 1 && ready->indices[0] != FMUX_UNKNOWN) {
-            result = ready->indices[0];
-        } else {
-            result += FMUX_ROWS;
-            atomic_store_explicit(ready->unread, 1, memory_order_relaxed);
-        }
-    }
-    return fmux_wait_leave(ready) || ready->mux->mechanism->bare ? result
-                                                                 : -ESHUTDOWN;
-}
-
-/* The index of these events of fd, see fastmux.h. */
-static inline int32_t fmux_index(int fd, uint32_t events)
-{
-    /* POLLIN is bit 0 and POLLOUT bit 2, everywhere. */
-    uint32_t code = (events & POLLIN) | (events & POLLOUT) >> 1;
-    bool indexed = (events & ~(uint32_t)(POLLIN | POLLOUT)) == 0 &&
-                   events != 0 && (uint32_t)fd < FMUX_UNKNOWN / 4;
-    return indexed ? (int32_t)((uint32_t)fd << 2 | code) : FMUX_UNKNOWN;
+    if (fmux_wait_leave(ready) || ready->mux->mechanism->bare)
+        return result;
+    fmux_ready_release(ready);
+    return -ESHUTDOWN;
 }
 
 /* Write row i of the ready array. */
 static inline void fmux_report(fmux_ready_t *ready, int i, int fd,
-                               uint32_t events)
+                               uint32_t events, int32_t tag)
 {
-    ready->indices[i] = fmux_index(fd, events);
     ready->fds[i] = fd;
     ready->events[i] = events;
+    ready->tags[i] = tag;
 }
 
-/* timeout_ns as milliseconds for poll and epoll_wait: rounded up, because a
- * wait must not end early. Sets *cut_out to true if the int was too small. */
+/* The tag of an entry. */
+static inline int32_t fmux_entry_tag(const fmux_entry_t *entry)
+{
+    return atomic_load_explicit(&entry->tag, memory_order_relaxed) - 1;
+}
+
+/* Convert timeout_ns to milliseconds for poll and epoll_wait, rounded up: a wait
+ * must not end early. Sets *cut_out to true if the int was too small. */
 int fmux_milliseconds(int64_t timeout_ns, bool *cut_out);
 
-/* ppoll and pselect in nanoseconds; fmux_ask_poll by the milliseconds of poll where
- * ppoll is refused. Results as of fmux_poll_once. */
-int fmux_ask_poll(struct pollfd *records, nfds_t length, int64_t timeout_ns);
+/* pselect on bitmaps. Returns the number of bits, or -errno. */
 int fmux_ask_select(int bits, unsigned long *maps[3], int64_t timeout_ns);
 
-/* A pair of descriptors, the second of which makes the first readable. */
+/* A pair of descriptors: writing to the second makes the first readable. */
 int fmux_wake_open(int *read_out, int *write_out);
 void fmux_wake_close(int read_fd, int write_fd);
 void fmux_wake_write(int write_fd);

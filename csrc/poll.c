@@ -3,13 +3,12 @@
  * Some facts about poll and select
  * ================================
  *
- * The kernel remembers nothing between calls. poll takes an array with one
- * record per descriptor, select three bitmaps as long as the highest
- * descriptor; both are copied in, every descriptor is asked in turn, and the
- * answer is written over the question. So the cost of a wait grows with what
- * is watched (select: with the highest number), ready or not. There is no edge
- * to trigger on and nothing to disarm: a condition is reported for as long as
- * it holds.
+ * The kernel keeps no state between calls. poll takes an array with one record
+ * per descriptor, select three bitmaps as long as the highest descriptor; both are
+ * copied in, every descriptor is polled in turn, and the results are written over
+ * the request. So the cost of a wait grows with the number of descriptors
+ * (select: with the highest one), ready or not. There is no edge to trigger on
+ * and nothing to disarm: a condition is reported for as long as it holds.
  *
  * FD_SETSIZE is a limit of the C library's fd_set type, 1024 bits. The kernel
  * has none but its own maximum of open files, and reads as many words as the
@@ -19,15 +18,14 @@
  * as readable, an error as readable and writable. A closed descriptor fails
  * the whole call with EBADF, where poll reports POLLNVAL for that one.
  *
- * What follows for us. The set is kept in an array that every waiter copies
- * before it waits, because another thread may change the set meanwhile, and
- * only the copy's owner may have the kernel write to it. The copy is refreshed
- * only if the set has a newer version. A change wakes those who wait with an
- * older one, so that a wait here sees additions as epoll's does. With each copy
- * goes the generation of its registration: what was removed while the kernel
- * was asked is dropped from the answer. To be woken for a change, and
- * for wake-ups, each ready array has an eventfd of its own: a shared one would
- * be readable to all waiters until one of them drains it.
+ * Consequences. Every waiter copies the set before it waits, because another
+ * thread may change the set meanwhile, and the kernel writes into the copy. The
+ * copy is refreshed only if the set has a newer version. A change wakes the waiters
+ * with an older version, so a wait sees additions as one on epoll does. Each copy
+ * holds the generation of its registration: a descriptor that was removed during
+ * the call is dropped from the result. Each ready array has an eventfd of its own
+ * for changes and wake-ups: a common one would be readable to all waiters until
+ * one of them drains it.
  */
 #include "internal.h"
 
@@ -43,7 +41,7 @@ enum {
 
 /* ---- the set ----------------------------------------------------------- */
 
-/* Tell those who wait that the set has changed; under the lock. */
+/* Wake all waiters because the set has changed; under the lock. */
 static void fmux_poll__changed(fmux_t *mux)
 {
     mux->version++;
@@ -110,7 +108,7 @@ static int fmux_poll__open(fmux_t *mux)
     return 0;
 }
 
-/* Close the wake-ups; whoever waits next makes a new one. */
+/* Close the wake-up descriptors; the next wait makes a new one. */
 static void fmux_poll__release(fmux_t *mux)
 {
     for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
@@ -120,7 +118,7 @@ static void fmux_poll__release(fmux_t *mux)
     }
 }
 
-/* Nothing is shared with a parent but the wake-ups. */
+/* Only the wake-up descriptors are shared with the parent. */
 static void fmux_poll__forked(fmux_t *mux)
 {
     fmux_poll__release(mux);
@@ -136,7 +134,7 @@ static int fmux_poll__wakeup(fmux_t *mux)
     fmux_ready_t *waiter = NULL;
     for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
         if (r->waiting && r->woken)
-            return 0; /* it has not answered the last one yet: the same */
+            return 0; /* the last wake-up is not consumed yet */
         if (r->waiting)
             waiter = r;
     }
@@ -151,9 +149,9 @@ static int fmux_poll__wakeup(fmux_t *mux)
 
 /* ---- the system calls -------------------------------------------------- */
 
-/* How poll and select differ: take a copy of the set, ask the kernel, and see
- * what it said of record i of the copy; that takes from *n, the kernel's count,
- * what was seen. All of them see the waiter's copy only. */
+/* The differences between poll and select: copy the set, call the kernel, and read
+ * the result for record i of the copy, which subtracts it from *n, the kernel's
+ * count. All of them work on the waiter's copy only. */
 typedef struct {
     int (*refresh)(fmux_ready_t *ready); /* under the lock */
     int (*ask)(fmux_ready_t *ready, int64_t timeout_ns);
@@ -192,8 +190,7 @@ static int fmux_poll__refresh(fmux_ready_t *ready)
 
 static int fmux_poll__ask(fmux_ready_t *ready, int64_t timeout_ns)
 {
-    return fmux_ask_poll(ready->copy, (nfds_t)ready->copy_length + 1,
-                         timeout_ns);
+    return fmux_poll_list(ready->copy, (int)ready->copy_length + 1, timeout_ns);
 }
 
 static uint32_t fmux_poll__answer(const fmux_ready_t *ready, uint32_t i, int *n)
@@ -203,8 +200,8 @@ static uint32_t fmux_poll__answer(const fmux_ready_t *ready, uint32_t i, int *n)
     return events;
 }
 
-/* The bitmaps of select: three to ask with, then three for the kernel to write
- * its answer over; in this order: read, write, exceptional. */
+/* The bitmaps of select: three requests, then three that the kernel overwrites
+ * with its result; each in the order read, write, exceptional. */
 static unsigned long *fmux_select__bitmap(const fmux_ready_t *ready, int which)
 {
     return ready->bits + (size_t)which * ready->words;
@@ -258,7 +255,7 @@ static int fmux_select__ask(fmux_ready_t *ready, int64_t timeout_ns)
                             timeout_ns);
     if (n < 0)
         return n;
-    /* From here on as after poll: the wake-up's answer is in copy[0]. */
+    /* As after poll: copy[0] has the result for the wake-up. */
     int fd = ready->wake_read;
     unsigned long word = fmux_select__bitmap(ready, 3)[fd / FMUX__WORD_BITS];
     ready->copy[0].revents = (short)(word >> (fd % FMUX__WORD_BITS) & 1);
@@ -284,9 +281,9 @@ static uint32_t fmux_select__answer(const fmux_ready_t *ready, uint32_t i,
 
 /* ---- waiting ----------------------------------------------------------- */
 
-/* Spread the kernel's n answers into the ready array, except those about what
- * was removed or changed while the kernel was asked. When they do not all fit,
- * the next wait goes on from where this one was cut off: nobody starves. */
+/* Copy the kernel's n results to the ready array, except stale ones. If they do
+ * not all fit, the next wait continues where this one was cut off, so nothing
+ * starves. */
 static int fmux_poll__collect(fmux_ready_t *ready, int n, int max_events,
                               const fmux_poll__call_t *call)
 {
@@ -314,30 +311,29 @@ static int fmux_poll__collect(fmux_ready_t *ready, int n, int max_events,
             mux->cursor = i - 1;
             break;
         }
-        fmux_report(ready, rows++, ready->copy[i].fd, events);
+        fmux_report(ready, rows++, ready->copy[i].fd, events,
+                    fmux_entry_tag(entry));
     }
     return rows;
 }
 
-static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
-                              int max_events, const fmux_poll__call_t *call)
+static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
+                           int max_events, bool trying,
+                           const fmux_poll__call_t *call)
 {
     fmux_t *mux = ready->mux;
-    bool trying = timeout_ns == FMUX_TRY;
-    if (trying)
-        timeout_ns = 0;
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
     int64_t now_ns = timeout_ns > 0 ? fmux_now_ns() : 0;
-    /* The greatest time-outs are for ever: they overflow after 292 years. */
+    /* A timeout that overflows the clock, after 292 years, is for ever. */
     if (timeout_ns > INT64_MAX - now_ns)
         timeout_ns = -1;
     int64_t deadline_ns = now_ns + timeout_ns;
 
     pthread_mutex_lock(&mux->lock);
     if (trying && mux->set_length - mux->set_holes > FMUX_FEW) {
-        n = -EAGAIN; /* to ask about many twice costs more than it saves */
+        n = -EAGAIN; /* scanning many twice costs more than it saves */
         goto unlock;
     }
     if (ready->wake_read < 0) {
@@ -371,7 +367,7 @@ static int fmux_poll__wait_by(fmux_ready_t *ready, int64_t timeout_ns,
             fmux_wake_drain(ready->wake_read);
         woken |= ready->woken;
         if (n == -EBADF && !same) {
-            /* Removed first, then closed: not the caller's error. */
+            /* Removed first, then closed: no error of the caller. */
             mux->wake_pending |= woken;
             continue;
         }
@@ -392,42 +388,45 @@ unlock:
     return fmux_wait_end(ready, n);
 }
 
-static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
-                           int max_events)
+static const fmux_poll__call_t fmux_poll__call = {
+    fmux_poll__refresh, fmux_poll__ask, fmux_poll__answer};
+
+static int fmux_poll__look(fmux_ready_t *ready, int max_events, bool trying)
 {
-    static const fmux_poll__call_t call = {
-        fmux_poll__refresh, fmux_poll__ask, fmux_poll__answer};
-    return fmux_poll__wait_by(ready, timeout_ns, max_events, &call);
+    return fmux_poll__wait(ready, 0, max_events, trying, &fmux_poll__call);
 }
 
-static int fmux_select__wait(fmux_ready_t *ready, int64_t timeout_ns,
-                             int max_events)
+static int fmux_poll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
+                            int max_events)
 {
-    static const fmux_poll__call_t call = {
-        fmux_select__refresh, fmux_select__ask, fmux_select__answer};
-    return fmux_poll__wait_by(ready, timeout_ns, max_events, &call);
+    return fmux_poll__wait(ready, timeout_ns, max_events, false,
+                           &fmux_poll__call);
 }
 
-const fmux_mechanism_t fmux_poll = {
-    .open = fmux_poll__open,
-    .release = fmux_poll__release,
-    .add = fmux_poll__add,
-    .modify = fmux_poll__modify,
-    .remove = fmux_poll__remove,
-    .wakeup = fmux_poll__wakeup,
-    .kick = fmux_poll__changed,
-    .forked = fmux_poll__forked,
-    .wait = fmux_poll__wait,
-};
+static const fmux_poll__call_t fmux_select__call = {
+    fmux_select__refresh, fmux_select__ask, fmux_select__answer};
 
-const fmux_mechanism_t fmux_select = {
-    .open = fmux_poll__open,
-    .release = fmux_poll__release,
-    .add = fmux_poll__add,
-    .modify = fmux_poll__modify,
-    .remove = fmux_poll__remove,
-    .wakeup = fmux_poll__wakeup,
-    .kick = fmux_poll__changed,
-    .forked = fmux_poll__forked,
-    .wait = fmux_select__wait,
-};
+static int fmux_select__look(fmux_ready_t *ready, int max_events, bool trying)
+{
+    return fmux_poll__wait(ready, 0, max_events, trying, &fmux_select__call);
+}
+
+static int fmux_select__sleep(fmux_ready_t *ready, int64_t timeout_ns,
+                              int max_events)
+{
+    return fmux_poll__wait(ready, timeout_ns, max_events, false,
+                           &fmux_select__call);
+}
+
+/* The two differ in look and sleep. */
+#define FMUX__POLL_OR_SELECT(prefix)                             \
+    {                                                            \
+        .open = fmux_poll__open, .release = fmux_poll__release,  \
+        .add = fmux_poll__add, .modify = fmux_poll__modify,      \
+        .remove = fmux_poll__remove, .wakeup = fmux_poll__wakeup, \
+        .kick = fmux_poll__changed, .forked = fmux_poll__forked, \
+        .look = prefix##__look, .sleep = prefix##__sleep,        \
+    }
+
+const fmux_mechanism_t fmux_poll = FMUX__POLL_OR_SELECT(fmux_poll);
+const fmux_mechanism_t fmux_select = FMUX__POLL_OR_SELECT(fmux_select);

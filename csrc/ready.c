@@ -1,9 +1,9 @@
-/* ready.c - ready arrays, and what the waits on them have counted. */
+/* ready.c - ready arrays, and the counters of their waits. */
 #include "internal.h"
 
 #include <stdlib.h>
 
-/* Add what a ready array has counted. */
+/* Add the counters of a ready array. */
 static void fmux__add_waits(fmux_stats_t *stats, fmux_ready_t *ready)
 {
     fmux_counts_t *counts = &ready->counts;
@@ -24,11 +24,9 @@ int fmux_stats(fmux_t *mux, fmux_stats_t *stats_out)
     return 0;
 }
 
-/* Per row three columns, and 16 bytes for the kernel's record, which is as large
- * as an epoll_event gets on any architecture. Before the rows the header; 16
- * bytes more, to align the records. */
+/* Per row three columns, and 16 bytes for the kernel's record, the largest size
+ * of an epoll_event on any architecture. Another 16 bytes align the records. */
 enum {
-    FMUX_HEADER_BYTES = 16,
     FMUX_ROW_BYTES = 3 * 4 + 16,
     FMUX_CAPACITY_MAX = INT32_MAX / FMUX_ROW_BYTES - 2
 };
@@ -37,7 +35,7 @@ int fmux_ready_bytes(int capacity)
 {
     if (capacity < 1 || capacity > FMUX_CAPACITY_MAX)
         return -EINVAL;
-    return FMUX_HEADER_BYTES + capacity * FMUX_ROW_BYTES + 16;
+    return capacity * FMUX_ROW_BYTES + 16;
 }
 
 int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
@@ -54,12 +52,10 @@ int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
     ready->capacity = capacity;
     ready->shared = shared != 0;
     ready->owner = pthread_self();
-    ready->unread = memory;
-    atomic_init(ready->unread, 0);
-    ready->indices = (int32_t *)((char *)memory + FMUX_HEADER_BYTES);
-    ready->fds = ready->indices + capacity;
+    ready->fds = memory;
     ready->events = (uint32_t *)(ready->fds + capacity);
-    uintptr_t records = (uintptr_t)(ready->events + capacity);
+    ready->tags = (int32_t *)(ready->events + capacity);
+    uintptr_t records = (uintptr_t)(ready->tags + capacity);
     ready->records = (void *)((records + 15) & ~(uintptr_t)15);
     ready->wake_read = ready->wake_write = -1;
 
@@ -74,6 +70,17 @@ int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
     pthread_mutex_unlock(&mux->lock);
     *ready_out = ready;
     return 0;
+}
+
+void fmux_ready_release(fmux_ready_t *ready)
+{
+    atomic_store_explicit(&ready->held, false, memory_order_release);
+}
+
+fmux_rows_t fmux_ready_rows(const fmux_ready_t *ready)
+{
+    return (fmux_rows_t){ready->fds, ready->events, ready->tags,
+                         ready->capacity};
 }
 
 void fmux_ready_free(fmux_ready_t *ready)

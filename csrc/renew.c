@@ -1,17 +1,14 @@
-/* renew.c - a new epoll set in place of the old one, with the same registrations.
+/* renew.c - a new epoll set with the same registrations, for a forked child.
  *
- * There are two reasons for it. In the child of a fork the set is the parent's, too.
- * And a file that was closed while a dup lives on stays in the set, is reported
- * for ever, and cannot be deleted, because that takes a number that stands for it.
+ * The child's set is the parent's, see fork.c. The table alone cannot tell what
+ * belongs into the new set: a number in it may stand for another file by now,
+ * which was never registered, and a one-shot registration may have fired. The
+ * kernel knows: /proc/self/fdinfo lists the entries of a set with the inode of
+ * each file, and without events for what has fired. Without /proc, the table has
+ * to do.
  *
- * What is to be in the new set cannot be told from the table alone. A number in it
- * may stand for another file by now, which nobody has registered; and a one-shot
- * registration may have fired. The kernel knows: /proc/self/fdinfo lists what is
- * in a set, with the inode of each file, and without the events of what has fired.
- * Where there is no /proc, the table has to do.
- *
- * The new set gets the number of the old one, and so does the eventfd: whoever has
- * asked for fmux_fileno can go on using that.
+ * The new set takes the number of the old one, and so does the eventfd: a
+ * descriptor returned by fmux_fileno stays valid.
  *
  * Sources: proc(5), epoll(7).
  */
@@ -27,10 +24,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* What stays of the events of a one-shot registration that has fired. */
+/* The bits that remain of a one-shot registration that has fired. */
 #define FMUX__PRIVATE ((uint32_t)(EPOLLET | EPOLLONESHOT | EPOLLWAKEUP))
 
-/* Whether the entry is watched, and by which registration. */
+/* The number of the registration, or 0. */
 static uint32_t fmux_renew__generation(const fmux_entry_t *entry)
 {
     return entry == NULL ? 0 : atomic_load(&entry->generation);
@@ -41,11 +38,11 @@ static int fmux_renew__add(int set, int fd, fmux_entry_t *entry)
     struct epoll_event record = fmux_epoll_record(fd, entry);
     if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &record) == 0)
         return 0;
-    /* Closed, or a number of a regular file now: not watched any more. */
+    /* Closed, or a regular file by now: not watched any more. */
     return errno == EBADF || errno == EPERM ? 0 : -errno;
 }
 
-/* Have in the new set what one line of fdinfo says is in the old one. */
+/* Add the entry of one fdinfo line to the new set. */
 static int fmux_renew__line(fmux_t *mux, int set, const char *line)
 {
     int fd;
@@ -57,14 +54,14 @@ static int fmux_renew__line(fmux_t *mux, int set, const char *line)
                        " pos:%*s ino:%" SCNx64,
                        &fd, &events, &data, &inode);
     if (found < 3 || fd < 0)
-        return 0; /* not about what is in the set */
+        return 0; /* not an entry of the set */
     fmux_entry_t *entry = fmux_entry(mux, fd);
     if (fmux_renew__generation(entry) == 0 ||
         fmux_renew__generation(entry) != data >> 32)
         return 0; /* stale, or the wake-up */
     struct stat file;
     if (fstat(fd, &file) < 0 || (found == 4 && file.st_ino != (ino_t)inode))
-        return 0; /* closed, and maybe another's number now */
+        return 0; /* closed, or another file by now */
     if ((entry->mask & EPOLLONESHOT) != 0 && (events & ~FMUX__PRIVATE) == 0) {
         entry->slot = FMUX_ABSENT;
         return 0;
@@ -106,7 +103,7 @@ static int fmux_renew__fill(fmux_t *mux, int set)
     return result;
 }
 
-/* Have another eventfd under the number of the old one, in the new set. */
+/* Put another eventfd under the number of the old one, and into the new set. */
 static int fmux_renew__wake(fmux_t *mux, int set)
 {
     int wake_read, wake_write;
@@ -134,15 +131,8 @@ int fmux_epoll_renew(fmux_t *mux)
         result = fmux_renew__wake(mux, set);
     if (result == 0 && dup3(set, mux->epoll_fd, O_CLOEXEC) < 0)
         result = -errno;
-    if (result == 0) {
+    if (result == 0)
         mux->stats.renewals++;
-        if (atomic_load(&mux->wake_pending))
-            fmux_wake_write(atomic_load(&mux->wake_fd));
-    } else if (atomic_load(&mux->state) == FMUX_RENEWING) {
-        /* The old set goes on. It may have lost the eventfd. (In a child it is
-         * not used before a new one is made.) */
-        (void)fmux_epoll_add_wake(mux->epoll_fd, atomic_load(&mux->wake_fd));
-    }
     close(set);
     return result;
 }

@@ -1,5 +1,5 @@
-/* system.c - what the core needs of the system besides its mechanisms: clocks, and
- * a pair of descriptors by which one thread ends the wait of another.
+/* system.c - clocks, and the pair of descriptors by which one thread ends the
+ * wait of another.
  */
 #include "internal.h"
 
@@ -69,8 +69,8 @@ void fmux_wake_close(int read_fd, int write_fd)
 
 void fmux_wake_write(int write_fd)
 {
-    /* Eight bytes, as an eventfd asks for. When it is full (EAGAIN), it is
-     * readable already, and that is all that was wanted. */
+    /* Eight bytes, as an eventfd requires. EAGAIN means full, so it is readable
+     * already. */
     uint64_t one = 1;
     ssize_t written;
     do
