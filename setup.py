@@ -28,6 +28,6 @@ class StableAbiWheel(bdist_wheel):
 
 
 setup(
-    cffi_modules=["csrc/build_ffi.py:ffi"],
+    cffi_modules=["csrc/python/build_ffi.py:ffi"],
     cmdclass={"build_ext": OptionalExtension, "bdist_wheel": StableAbiWheel},
 )

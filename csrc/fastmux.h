@@ -158,6 +158,9 @@ int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
                     int shared, fmux_ready_t **ready_out);
 void fmux_ready_free(fmux_ready_t *ready);
 
+/* Attach a pointer of the caller's; NULL at first. */
+void fmux_ready_set_context(fmux_ready_t *ready, const void *context);
+
 /* A wait that also receives: for an event loop, which would otherwise make one
  * call per readable socket.
  *
@@ -221,12 +224,13 @@ int fmux_try(fmux_ready_t *ready, int max_events);
  * soon as this returns. */
 void fmux_ready_release(fmux_ready_t *ready);
 
-/* The columns and the capacity of a ready array. */
+/* The columns, the capacity and the context of a ready array. */
 typedef struct {
     const int32_t *fds;
     const uint32_t *events;
     const int32_t *tags;
     int capacity;
+    const void *context; /* of fmux_ready_set_context */
 } fmux_rows_t;
 
 fmux_rows_t fmux_ready_rows(const fmux_ready_t *ready);

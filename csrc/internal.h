@@ -118,6 +118,7 @@ struct fmux_ready {
     _Atomic bool inside; /* a wait with this array is in progress */
     _Atomic bool held;   /* shared: the rows of the last wait are being read */
 
+    const void *context;     /* of the caller's */
     fmux_counts_t counts;
 
     /* poll and select: the waiter's own copy of the set, which the kernel may

@@ -80,7 +80,12 @@ void fmux_ready_release(fmux_ready_t *ready)
 fmux_rows_t fmux_ready_rows(const fmux_ready_t *ready)
 {
     return (fmux_rows_t){ready->fds, ready->events, ready->tags,
-                         ready->capacity};
+                         ready->capacity, ready->context};
+}
+
+void fmux_ready_set_context(fmux_ready_t *ready, const void *context)
+{
+    ready->context = context;
 }
 
 void fmux_ready_free(fmux_ready_t *ready)

@@ -1,30 +1,30 @@
-"""Describe the extension module to cffi: what to compile, and what Python sees of it.
+"""Describe the extension module to cffi: its sources, and the declarations that Python sees.
 
-Executed by setuptools at build time (``cffi_modules`` in setup.py), with the project root as the
-working directory. What Python sees is the marked blocks of two headers, word for word, so that they
-cannot disagree.
+setuptools executes this at build time (``cffi_modules`` in setup.py), with the project root as the working directory. The
+declarations are the marked blocks of two headers, word for word, so that the two cannot disagree.
 """
 
 from pathlib import Path
 
 from cffi import FFI
 
-CSRC = Path("csrc")
+CORE = Path("csrc")
+PYTHON = CORE / "python"
 BEGIN, END = "/* cffi: begin */", "/* cffi: end */"
 
 declarations = ""
-for name in ("fastmux.h", "binding.h"):
-    header = (CSRC / name).read_text(encoding="utf-8")
-    declarations += header[header.index(BEGIN) : header.index(END)]
+for header in (CORE / "fastmux.h", PYTHON / "calls.h"):
+    text = header.read_text(encoding="utf-8")
+    declarations += text[text.index(BEGIN) : text.index(END)]
 
 ffi = FFI()
 ffi.cdef(declarations)
 ffi.set_source(
     "fastmux._native",
-    '#include "fastmux.h"\n#include "binding.h"',
-    sources=sorted(map(str, CSRC.glob("*.c"))),
-    depends=sorted(map(str, CSRC.glob("*.h"))),
-    include_dirs=[str(CSRC)],
+    '#include "binding.h"',
+    sources=sorted(map(str, CORE.glob("**/*.c"))),
+    depends=sorted(map(str, CORE.glob("**/*.h"))),
+    include_dirs=[str(CORE), str(PYTHON)],
     define_macros=[("_GNU_SOURCE", None)],
     extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden"],
 )

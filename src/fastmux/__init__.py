@@ -1,18 +1,19 @@
-"""Fast I/O multiplexing: wait on many file descriptors at once, by epoll, poll or select."""
+"""Fast I/O multiplexing: wait on many file descriptors at once, by epoll, poll or select.
 
-import typing as _typing
+Everything but the constants is imported at its first use: a program pays for the parts that it needs.
+"""
 
-from . import select, selectors
-from ._checks import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
-from ._core import implementation
-from ._inspection import Difference, Stats
-from ._patch import patch, unpatch
-from ._poller import Poller
-from ._stdlib import StdlibPoller
-from ._version import __version__
+from ._events import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 
-if _typing.TYPE_CHECKING:
-    from ._loop import EventLoop, new_event_loop, run
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from . import select, selectors
+    from ._binding import implementation
+    from ._patch import patch, unpatch
+    from .loop import EventLoop, new_event_loop, run
+    from .poller import Difference, Poller, Stats, StdlibPoller
+
+__version__ = "0.1.0"
 
 __all__ = [
     "EDGE",
@@ -39,14 +40,31 @@ __all__ = [
     "unpatch",
 ]
 
+_HOMES = {
+    "Difference": "poller",
+    "EventLoop": "loop",
+    "Poller": "poller",
+    "Stats": "poller",
+    "StdlibPoller": "poller",
+    "implementation": "_binding",
+    "new_event_loop": "loop",
+    "patch": "_patch",
+    "run": "loop",
+    "unpatch": "_patch",
+}
 
-if not _typing.TYPE_CHECKING:  # who would take it that every name is there
+if not TYPE_CHECKING:  # with this, type checkers would accept every name
 
-    def __getattr__(name: str) -> object:
-        """The event loop comes when it is asked for: importing asyncio takes several times as long as all else here."""
-        if name in ("EventLoop", "new_event_loop", "run"):
-            from . import _loop
+    def __getattr__(name):
+        """Import the module that defines a public name."""
+        import importlib
 
-            value: object = getattr(_loop, name)
-            return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name in ("select", "selectors"):
+            return importlib.import_module(f"fastmux.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(f"fastmux.{_HOMES[name]}"), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *__all__})

@@ -1,16 +1,19 @@
-"""patch() and unpatch(): the mirrors in place of the standard modules' own functions and classes."""
+"""patch() and unpatch(): replace functions and classes of the standard modules by fastmux's."""
 
 from __future__ import annotations
 
 import sys
 import threading
-from types import TracebackType
-from typing import Any
 
 from . import select as _select
 from . import selectors as _selectors
 
-#: id of a standard object -> (that object, what takes its place)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any
+
+#: id of a standard object -> (the object, its replacement)
 _MIRRORS: dict[int, tuple[Any, Any]] = {
     id(standard): (standard, mirror)
     for standards, module in ((_select.STANDARD, _select), (_selectors.STANDARD, _selectors))
@@ -19,19 +22,19 @@ _MIRRORS: dict[int, tuple[Any, Any]] = {
 }
 
 _lock = threading.RLock()
-#: What patch() has changed: namespace, name, the standard object. None: not patched.
+#: The changes of patch(): namespace, name, standard object. None: not patched.
 _places: list[tuple[dict[str, Any], str, Any]] | None = None
 
 
 def patch() -> Patched:
     """Put ``fastmux.select`` and ``fastmux.selectors`` into the standard modules, until unpatch().
 
-    Every loaded module that holds one of the replaced functions or classes under a global name gets the mirror: not
-    only ``select`` and ``selectors``, but also ``subprocess``, ``socketserver`` and whoever said ``from selectors
-    import DefaultSelector`` before. Objects that exist already stay as they are.
+    Every loaded module with one of the replaced functions or classes under a global name gets the replacement: not only
+    ``select`` and ``selectors``, but also ``subprocess``, ``socketserver`` and modules that ran ``from selectors import
+    DefaultSelector``. Existing objects stay as they are. asyncio's event loop is not replaced, only its selector.
 
-    Calling it twice is calling it once. The result is a context manager: ``with fastmux.patch(): ...`` ends in an
-    unpatch(), unless the process was patched before. From any thread.
+    Idempotent; from any thread. The result is a context manager: ``with fastmux.patch(): ...`` ends in an unpatch(), unless
+    the process was patched before.
     """
     global _places
     with _lock:
@@ -39,7 +42,7 @@ def patch() -> Patched:
             return Patched(first=False)
         places: list[tuple[dict[str, Any], str, Any]] = []
         try:
-            # First where others take them from: what is imported from here on takes the mirrors.
+            # First in the two modules: modules that are imported from now on take the replacements from there.
             for module in (sys.modules["select"], sys.modules["selectors"]):
                 _replace(vars(module), places)
             for namespace in _namespaces():
@@ -52,7 +55,7 @@ def patch() -> Patched:
 
 
 def _replace(namespace: dict[str, Any], places: list[tuple[dict[str, Any], str, Any]]) -> None:
-    """Put the mirrors into a namespace, and note where."""
+    """Replace the standard objects in a namespace, and record the places."""
     for name, value in namespace.copy().items():
         standard, mirror = _MIRRORS.get(id(value), (None, None))
         if mirror is not None:
@@ -67,10 +70,10 @@ def _restore(places: list[tuple[dict[str, Any], str, Any]]) -> None:
 
 
 def unpatch() -> None:
-    """Undo patch(): every name that it has changed gets its standard object back. Without a patch(), do nothing.
+    """Undo patch(): restore the standard object under every name that it has changed. No-op without a patch().
 
-    So do modules of the standard library that were imported meanwhile. Other modules imported meanwhile keep what
-    they took, and so do objects that were made meanwhile: they go on working.
+    Modules of the standard library that were imported meanwhile are restored, too. Other modules that were imported
+    meanwhile keep the replacements, and objects that were made meanwhile go on working.
     """
     global _places
     with _lock:
@@ -87,7 +90,7 @@ def unpatch() -> None:
 
 
 class Patched:
-    """What patch() returns: a context manager that undoes this patch() at its end."""
+    """The result of patch(): a context manager that undoes this patch() at its end."""
 
     def __init__(self, *, first: bool) -> None:
         self._first = first
@@ -103,14 +106,14 @@ class Patched:
 
 
 def _namespaces() -> list[dict[str, Any]]:
-    """The global names of every loaded module but this package's."""
+    """Return the global names of every loaded module outside this package."""
     found = []
     for name, module in sys.modules.copy().items():
         try:
-            # Not by getattr(): that would load modules that are to be loaded when they are first used.
+            # Not by getattr(), which would load lazy modules.
             namespace = object.__getattribute__(module, "__dict__")
         except Exception:
-            continue  # not a module like others
+            continue  # not an ordinary module
         if type(namespace) is dict and str(name).partition(".")[0] != "fastmux":
             found.append(namespace)
     return found

@@ -1,0 +1,84 @@
+/* interpreter.h - Python.h, limited as cffi limits it in the module that it
+ * generates: both end up in one library, and in one stable-ABI wheel.
+ */
+#ifndef FASTMUX_INTERPRETER_H
+#define FASTMUX_INTERPRETER_H
+
+#include <pyconfig.h>
+
+#if !defined(Py_DEBUG) && !defined(Py_TRACE_REFS) && !defined(_CFFI_NO_LIMITED_API)
+#if defined(Py_GIL_DISABLED)
+#define Py_LIMITED_API 0x030f0000
+#else
+#define Py_LIMITED_API 0x030a0000
+#endif
+#endif
+
+#include <Python.h>
+
+#include "calls.h"
+#include "fastmux.h"
+
+static inline PyObject *fmux_borrow(fmux_object_t object)
+{
+    return (PyObject *)object;
+}
+
+static inline fmux_object_t fmux_give(PyObject *object)
+{
+    return (fmux_object_t)object;
+}
+
+/* An errno result as an int object. */
+static inline fmux_object_t fmux_give_errno(int result)
+{
+    return fmux_give(PyLong_FromLong(result));
+}
+
+/* ---- timeouts.c --------------------------------------------------------- */
+
+/* Results of fmux_timeout below 0. */
+enum {
+    FMUX_FOREVER = -1,
+    FMUX_UNUSUAL = -2 /* left to _timeouts.py: another type, NaN, too large */
+};
+
+/* How a function takes its timeout. */
+typedef struct {
+    int64_t unit_ns;  /* of the number */
+    int64_t step_ns;  /* round up to a multiple of this */
+    int64_t most_ns;  /* larger timeouts are FMUX_UNUSUAL */
+    int64_t negative; /* the result for negative numbers */
+} fmux_timeout_rule_t;
+
+extern const fmux_timeout_rule_t fmux_poller_rule;
+extern const fmux_timeout_rule_t fmux_selector_rule;
+extern const fmux_timeout_rule_t fmux_epoll_rule;
+extern const fmux_timeout_rule_t fmux_poll_rule;
+extern const fmux_timeout_rule_t fmux_select_rule;
+
+/* Convert a timeout to nanoseconds; None is FMUX_FOREVER. */
+int64_t fmux_timeout(PyObject *timeout, const fmux_timeout_rule_t *rule);
+
+/* A deadline, computed from a timeout at the first call of fmux_time_left. */
+typedef struct {
+    int64_t timeout_ns; /* below 0: for ever */
+    int64_t end_ns;     /* 0: not computed yet */
+} fmux_deadline_t;
+
+/* The rest of the time: 0 or more, or -1 for ever. */
+int64_t fmux_time_left(fmux_deadline_t *deadline);
+
+/* ---- results.c ---------------------------------------------------------- */
+
+/* List of (fd, events) for n rows, with pairs taken from a cache: a list whose
+ * length is a power of two. */
+PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *cache);
+
+/* List of (key, events) for those of the n rows that have a key. table maps tags to
+ * keys or ready-made pairs, keys maps descriptors to keys. selector: convert
+ * masks to the events of a selector. */
+PyObject *fmux_key_list(const fmux_rows_t *rows, int n, PyObject *table,
+                        PyObject *keys, int selector);
+
+#endif

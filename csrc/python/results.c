@@ -1,0 +1,253 @@
+/* results.c - the one place where a result list is built.
+ *
+ * A pair is made when it is first reported and kept for the next time: level-
+ * triggered descriptors report the same pair again and again. (fd, events) pairs
+ * are in one cache per process, direct-mapped by descriptor. (key, events) pairs
+ * are in the table of their poller, a Python list, so the garbage collector sees
+ * what a key refers to.
+ *
+ * A list is hidden from the garbage collector while it is built: gc.get_objects()
+ * must not return one with empty places.
+ */
+#include "interpreter.h"
+
+#include <sys/types.h>
+
+/* The events of a selector. */
+enum {
+    FMUX__EVENT_READ = 1,
+    FMUX__EVENT_WRITE = 2,
+    FMUX__EVENT_BOTH = 3,
+    FMUX__EVENT_PRIORITY = 1 << 16,
+    FMUX__PEER_CLOSED = 0x2000
+};
+
+/* ---- lists and references ------------------------------------------------ */
+
+static PyObject *fmux__list_begin(Py_ssize_t length)
+{
+    PyObject *list = PyList_New(length);
+    if (list != NULL)
+        PyObject_GC_UnTrack(list);
+    return list;
+}
+
+/* [item]; takes the reference to item. Nothing is allocated between the two steps, so
+ * there is nothing to hide. */
+static PyObject *fmux__list_of_one(PyObject *item)
+{
+    PyObject *list = PyList_New(1);
+    if (list == NULL)
+        Py_DECREF(item);
+    else
+        (void)PyList_SetItem(list, 0, item);
+    return list;
+}
+
+/* Shorten the list to what was filled, and show it to the garbage collector. */
+static PyObject *fmux__list_end(PyObject *list, Py_ssize_t filled)
+{
+    if (list != NULL) {
+        if (filled < PyList_Size(list))
+            (void)PyList_SetSlice(list, filled, PyList_Size(list), NULL);
+        PyObject_GC_Track(list);
+    }
+    return list;
+}
+
+/* A new reference to table[place], or NULL beyond its end. */
+static PyObject *fmux__item(PyObject *table, Py_ssize_t place)
+{
+    if (place < 0 || place >= PyList_Size(table))
+        return NULL;
+#if defined(Py_GIL_DISABLED)
+    PyObject *item = PyList_GetItemRef(table, place);
+    if (item == NULL)
+        PyErr_Clear();
+#else
+    PyObject *item = PyList_GetItem(table, place);
+    Py_INCREF(item);
+#endif
+    return item;
+}
+
+/* A new reference to keys[fd], or NULL. */
+static PyObject *fmux__find(PyObject *keys, int fd)
+{
+    PyObject *number = PyLong_FromLong(fd);
+    if (number == NULL)
+        return NULL;
+    PyObject *key = NULL;
+#if defined(Py_GIL_DISABLED)
+    (void)PyDict_GetItemRef(keys, number, &key);
+#else
+    key = PyDict_GetItemWithError(keys, number);
+    Py_XINCREF(key);
+#endif
+    Py_DECREF(number);
+    return key;
+}
+
+/* (first, second); takes the reference to second, which may be NULL. */
+static PyObject *fmux__pair(PyObject *first, PyObject *second)
+{
+    PyObject *pair = second == NULL ? NULL : PyTuple_New(2);
+    if (pair == NULL) {
+        Py_XDECREF(second);
+        return NULL;
+    }
+    Py_INCREF(first);
+    (void)PyTuple_SetItem(pair, 0, first);
+    (void)PyTuple_SetItem(pair, 1, second);
+    return pair;
+}
+
+/* ---- (fd, events) --------------------------------------------------------- */
+
+static PyObject *fmux__fd_pair(PyObject *cache, int fd, uint32_t events)
+{
+    Py_ssize_t place = fd & (PyList_Size(cache) - 1);
+    PyObject *pair = fmux__item(cache, place);
+    if (pair != NULL && pair != Py_None &&
+        PyLong_AsLong(PyTuple_GetItem(pair, 0)) == fd &&
+        PyLong_AsUnsignedLong(PyTuple_GetItem(pair, 1)) == events)
+        return pair;
+    Py_XDECREF(pair);
+    PyObject *number = PyLong_FromLong(fd);
+    if (number == NULL)
+        return NULL;
+    pair = fmux__pair(number, PyLong_FromUnsignedLong(events));
+    Py_DECREF(number);
+    if (pair != NULL) {
+        Py_INCREF(pair);
+        (void)PyList_SetItem(cache, place, pair);
+    }
+    return pair;
+}
+
+PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *cache)
+{
+    if (n == 1) {
+        PyObject *pair = fmux__fd_pair(cache, rows->fds[0], rows->events[0]);
+        return pair == NULL ? NULL : fmux__list_of_one(pair);
+    }
+    PyObject *list = fmux__list_begin(n);
+    for (int i = 0; list != NULL && i < n; i++) {
+        PyObject *pair = fmux__fd_pair(cache, rows->fds[i], rows->events[i]);
+        if (pair == NULL)
+            Py_CLEAR(list);
+        else
+            (void)PyList_SetItem(list, i, pair);
+    }
+    return fmux__list_end(list, n);
+}
+
+/* ---- (key, events) -------------------------------------------------------- */
+
+/* The events of a selector for a mask, before "& key.events". */
+static long long fmux__selector_events(uint32_t mask, long long asked)
+{
+    if ((asked & ~FMUX__EVENT_BOTH) == 0 || asked < 0)
+        /* As the standard selectors: everything but the one is also the other. */
+        return (mask & ~(uint32_t)POLLIN ? FMUX__EVENT_WRITE : 0) |
+               (mask & ~(uint32_t)POLLOUT ? FMUX__EVENT_READ : 0);
+    if (mask & (POLLERR | POLLHUP | POLLNVAL))
+        return FMUX__EVENT_BOTH | FMUX__EVENT_PRIORITY | FMUX__PEER_CLOSED;
+    return (mask & POLLIN ? FMUX__EVENT_READ : 0) |
+           (mask & POLLOUT ? FMUX__EVENT_WRITE : 0) |
+           (mask & POLLPRI ? FMUX__EVENT_PRIORITY : 0) |
+           (long long)(mask & FMUX__PEER_CLOSED);
+}
+
+/* Convert a mask to the events to report for key. Returns false for a key whose
+ * events are not exactly an int; *events_out is without "& key.events" then. */
+static int fmux__key_events(PyObject *key, uint32_t mask, int selector,
+                            long long *events_out)
+{
+    *events_out = mask;
+    if (!selector)
+        return 1;
+    PyObject *asked = PyTuple_GetItem(key, 2);
+    if (!PyLong_CheckExact(asked)) {
+        *events_out = fmux__selector_events(mask, 0);
+        return 0;
+    }
+    long long bits = PyLong_AsLongLong(asked);
+    *events_out = fmux__selector_events(mask, bits) & bits;
+    return 1;
+}
+
+/* A new pair for key; *plain_out: it may be kept. */
+static PyObject *fmux__new_key_pair(PyObject *key, uint32_t mask, int selector,
+                                    int *plain_out)
+{
+    long long events;
+    *plain_out = fmux__key_events(key, mask, selector, &events);
+    PyObject *number = PyLong_FromLongLong(events);
+    if (!*plain_out && number != NULL) {
+        PyObject *all = number;
+        number = PyNumber_And(all, PyTuple_GetItem(key, 2));
+        Py_DECREF(all);
+    }
+    return fmux__pair(key, number);
+}
+
+/* The pair for one row. NULL without an exception: the descriptor has no key. */
+static PyObject *fmux__key_pair(PyObject *table, PyObject *keys, int fd,
+                                uint32_t mask, int tag, int selector)
+{
+    PyObject *item = fmux__item(table, tag);
+    PyObject *key = NULL;
+    if (item != NULL && PyTuple_CheckExact(item)) {
+        long long events;
+        key = PyTuple_GetItem(item, 0);
+        (void)fmux__key_events(key, mask, selector, &events);
+        if (PyLong_AsLongLong(PyTuple_GetItem(item, 1)) == events)
+            return item;
+        Py_INCREF(key);
+        Py_DECREF(item);
+    } else if (item != NULL && item != Py_None) {
+        key = item;
+    } else {
+        Py_XDECREF(item);
+        key = fmux__find(keys, fd);
+        if (key == NULL)
+            return NULL;
+    }
+    int plain;
+    PyObject *pair = fmux__new_key_pair(key, mask, selector, &plain);
+    Py_DECREF(key);
+    if (pair != NULL && plain && tag >= 0 && tag < PyList_Size(table)) {
+        Py_INCREF(pair);
+        (void)PyList_SetItem(table, tag, pair);
+    }
+    return pair;
+}
+
+static PyObject *fmux__row_pair(const fmux_rows_t *rows, int i, PyObject *table,
+                                PyObject *keys, int selector)
+{
+    return fmux__key_pair(table, keys, rows->fds[i], rows->events[i],
+                          rows->tags == NULL ? -1 : rows->tags[i], selector);
+}
+
+PyObject *fmux_key_list(const fmux_rows_t *rows, int n, PyObject *table,
+                        PyObject *keys, int selector)
+{
+    if (n == 1) {
+        PyObject *pair = fmux__row_pair(rows, 0, table, keys, selector);
+        if (pair != NULL)
+            return fmux__list_of_one(pair);
+        return PyErr_Occurred() != NULL ? NULL : PyList_New(0);
+    }
+    Py_ssize_t filled = 0;
+    PyObject *list = fmux__list_begin(n);
+    for (int i = 0; list != NULL && i < n; i++) {
+        PyObject *pair = fmux__row_pair(rows, i, table, keys, selector);
+        if (pair != NULL)
+            (void)PyList_SetItem(list, filled++, pair);
+        else if (PyErr_Occurred() != NULL)
+            Py_CLEAR(list);
+    }
+    return fmux__list_end(list, filled);
+}

@@ -1,0 +1,222 @@
+"""The only module that imports the compiled extension: its functions, its errors as exceptions, and ready arrays.
+
+Functions are bound to module-level names: looking up an attribute of ``lib`` costs a third of a call.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final, NoReturn
+
+try:
+    if os.environ.get("FASTMUX_PURE", "0") not in ("", "0"):
+        raise ImportError("FASTMUX_PURE is set")
+    from . import _native
+except ImportError:
+    #: "c" if the extension is in use, "python" if everything runs on the standard library.
+    implementation = "python"
+    lib: Any = None
+    ffi: Any = None
+else:
+    implementation = "c"
+    lib = _native.lib
+    ffi = _native.ffi
+
+if implementation == "c":
+    EPOLL: Final[int] = lib.FMUX_EPOLL
+    BARE_EPOLL: Final[int] = lib.FMUX_BARE_EPOLL
+    #: The mechanisms of this build on this system, the best first.
+    MECHANISMS: Final[dict[str, int]] = {
+        name: number
+        for name, number in (("epoll", EPOLL), ("poll", lib.FMUX_POLL), ("select", lib.FMUX_SELECT))
+        if lib.fmux_mechanisms() >> number & 1
+    }
+    #: The unit of "others" in the result of stream_wait.
+    OTHERS: Final[int] = lib.FMUX_OTHERS
+    #: state[FRESH] = 0 tells poll_pairs and poll_keys that the masks have changed.
+    FRESH: Final[int] = lib.FMUX_POLL_FRESH
+
+    add = lib.fmux_add
+    modify = lib.fmux_modify
+    remove = lib.fmux_remove
+    key_add = lib.fmux_key_add
+    key_modify = lib.fmux_key_modify
+    key_replace = lib.fmux_key_replace
+    key_remove = lib.fmux_key_remove
+    pairs = lib.fmux_pairs
+    pairs_wait = lib.fmux_pairs_wait
+    pairs_some = lib.fmux_pairs_some
+    epoll_wait = lib.fmux_epoll_wait
+    epoll_some = lib.fmux_epoll_some
+    keys = lib.fmux_keys
+    keys_wait = lib.fmux_keys_wait
+    selector = lib.fmux_selector
+    selector_wait = lib.fmux_selector_wait
+    selector_rows = lib.fmux_selector_rows
+    rows = lib.fmux_rows
+    rows_wait = lib.fmux_rows_wait
+    poll_pairs = lib.fmux_poll_pairs
+    poll_keys = lib.fmux_poll_keys
+    select_files = lib.fmux_select_files
+    stream_wait = lib.fmux_stream_wait
+    wakeup = lib.fmux_wakeup
+    fileno = lib.fmux_fileno
+    close = lib.fmux_close
+    set_shared = lib.fmux_set_shared
+
+    _MUX_OUT = ffi.typeof("fmux_t **")
+    _STATS_OUT = ffi.typeof("fmux_stats_t *")
+    _READY_OUT = ffi.typeof("fmux_ready_t **")
+    _BYTES = ffi.typeof("char[]")
+    _CONTEXT = ffi.typeof("fmux_context_t *")
+    #: Memory that is resident only where it is used: not cleared, and from the kernel if it is large.
+    _allocate = ffi.new_allocator(should_clear_after_alloc=False)
+    #: A ready array that does not exist yet. Every wait on it is refused as busy.
+    NO_ARRAY: Final = ffi.NULL
+
+#: The cache of (fd, events) pairs, see csrc/python/results.c. Its length is a power of two.
+PAIRS: Final[list[Any]] = [None] * 4096
+
+#: The commonest timeout and maxevents. Compared by identity: fast, and 0j is no timeout.
+NOW: Final = 0
+ALL: Final = -1
+
+#: Results that are no failure of a wait: try another array; convert the arguments first.
+BUSY: Final = -errno.EBUSY
+UNUSUAL: Final = -errno.EDOM
+CLOSED: Final = -errno.ESHUTDOWN
+
+
+def closed() -> NoReturn:
+    """Raise the ValueError of every call on a closed poller."""
+    raise ValueError("I/O operation on closed poller")
+
+
+def os_error(result: int) -> OSError:
+    """Return the exception for a negative result of the core, in the standard library's words."""
+    return OSError(-result, os.strerror(-result))
+
+
+def explain_refusal(error: OSError) -> OSError:
+    """Replace an EPERM of epoll by one that says what it means."""
+    if error.errno != errno.EPERM:
+        return error
+    return PermissionError(
+        errno.EPERM, "epoll cannot watch this file: regular files and directories are always ready, so just use them"
+    )
+
+
+def fail(result: int) -> NoReturn:
+    """Raise the exception for a negative result of the core, in fastmux's words."""
+    if result == CLOSED:
+        closed()
+    raise explain_refusal(os_error(result))
+
+
+def open_mux(mechanism: int, adopt: int | None = None, shared: bool = False) -> Any:
+    """Make a mux, whose memory is released with the last reference to the result.
+
+    adopt is the descriptor of an existing epoll set, for a bare mux around it. shared: with forked children.
+    """
+    out = ffi.new(_MUX_OUT)
+    result = lib.fmux_open(mechanism, out) if adopt is None else lib.fmux_adopt(adopt, out)
+    if result < 0:
+        raise os_error(result)
+    mux = ffi.gc(out[0], lib.fmux_free)
+    if shared:
+        set_shared(mux, True)
+    return mux
+
+
+def open_ready(mux: Any, capacity: int, shared: bool, context: Any, fail: Callable[[int], Any]) -> tuple[Any, Any]:
+    """Make a ready array; return it and its memory, which lives as long as the array, as context does."""
+    if (size := lib.fmux_ready_bytes(capacity)) < 0:
+        fail(size)
+    memory = _allocate(_BYTES, size)
+    out = ffi.new(_READY_OUT)
+    result = lib.fmux_ready_open(mux, memory, size, capacity, shared, out)
+    if result < 0:
+        fail(result)
+    ready = out[0]
+    lib.fmux_ready_set_context(ready, context)
+    free = lib.fmux_ready_free
+    # The default argument keeps both alive, also for a thread that waits with an array that was replaced.
+    return ffi.gc(ready, lambda ready, alive=(memory, context): free(ready)), memory
+
+
+def open_context(table: list[Any] | None, keys: dict[int, Any] | None) -> Any:
+    """Make the context of ready arrays. Its owner keeps the objects alive as long as it waits."""
+    return ffi.new(_CONTEXT, (id(table), id(keys), id(PAIRS)))
+
+
+def stats(mux: Any, avoided: int) -> tuple[int, ...]:
+    """Return the counters of a mux in the order of Stats; avoided are changes that made no call."""
+    out = ffi.new(_STATS_OUT)
+    lib.fmux_stats(mux, out)
+    return (
+        *(out.waits, out.events, out.stale_events, out.control_calls, avoided),
+        *(out.wakeups, out.interruptions, out.renewals),
+    )
+
+
+def open_poll_state(masks: dict[int, int], keys: dict[int, Any] | None) -> bytearray:
+    """Make the state for poll_pairs and poll_keys. Its owner keeps the dicts alive."""
+    state = bytearray()
+    lib.fmux_poll_begin(state, masks, keys, PAIRS)
+    return state
+
+
+class Waits:
+    """A mixin for objects that wait with a mux: it picks a ready array that no other thread is using.
+
+    No lock guards the attributes. Each is read and replaced as a whole, and a thread that reads an outdated array has
+    one that works: the core admits one wait at a time and refuses others as busy.
+    """
+
+    __slots__ = ("_context", "_local", "_mux", "_ready", "_room")
+
+    def _start(self, mux: Any, room: int, context: Any) -> None:
+        self._mux = mux  # constant
+        self._context = context  # constant
+        self._room = room  # rows of new arrays
+        #: The array that every wait tries first, made at the first wait.
+        self._ready: Any = NO_ARRAY
+        #: Arrays of other threads: .ready and .room.
+        self._local: Any = None
+
+    def _fail(self, result: int) -> Any:
+        """Raise the exception for a negative result of the core."""
+        raise NotImplementedError
+
+    def _wait_again(self, wait: Callable[..., Any], *arguments: Any) -> Any:
+        """Slow path of a wait: repeat wait(array, *arguments) until an array is free."""
+        array = self._ready
+        while (result := wait(array, *arguments)).__class__ is int:
+            if result != BUSY:
+                self._fail(result)
+            array = self._free_array(array)
+        return result
+
+    def _free_array(self, busy: Any) -> Any:
+        """Return another array than ``busy``: the first one if there is none yet, else one of this thread's own."""
+        if self._ready is NO_ARRAY:
+            self._ready = ready = open_ready(self._mux, self._room, True, self._context, self._fail)[0]
+            return ready
+        if self._local is None:
+            self._local = threading.local()
+        local = self._local
+        if getattr(local, "room", 0) != self._room or local.ready is busy:
+            local.ready = open_ready(self._mux, self._room, True, self._context, self._fail)[0]
+            local.room = self._room
+        return local.ready
+
+    def _grow(self, room: int) -> None:
+        """Use larger arrays from now on. Waits in progress keep theirs."""
+        self._room = room
+        self._ready = NO_ARRAY

@@ -1,0 +1,93 @@
+"""``python -m fastmux info``: the mechanisms, kernel features and limits of this machine, determined by trying them."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import platform
+import resource
+from pathlib import Path
+from typing import Any
+
+import fastmux
+from fastmux import _binding
+from fastmux._events import EXCLUSIVE, READ, WRITE
+from fastmux._original import select
+
+
+
+def collect() -> dict[str, dict[str, Any]]:
+    """Return the facts: section -> name -> value."""
+    mechanisms = fastmux.Poller.mechanisms
+    return {
+        "fastmux": {
+            "version": fastmux.__version__,
+            "implementation": fastmux.implementation,
+            "mechanisms": list(mechanisms),
+            "default selector": fastmux.selectors.DefaultSelector.__name__,
+        },
+        "system": {
+            "python": f"{platform.python_implementation()} {platform.python_version()}",
+            "kernel": f"{platform.system()} {platform.release()}",
+            "machine": platform.machine(),
+            "cpus": os.cpu_count(),
+        },
+        "kernel features": {
+            "epoll": "epoll" in mechanisms,
+            "epoll_pwait2": supports_nanoseconds(),
+            "EXCLUSIVE": supports_exclusive(),
+        },
+        "limits": limits(),
+    }
+
+
+def table(facts: dict[str, dict[str, Any]]) -> str:
+    """Format the facts for reading."""
+    width = max(len(name) for section in facts.values() for name in section)
+    lines = []
+    for title, section in facts.items():
+        lines += ["", title]
+        lines += [f"  {name:<{width}}  {format_value(value)}" for name, value in section.items()]
+    return "\n".join(lines[1:])
+
+
+def format_value(value: Any) -> str:
+    if value is None:
+        return "unknown"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(value)
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def supports_nanoseconds() -> bool:
+    """Return whether epoll waits in nanoseconds (epoll_pwait2, Linux 5.11) instead of milliseconds."""
+    return _binding.implementation == "c" and bool(_binding.lib.fmux_epoll_nanoseconds())
+
+
+def supports_exclusive() -> bool:
+    """Return whether the kernel has EPOLLEXCLUSIVE (Linux 4.5). Older ones ignore it, and so accept this modify()."""
+    if not hasattr(select, "epoll"):
+        return False
+    ends = os.pipe()
+    try:
+        with select.epoll() as epoll:
+            epoll.register(ends[0], READ | EXCLUSIVE)
+            epoll.modify(ends[0], WRITE)
+    except OSError as error:
+        return error.errno == errno.EINVAL
+    finally:
+        for fd in ends:
+            os.close(fd)
+    return False
+
+
+def limits() -> dict[str, int | None]:
+    """Return the limits of open files of this process, and of watches in the epoll sets of this user."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    found: dict[str, int | None] = {"open files, soft": soft, "open files, hard": hard, "max_user_watches": None}
+    with contextlib.suppress(OSError, ValueError):  # not Linux, or no access
+        found["max_user_watches"] = int(Path("/proc/sys/fs/epoll/max_user_watches").read_text())
+    return {name: None if value == resource.RLIM_INFINITY else value for name, value in found.items()}

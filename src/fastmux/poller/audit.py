@@ -1,0 +1,117 @@
+"""The results of stats() and audit(), and how the kernel's epoll set is read.
+
+Imported at the first use of either, since few programs use them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from selectors import SelectorKey
+from typing import Final, NamedTuple
+
+
+class Stats(NamedTuple):
+    """Counters since the poller was made; in a forked child, the parent's part included."""
+
+    #: Completed waits, with or without events.
+    waits: int
+    #: Reported events.
+    events: int
+    #: Events of unregistered descriptors that the kernel reported and the poller dropped.
+    stale_events: int
+    #: epoll_ctl calls; 0 on poll and select.
+    control_calls: int
+    #: Calls of modify() that needed no epoll_ctl call.
+    control_calls_avoided: int
+    #: Waits ended by wakeup().
+    wakeups: int
+    #: Interruptions of waits that went on: a signal, or only stale events.
+    interruptions: int
+    #: Epoll sets made after a fork.
+    renewals: int
+    #: Enlargements of the ready arrays.
+    growths: int
+
+
+class Difference(NamedTuple):
+    """A difference between a registration and the kernel's set."""
+
+    fd: int
+    #: The registration, or None if only the kernel has the descriptor.
+    key: SelectorKey | None
+    #: "closed": the file was closed without being unregistered.
+    #: "missing": the kernel does not watch it; it was closed, and its number is another file's now.
+    #: "events": the kernel watches for other events.
+    #: "left over": the kernel watches a file that was closed while a dup of it lives on.
+    problem: str
+
+
+class Entry(NamedTuple):
+    """An entry of an epoll set, as the kernel lists it."""
+
+    fd: int
+    events: int
+    data: int
+    inode: int | None
+
+
+#: The bits that the kernel adds to every mask, and those that remain of a one-shot registration that has fired.
+_ADDED: Final = 0x18  # ERROR, HANGUP
+_FIRED: Final = 1 << 31 | 1 << 30 | 1 << 29  # EDGE, ONESHOT, EPOLLWAKEUP
+_LINE: Final = re.compile(r"tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)(?:.* ino:([0-9a-f]+))?")
+
+
+def entries_of(epoll_fd: int) -> list[Entry]:
+    """Return the entries of an epoll set of this process; OSError where there is no /proc."""
+    with open(f"/proc/self/fdinfo/{epoll_fd}", encoding="ascii") as info:
+        return [
+            Entry(int(fd), int(events, 16), int(data, 16), int(inode, 16) if inode else None)
+            for fd, events, data, inode in _LINE.findall(info.read())
+        ]
+
+
+def has_fired(entry: Entry) -> bool:
+    """Return whether this is a one-shot registration that waits to be re-armed."""
+    return entry.events & ~_FIRED == 0
+
+
+def is_current(entry: Entry) -> bool:
+    """Return whether the number still stands for the watched file."""
+    try:
+        return entry.inode in (None, os.fstat(entry.fd).st_ino)
+    except OSError:
+        return False
+
+
+def compare(keys: Mapping[int, SelectorKey], entries: Iterable[Entry]) -> list[Difference]:
+    """Return the differences between registrations and the kernel's set."""
+    differences = closed_files(keys)
+    seen = {}
+    for entry in entries:
+        if entry.fd in keys and is_current(entry):
+            seen[entry.fd] = entry
+        else:
+            differences.append(Difference(entry.fd, None, "left over"))
+    for fd, key in keys.items():
+        if fd not in seen:
+            if is_open(fd):
+                differences.append(Difference(fd, key, "missing"))
+        elif (seen[fd].events ^ key.events) & ~_ADDED and not has_fired(seen[fd]):
+            differences.append(Difference(fd, key, "events"))
+    return sorted(differences, key=lambda difference: difference.fd)
+
+
+def is_open(fd: int) -> bool:
+    """Return whether the number stands for an open file."""
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
+def closed_files(keys: Mapping[int, SelectorKey]) -> list[Difference]:
+    """Return the closed files: all that can be wrong where the kernel keeps no set."""
+    return [Difference(fd, key, "closed") for fd, key in sorted(keys.items()) if not is_open(fd)]

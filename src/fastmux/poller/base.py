@@ -1,0 +1,371 @@
+"""The base of Poller and StdlibPoller: the table of registrations.
+
+A subclass provides the mechanism in four methods (``_watch``, ``_rewatch``, ``_unwatch``, ``_close``), beside the public
+``poll``, ``select``, ``wait``, ``wakeup`` and ``fileno``.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import operator
+import threading
+from collections.abc import Mapping
+from selectors import SelectorKey
+
+from fastmux._binding import closed
+from fastmux._events import EDGE, ONESHOT, READ, check_events
+from .fork import apply_in_children, check_policy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, ItemsView, Iterator, ValuesView
+    from typing import Any, Final, TypeAlias, TypeVar
+
+    from .audit import Difference, Entry, Stats
+
+    FileObject: TypeAlias = Any  # an int, or an object with a fileno() method
+    _Self = TypeVar("_Self", bound="BasePoller")
+
+_MAX_CAPACITY: Final = 1 << 24
+_INT_MAX: Final = (1 << 31) - 1
+_UNCHANGED: Final[Any] = object()
+
+#: new_tuple(SelectorKey, (fileobj, fd, events, data)) makes a key without a Python call in between.
+new_tuple: Final[Callable[[type[SelectorKey], tuple[Any, int, int, Any]], SelectorKey]] = tuple.__new__
+
+
+def descriptor_of(fileobj: FileObject) -> int:
+    """Return the file descriptor of fileobj, an int or an object with a ``fileno()`` method."""
+    if fileobj.__class__ is int:
+        fd = fileobj
+    elif isinstance(fileobj, int):
+        fd = int.__int__(fileobj)  # a bool, or a subclass with methods of its own
+    else:
+        try:
+            fd = int(fileobj.fileno())
+        except (AttributeError, TypeError, ValueError):
+            raise ValueError(f"invalid file object: {fileobj!r}") from None
+    if fd < 0:
+        raise ValueError(f"invalid file descriptor: {fd}")
+    return fd
+
+
+def check_maxevents(maxevents: int) -> int:
+    """Return maxevents as an int if it is positive or -1, else raise as ``select.epoll.poll`` does."""
+    maxevents = operator.index(maxevents)
+    if maxevents != -1 and maxevents < 1:
+        raise ValueError(f"maxevents must be greater than 0, got {maxevents}")
+    return maxevents
+
+
+def no_fileno(mechanism: str) -> OSError:
+    """Return the exception of fileno() for a mechanism without a descriptor."""
+    return io.UnsupportedOperation(f"{mechanism} has no descriptor of its own, only epoll has")
+
+
+class KeyMap(Mapping):  # type: ignore[type-arg]
+    """The registrations of a poller, live: file object or descriptor -> key. Iterates over descriptors."""
+
+    def __init__(self, poller: BasePoller) -> None:
+        self._poller = poller
+
+    def __len__(self) -> int:
+        return len(self._poller)
+
+    def __getitem__(self, fileobj: FileObject) -> SelectorKey:
+        return self._poller.get_key(fileobj)
+
+    def __contains__(self, fileobj: object) -> bool:
+        return fileobj in self._poller
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(list(self._poller._keys))
+
+    # Snapshots: unregister() in another thread would otherwise be a KeyError during the iteration.
+
+    def items(self) -> ItemsView[FileObject, SelectorKey]:
+        return self._poller._keys.copy().items()
+
+    def values(self) -> ValuesView[SelectorKey]:
+        return self._poller._keys.copy().values()
+
+
+class BasePoller:
+    """Registrations, independent of the mechanism."""
+
+    #: The mechanisms of this class on this system, the best first.
+    mechanisms: tuple[str, ...] = ()
+
+    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
+        if mechanism is None:
+            mechanism = self.mechanisms[0]
+        elif not isinstance(mechanism, str) or mechanism not in self.mechanisms:
+            raise ValueError(f"mechanism must be one of {', '.join(self.mechanisms)}, or None; not {mechanism!r}")
+        capacity = operator.index(capacity)
+        if not 1 <= capacity <= _MAX_CAPACITY:
+            raise ValueError(f"capacity must be between 1 and {_MAX_CAPACITY}, not {capacity}")
+        #: "epoll", "poll" or "select".
+        self.mechanism: Final = mechanism
+        #: The most events that one wait can report; doubles when more descriptors than that are registered.
+        self.capacity: int = capacity
+        #: True once close() has been called.
+        self.closed: bool = False
+        # Guards _keys, state that subclasses derive from it, and the counters. Re-entrant, because a signal handler may
+        # use the poller while the interrupted code holds the lock.
+        self._lock = threading.RLock()
+        self._keys: dict[int, SelectorKey] = {}
+        self._growths = 0
+        self._avoided = 0  # calls of modify() without a system call
+        self._fork = check_policy(fork)
+        apply_in_children(self)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            closed()
+
+    # Provided by a mechanism; called with the lock held.
+
+    def _watch(self, key: SelectorKey) -> None:
+        """Start watching, or raise OSError."""
+        raise NotImplementedError
+
+    def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
+        """Change the events, re-arm, or raise OSError."""
+        raise NotImplementedError
+
+    def _unwatch(self, fd: int) -> None:
+        """Stop watching fd, which may be closed."""
+        raise NotImplementedError
+
+    def _rekey(self, key: SelectorKey) -> None:
+        """Replace a key by one with the same events."""
+
+    def _grow(self) -> None:
+        """Apply the new capacity."""
+
+    def _close(self) -> None:
+        """End all waits, and release all descriptors after the last one."""
+        raise NotImplementedError
+
+    def _entries(self) -> list[Entry]:
+        """Return the entries of the epoll set, without the poller's own."""
+        raise NotImplementedError
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()  # a thread of the parent may hold the old one
+
+    # Registrations
+
+    def register(self, fileobj: FileObject, events: int = READ, data: Any = None) -> SelectorKey:
+        """Watch fileobj (an int or an object with ``fileno()``) for events, and return its key.
+
+        events is any of READ, WRITE, PRIORITY and PEER_CLOSED, with EDGE, ONESHOT or EXCLUSIVE if the
+        mechanism supports them; 0 pauses. ERROR and HANGUP are always reported. The key returns data unchanged.
+
+        Raises KeyError if the descriptor is registered already, ValueError for a bad file object or events
+        that the mechanism does not support, PermissionError for a regular file on epoll, and OSError as the
+        kernel does: EBADF for a descriptor that is not open, ENOSPC at the user's limit of watches.
+        """
+        fd = descriptor_of(fileobj)
+        if fd > _INT_MAX:
+            raise OverflowError(f"file descriptor {fd} does not fit a C int")
+        events = check_events(self.mechanism, events)
+        with self._lock:
+            self._check_open()
+            if (key := self._keys.get(fd)) is not None:
+                raise KeyError(f"{fileobj!r} (FD {fd}) is already registered, for {key.fileobj!r}")
+            self._keys[fd] = key = new_tuple(SelectorKey, (fileobj, fd, events, data))
+            try:
+                self._watch(key)
+            except BaseException:
+                # KeyboardInterrupt, too: the kernel may already watch the descriptor.
+                del self._keys[fd]
+                self._unwatch(fd)
+                raise
+            if len(self._keys) > self.capacity:
+                self.capacity *= 2
+                self._growths += 1
+                self._grow()
+        return key
+
+    def modify(self, fileobj: FileObject, events: int, data: Any = _UNCHANGED) -> SelectorKey:
+        """Change the events of a registered fileobj, and its data if given; return the new key.
+
+        With ONESHOT this re-arms, even if nothing changes, and with EDGE the kernel reports the current readiness
+        once more. Otherwise unchanged events cost no system call.
+
+        Raises KeyError if fileobj is not registered, ValueError for events that the mechanism does not support, and
+        on epoll FileNotFoundError, OSError (EBADF) or PermissionError (its number is a regular file now) if the file
+        was closed without being unregistered, which also unregisters it.
+        """
+        events = check_events(self.mechanism, events)
+        with self._lock:
+            key = self._find(fileobj)
+            if data is _UNCHANGED:
+                data = key.data
+            changed = events != key.events or events & (EDGE | ONESHOT)
+            if not changed:
+                self._avoided += 1
+                if data is key.data:
+                    return key
+            new = new_tuple(SelectorKey, (key.fileobj, key.fd, events, data))
+            try:
+                if changed:
+                    self._rewatch(key, new)
+                else:
+                    self._rekey(new)
+                self._keys[key.fd] = new
+            except BaseException as error:
+                # After KeyboardInterrupt, too: the kernel may have the old events or the new ones.
+                if not isinstance(error, OSError) or error.errno in (errno.ENOENT, errno.EBADF, errno.EPERM):
+                    self._drop(key.fd)
+                raise
+        return new
+
+    def unregister(self, fileobj: FileObject) -> SelectorKey:
+        """Stop watching fileobj, which may be closed, and return its key. Raises KeyError if it is not registered."""
+        with self._lock:
+            key = self._find(fileobj)
+            self._drop(key.fd)
+        return key
+
+    def _drop(self, fd: int) -> None:
+        self._unwatch(fd)
+        del self._keys[fd]
+
+    def _find(self, fileobj: FileObject) -> SelectorKey:
+        """Return the key of fileobj, which may be closed and so have no descriptor."""
+        self._check_open()
+        try:
+            fd = descriptor_of(fileobj)
+        except ValueError:
+            for key in self._keys.values():
+                if key.fileobj is fileobj:
+                    return key
+            raise
+        try:
+            return self._keys[fd]
+        except KeyError:
+            raise KeyError(f"{fileobj!r} is not registered") from None
+
+    def get_key(self, fileobj: FileObject) -> SelectorKey:
+        """Return the key of a registered file object or descriptor; KeyError if it is not registered."""
+        with self._lock:
+            return self._find(fileobj)
+
+    def get_map(self) -> Mapping[FileObject, SelectorKey]:
+        """Return a live, read-only mapping from file objects (or descriptors) to keys."""
+        self._check_open()
+        return KeyMap(self)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __contains__(self, fileobj: object) -> bool:
+        try:
+            self.get_key(fileobj)
+        except (KeyError, ValueError):
+            return False
+        return True
+
+    def __bool__(self) -> bool:
+        return True  # also without registrations
+
+    # Waiting
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        """Wait, and return ``(fd, events)`` for what is ready, at most maxevents of them (-1: all).
+
+        timeout is in seconds: None waits for ever, 0 or less does not wait. The list is empty after the
+        timeout or a wakeup(). events may contain ERROR and HANGUP (and POLLNVAL for a closed descriptor on poll)
+        besides the registered events. If maxevents cuts a result short, the next call continues with the rest.
+
+        Raises ValueError on a closed poller, also if another thread closes it during the wait.
+        """
+        raise NotImplementedError
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        """Wait as poll() does, and return ``(key, events)`` for everything that is ready."""
+        raise NotImplementedError
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait as poll() does, and return the number n of events, which are in ``fds[:n]`` and ``events[:n]``.
+
+        This makes no object per event: it is the cheapest of the three. Each thread has its own arrays.
+        """
+        raise NotImplementedError
+
+    @property
+    def fds(self) -> memoryview:
+        """The descriptors found by this thread's last wait(): capacity ints (format "i"), not copied.
+
+        The next wait() of this thread overwrites them, or replaces them if the capacity has grown: read the
+        attribute again after each wait(). A view that is kept stays valid memory.
+        """
+        raise NotImplementedError
+
+    @property
+    def events(self) -> memoryview:
+        """The event masks of fds: capacity unsigned ints (format "I"), not copied."""
+        raise NotImplementedError
+
+    def wakeup(self) -> None:
+        """End one wait, from any thread or a signal handler: the one in progress, else the next one.
+
+        The wait returns the ready descriptors, usually none. Calls that no wait has consumed yet count as one.
+
+        Python runs a signal handler between two bytecodes. If a signal arrives after the last bytecode before a wait
+        sleeps, its handler, and so the wakeup() in it, runs after the wait. ``signal.set_wakeup_fd()`` has no such
+        gap: register its other end, as Stop in examples/serving.py does.
+        """
+        raise NotImplementedError
+
+    def fileno(self) -> int:
+        """Return the descriptor of the epoll set. Another poller can watch it: it is readable when something is ready.
+
+        Raises io.UnsupportedOperation (an OSError and a ValueError) on poll and select, which have none.
+        """
+        raise NotImplementedError
+
+    # Inspection
+
+    def stats(self) -> Stats:
+        """Return the counters of this poller. Works on a closed poller."""
+        raise NotImplementedError
+
+    def audit(self) -> list[Difference]:
+        """Compare the registrations with the kernel's set, and return the differences.
+
+        On epoll the set is read from /proc/self/fdinfo. On poll and select, which have no set in the kernel, only closed
+        files are found. The cure for a difference: unregister a file before closing it.
+
+        Raises FileNotFoundError on epoll where there is no /proc.
+        """
+        from .audit import closed_files, compare
+
+        with self._lock:
+            self._check_open()
+            return compare(self._keys, self._entries()) if self.mechanism == "epoll" else closed_files(self._keys)
+
+    # End of life
+
+    def close(self) -> None:
+        """Drop all registrations, end all waits with a ValueError, and release the descriptors. Idempotent."""
+        with self._lock:
+            if self.closed:
+                return
+            self.closed = True
+            self._close()
+            self._keys.clear()
+
+    def __enter__(self: _Self) -> _Self:
+        self.get_map()  # raises on a closed poller
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"{len(self)} registered"
+        return f"<{type(self).__module__.split('.')[0]}.{type(self).__name__} {self.mechanism}, {state}>"

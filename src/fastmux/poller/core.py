@@ -1,0 +1,177 @@
+"""Poller on the C core.
+
+poll(), select() and wait() are one call of the extension each, which waits, runs signal handlers, and builds the result
+(csrc/python/waits.c). It returns an int if it could not: a busy ready array, an unusual argument, an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+
+from fastmux import _binding
+from fastmux._binding import (
+    ALL,
+    BUSY,
+    NO_ARRAY,
+    NOW,
+    UNUSUAL,
+    Waits,
+    fail,
+    key_add,
+    key_modify,
+    key_remove,
+    key_replace,
+    keys,
+    keys_wait,
+    pairs,
+    pairs_some,
+    pairs_wait,
+    rows,
+    rows_wait,
+)
+from fastmux._timeouts import for_poller
+
+from .base import BasePoller, check_maxevents, no_fileno
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from selectors import SelectorKey
+    from typing import Any
+
+    from .audit import Entry, Stats
+
+
+class Poller(BasePoller, Waits):
+    """Waits on many file descriptors at once: epoll, poll or select through a C core.
+
+    mechanism is "epoll", "poll", "select" or None for the best one available. capacity is the most events that one
+    wait reports; it grows with the number of registrations.
+
+    fork is the policy for a child process after os.fork():
+
+    - "rebuild": the child gets the same registrations in a set of its own, made at its first use.
+    - "share": parent and child share one epoll set and one wake-up, as the kernel leaves them: unregister() in one of
+      them also unregisters in the other.
+    - "close": the child's poller is closed.
+    - "raise": every use in the child raises RuntimeError.
+
+    All methods may be called from any thread, and several threads may wait at once.
+    """
+
+    __slots__ = ("_rows", "_table")  # found sooner than in a dict
+
+    mechanisms: tuple[str, ...] = tuple(_binding.MECHANISMS)
+
+    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
+        BasePoller.__init__(self, mechanism, capacity=capacity, fork=fork)
+        #: tag -> key, or (key, events) once that was reported. Changed together with the core, see calls.h.
+        self._table: list[Any] = []
+        mux = _binding.open_mux(_binding.MECHANISMS[self.mechanism], shared=fork == "share")
+        self._start(mux, self.capacity, _binding.open_context(self._table, self._keys))
+        #: The private array that wait() tries first. It serves the thread that made it; other threads have theirs in
+        #: self._local.rows.
+        self._rows: Any = NO_ARRAY
+
+    # Waiting
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
+        if maxevents is ALL:
+            result = pairs(self._ready) if timeout is NOW else pairs_wait(self._ready, timeout)
+            if result.__class__ is list:
+                return result  # type: ignore[no-any-return]
+        limit = check_maxevents(maxevents)
+        limit = ALL if limit > self.capacity else limit
+        return self._wait_again(pairs_some, for_poller(timeout), limit)  # type: ignore[no-any-return]
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        result = keys(self._ready) if timeout is NOW else keys_wait(self._ready, timeout)
+        if result.__class__ is list:
+            return result  # type: ignore[no-any-return]
+        return self._wait_again(keys_wait, for_poller(timeout))  # type: ignore[no-any-return]
+
+    def wait(self, timeout: float | None = None) -> int:
+        n: int = rows(self._rows) if timeout is NOW else rows_wait(self._rows, timeout)
+        if n >= 0:
+            return n
+        if n in (BUSY, UNUSUAL):
+            n = rows_wait(self._own_rows(), for_poller(timeout))
+        return n if n >= 0 else fail(n)
+
+    def _own_rows(self) -> Any:
+        """Return this thread's array for wait(), made anew if it is missing or too small."""
+        if self._local is None:
+            self._local = threading.local()
+        local = self._local
+        if getattr(local, "capacity", 0) != self.capacity:
+            with self._lock:
+                self._check_open()
+                local.rows, memory = _binding.open_ready(self._mux, self.capacity, False, self._context, fail)
+                local.capacity = self.capacity
+                view = memoryview(_binding.ffi.buffer(memory)).toreadonly()
+                local.fds = view[: 4 * self.capacity].cast("i")
+                local.events = view[4 * self.capacity : 8 * self.capacity].cast("I")
+                if self._rows is NO_ARRAY:
+                    self._rows = local.rows
+        return local.rows
+
+    @property
+    def fds(self) -> memoryview:
+        if not hasattr(self._local, "fds"):
+            self._own_rows()
+        return self._local.fds  # type: ignore[no-any-return]
+
+    @property
+    def events(self) -> memoryview:
+        if not hasattr(self._local, "events"):
+            self._own_rows()
+        return self._local.events  # type: ignore[no-any-return]
+
+    def _fail(self, result: int) -> Any:
+        fail(result)
+
+    # Provided for BasePoller
+
+    def _watch(self, key: SelectorKey) -> None:
+        if (result := key_add(self._mux, self._table, key, key.events)) < 0:
+            fail(result)
+
+    def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
+        if (result := key_modify(self._mux, self._table, new, new.events)) < 0:
+            fail(result)
+
+    def _rekey(self, key: SelectorKey) -> None:
+        key_replace(self._mux, self._table, key, key.events)
+
+    def _unwatch(self, fd: int) -> None:
+        key_remove(self._mux, self._table, fd)
+
+    def _grow(self) -> None:
+        Waits._grow(self, self.capacity)
+        self._rows = NO_ARRAY  # each thread makes a larger one at its next wait()
+
+    def wakeup(self) -> None:
+        if (result := _binding.wakeup(self._mux)) < 0:
+            fail(result)
+
+    def fileno(self) -> int:
+        fd: int = _binding.fileno(self._mux)
+        if fd == -errno.EOPNOTSUPP:
+            raise no_fileno(self.mechanism)
+        return fd if fd >= 0 else fail(fd)
+
+    def stats(self) -> Stats:
+        from .audit import Stats
+
+        with self._lock:
+            return Stats._make((*_binding.stats(self._mux, self._avoided), self._growths))
+
+    def _entries(self) -> list[Entry]:
+        from .audit import entries_of
+
+        return [entry for entry in entries_of(self.fileno()) if entry.data != 0]  # 0 is the eventfd of wakeup()
+
+    def _close(self) -> None:
+        _binding.close(self._mux)
+        self._table.clear()
+        self._ready = self._rows = NO_ARRAY

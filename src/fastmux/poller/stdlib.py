@@ -1,0 +1,405 @@
+"""StdlibPoller: the Poller on the standard library alone.
+
+It is the reference, so it is written to be read: plain data, one lock, the same steps for every mechanism. It also serves
+where the extension is missing.
+
+A wait enters, asks the kernel, and leaves. The waits inside are counted, because closing must not close a descriptor while
+a thread is in the kernel with it: the last wait to leave releases the descriptors. The epoll set lives in the kernel, and
+one edge-triggered eventfd in it wakes one waiter. The sets of poll and select are copied for each wait, and each waiter
+has an eventfd of its own; after a change of the set every waiter copies it again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import threading
+import weakref
+from time import monotonic_ns
+
+from fastmux._binding import closed, explain_refusal
+from fastmux._events import EDGE, EXCLUSIVE, ONESHOT, PRIORITY, READ, WRITE
+from fastmux._original import select
+from fastmux._timeouts import nanoseconds
+
+from .base import BasePoller, check_maxevents, no_fileno
+from .eventfd import EventFd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from selectors import SelectorKey
+    from typing import Any, TypeAlias
+
+    from .audit import Entry, Stats
+
+    Events: TypeAlias = list[tuple[int, int]]
+
+#: The longest wait of one call, in seconds: the standard library counts milliseconds in a C int.
+_LONGEST = 2_000_000
+_FD_SETSIZE = 1024
+_COUNTERS = (
+    *("waits", "events", "stale_events", "control_calls", "control_calls_avoided", "wakeups"),
+    *("interruptions", "renewals", "growths"),
+)
+
+
+class _Waiter:
+    """A wait in progress: on poll and select, its eventfd and the version of the set that it has copied."""
+
+    def __init__(self, eventfd: EventFd) -> None:
+        self.eventfd = eventfd
+        self.version = 0
+        self.woken = False
+        self.thread = threading.get_ident()
+        #: The number of events, and whether a wake-up has ended the wait; None until it has ended.
+        self.result: tuple[int, bool] | None = None
+
+
+class StdlibPoller(BasePoller):
+    """The Poller on the standard library alone: same signature, same behaviour, no compiled code.
+
+    Three differences remain: timeouts of epoll and poll are rounded up to milliseconds; the mechanism "select" takes
+    descriptors below 1024 only (ValueError); and on epoll, a file that was closed while a dup of it lives on is reported
+    under its old number, even after another file has taken that number.
+    """
+
+    mechanisms: tuple[str, ...] = tuple(name for name in ("epoll", "poll", "select") if hasattr(select, name))
+
+    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
+        super().__init__(mechanism, capacity=capacity, fork=fork)
+        self._local = threading.local()
+        # All that follows is guarded by self._lock.
+        # Waits in progress. Weak: a signal handler may raise at any step, also when a wait is about to leave.
+        self._entered: list[weakref.ref[_Waiter]] = []
+        self._spares: list[EventFd] = []  # for later waits
+        self._version = 0  # counts changes of the set
+        self._wake_pending = False  # a wake-up without a wait in progress
+        self._cursor = 0  # where the last result was cut off
+        self._inherited = False  # the epoll set is the parent's: do not change it
+        self._fired: set[int] = set()  # one-shot registrations that had fired before the fork
+        self._counts = dict.fromkeys(_COUNTERS, 0)
+        self._epoll = select.epoll() if self.mechanism == "epoll" else None
+        self._eventfd: Any = None  # of all waits on epoll
+        if self._epoll is None:
+            self._spares.append(EventFd())
+        else:
+            self._eventfd = EventFd()
+            self._epoll.register(self._eventfd.fd, select.EPOLLIN | select.EPOLLET)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_eventfd"):  # not if __init__ failed early
+            self.close()
+
+    # Registrations
+
+    def _own_epoll(self) -> Any:
+        """Return the epoll set for a change; None on poll and select."""
+        self._rebuild()
+        self._counts["control_calls"] += self._epoll is not None
+        return self._epoll
+
+    def _watch(self, key: SelectorKey) -> None:
+        fd = key.fd
+        if epoll := self._own_epoll():
+            try:
+                try:
+                    epoll.register(fd, key.events)
+                except FileExistsError:  # closed while a dup lived on, and back under its old number
+                    epoll.unregister(fd)
+                    epoll.register(fd, key.events)
+            except OSError as error:
+                raise explain_refusal(error) from None
+            return
+        os.fstat(fd)  # EBADF here rather than later
+        if self.mechanism == "select" and fd >= _FD_SETSIZE:
+            raise ValueError(f"descriptor {fd} is too high: select.select takes those below {_FD_SETSIZE}")
+        self._changed()
+
+    def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
+        if self._epoll is None:
+            self._changed()
+        else:
+            epoll = self._own_epoll()
+            if new.fd in self._fired:
+                epoll.register(new.fd, new.events)
+                self._fired.remove(new.fd)
+            elif (new.events | old.events) & EXCLUSIVE:
+                epoll.unregister(new.fd)
+                try:
+                    epoll.register(new.fd, new.events)
+                except OSError:
+                    try:
+                        epoll.register(new.fd, old.events)
+                    except OSError:  # now neither mask is watched
+                        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+                    raise
+            else:
+                epoll.modify(new.fd, new.events)
+
+    def _unwatch(self, fd: int) -> None:
+        self._fired.discard(fd)
+        if epoll := self._own_epoll():
+            with contextlib.suppress(OSError):  # already closed
+                epoll.unregister(fd)
+        else:
+            self._changed()
+
+    def _changed(self) -> None:
+        """Make all waits on poll and select copy the set again."""
+        self._version += 1
+        for waiter in self._waiters():
+            waiter.eventfd.set()
+
+    # Waiting
+
+    def _waiters(self) -> list[_Waiter]:
+        """Return the waits in progress; with the lock held."""
+        return [waiter for entered in self._entered if (waiter := entered()) is not None]
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1) -> Events:
+        ns = nanoseconds(timeout)
+        limit = check_maxevents(maxevents)
+        limit = self.capacity if limit == -1 else min(limit, self.capacity)
+        deadline = None if ns < 0 else monotonic_ns() + ns
+        waiter = self._enter()
+        try:
+            while True:
+                left = None if deadline is None else min(max(deadline - monotonic_ns(), 0) / 1e9, _LONGEST)
+                result = self._ask(waiter, left, limit)
+                if self.closed:
+                    closed()
+                if result is not None:
+                    events, woken = result
+                    if events or woken or (deadline is not None and monotonic_ns() >= deadline):
+                        waiter.result = len(events), woken
+                        return events
+                with self._lock:
+                    self._counts["interruptions"] += 1
+        finally:
+            self._leave(waiter)
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        ns = nanoseconds(timeout)
+        deadline = monotonic_ns() + ns
+        while True:
+            found = self.poll(None if ns < 0 else max(deadline - monotonic_ns(), 0) / 1e9)
+            with self._lock:
+                if self.closed:
+                    closed()
+                pairs = [(self._keys[fd], events) for fd, events in found if fd in self._keys]
+            if pairs or not found:  # else another thread has unregistered every reported descriptor
+                return pairs
+
+    def wait(self, timeout: float | None = None) -> int:
+        found = self.poll(timeout)
+        fds, events = self._columns(max(self.capacity, len(found)))
+        for row, (fd, mask) in enumerate(found):
+            fds[row] = fd
+            events[row] = mask
+        return len(found)
+
+    @property
+    def fds(self) -> memoryview:
+        columns: memoryview = self._columns(0)[0]
+        return columns.toreadonly()
+
+    @property
+    def events(self) -> memoryview:
+        columns: memoryview = self._columns(0)[1]
+        return columns.toreadonly()
+
+    def _columns(self, rows: int) -> tuple[Any, Any]:
+        """Return this thread's two columns for wait(), with at least ``rows`` rows."""
+        local = self._local
+        if not hasattr(local, "fds") or len(local.fds) < rows:
+            size = max(rows, self.capacity)
+            local.fds, local.events = (memoryview(bytearray(4 * size)).cast(code) for code in "iI")
+        return local.fds, local.events
+
+    def _enter(self) -> _Waiter:
+        with self._lock:
+            if self.closed:
+                closed()
+            self._rebuild()
+            if self._epoll is not None:
+                waiter = _Waiter(self._eventfd)
+            else:
+                try:
+                    eventfd = self._spares.pop()
+                except IndexError:
+                    eventfd = EventFd()
+                waiter = _Waiter(eventfd)
+            self._entered.append(weakref.ref(waiter))
+            return waiter
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._lock:
+            others = [other for other in self._waiters() if other is not waiter]
+            self._entered = [weakref.ref(other) for other in others]
+            if waiter.result is not None:
+                self._counts["waits"] += 1
+                self._counts["events"] += waiter.result[0]
+                self._counts["wakeups"] += waiter.result[1]
+            if self._epoll is None:
+                self._spares.append(waiter.eventfd)
+            if self.closed:
+                if not others:
+                    self._release()
+                elif self._epoll is not None:
+                    self._eventfd.set()  # one edge wakes one waiter, which passes it on
+
+    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool] | None:
+        """Ask the kernel once. Return the events of registered descriptors, and whether a wake-up was among them.
+
+        None means that the set has changed meanwhile, so the events may be stale.
+        """
+        if self._epoll is not None:
+            found = self._epoll.poll(timeout, limit)
+            with self._lock:
+                current = [(fd, events) for fd, events in found if fd in self._keys]
+                woken = any(fd == self._eventfd.fd for fd, _ in found)
+                self._counts["stale_events"] += len(found) - len(current) - woken
+                return current, woken
+        with self._lock:
+            if self.closed:  # by a signal handler, before this waiter was listed
+                closed()
+            woken = self._wake_pending
+            self._wake_pending = waiter.woken = False
+            waiter.version = self._version
+            # list() copies in one step: a signal handler may change the registrations.
+            interest = {waiter.eventfd.fd: READ} | {fd: key.events for fd, key in list(self._keys.items())}
+        found = (_ask_poll if self.mechanism == "poll" else _ask_select)(interest, 0 if woken else timeout)
+        with self._lock:
+            if any(fd == waiter.eventfd.fd for fd, _ in found):
+                waiter.eventfd.clear()
+            woken |= waiter.woken
+            if waiter.version != self._version:
+                self._wake_pending |= woken  # for the next try, which reports the events
+                return None
+            return self._cut([pair for pair in found if pair[0] != waiter.eventfd.fd], limit), woken
+
+    def _cut(self, found: Events, limit: int) -> Events:
+        """Return at most limit of the events; the next call begins after those, so that none starves."""
+        start, self._cursor = self._cursor, 0
+        if len(found) <= limit:
+            return found
+        start %= len(found)
+        self._cursor = start + limit
+        return (found[start:] + found[:start])[:limit]
+
+    def wakeup(self) -> None:
+        with self._lock:
+            if self.closed:
+                closed()
+            self._rebuild()
+            if self._epoll is not None:
+                self._eventfd.set()
+                return
+            waiters = self._waiters()
+            if any(waiter.woken for waiter in waiters):
+                return  # the last wake-up is not consumed yet
+            if waiters:
+                waiters[0].woken = True
+                waiters[0].eventfd.set()
+            else:
+                self._wake_pending = True
+
+    def fileno(self) -> int:
+        if self.closed:
+            closed()
+        if self._epoll is None:
+            raise no_fileno(self.mechanism)
+        with self._lock:
+            self._rebuild()
+        fd: int = self._epoll.fileno()
+        return fd
+
+    # Forks
+
+    def _after_fork(self) -> None:
+        super()._after_fork()
+        own = [waiter for waiter in self._waiters() if waiter.thread == threading.get_ident()]
+        self._entered = [weakref.ref(waiter) for waiter in own]
+        self._wake_pending = False
+        if self._epoll is None:
+            self._spares = []  # shared with the parent
+        elif self._fork == "rebuild":
+            self._inherited = not self.closed
+
+    def _rebuild(self) -> None:
+        """In a child, make an own epoll set and eventfd under the old numbers; with the lock held.
+
+        The new set has the entries of the parent's, as far as a number still stands for the same file.
+        """
+        if not self._inherited:
+            return
+        from .audit import Entry, entries_of, has_fired, is_current
+
+        inherited: Any = self._epoll
+        try:
+            entries = entries_of(inherited.fileno())
+        except FileNotFoundError:  # no /proc
+            entries = [Entry(fd, key.events, fd, None) for fd, key in self._keys.items()]
+        with select.epoll() as epoll:
+            for entry in entries:
+                if entry.fd not in self._keys or not is_current(entry):
+                    continue
+                if has_fired(entry):
+                    self._fired.add(entry.fd)
+                else:
+                    epoll.register(entry.fd, self._keys[entry.fd].events)
+            self._eventfd.renew()
+            epoll.register(self._eventfd.fd, select.EPOLLIN | select.EPOLLET)
+            os.dup2(epoll.fileno(), inherited.fileno(), inheritable=False)
+        self._inherited = False
+        self._counts["renewals"] += 1
+
+    # Inspection
+
+    def stats(self) -> Stats:
+        from .audit import Stats
+
+        with self._lock:
+            counts = self._counts | {"control_calls_avoided": self._avoided, "growths": self._growths}
+            return Stats(**counts)
+
+    def _entries(self) -> list[Entry]:
+        from .audit import entries_of
+
+        return [entry for entry in entries_of(self.fileno()) if entry.fd != self._eventfd.fd]
+
+    # End of life
+
+    def _close(self) -> None:
+        waiters = self._waiters()
+        for waiter in waiters:
+            waiter.eventfd.set()
+        if not waiters:
+            self._release()
+
+    def _release(self) -> None:
+        if self._epoll is not None:
+            self._epoll.close()
+            if self._eventfd is not None:
+                self._eventfd.close()
+        while self._spares:
+            self._spares.pop().close()
+
+
+def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:
+    poll = select.poll()
+    for fd, events in interest.items():
+        poll.register(fd, events)
+    found: Events = poll.poll(None if timeout is None else math.ceil(timeout * 1000))
+    return found
+
+
+def _ask_select(interest: dict[int, int], timeout: float | None) -> Events:
+    reads, writes, urgent = ([fd for fd in interest if interest[fd] & bit] for bit in (READ, WRITE, PRIORITY))
+    found: dict[int, int] = {}
+    for fds, bit in zip(select.select(reads, writes, urgent, timeout), (READ, WRITE, PRIORITY)):
+        for fd in fds:
+            found[fd] = found.get(fd, 0) | bit
+    return list(found.items())

@@ -1,0 +1,42 @@
+"""Arguments as the standard ``select`` module takes them.
+
+Invalid arguments are rare, and their messages differ between versions: the standard functions raise them.
+"""
+
+from __future__ import annotations
+
+from fastmux._original import select
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, NoReturn
+
+INT_MAX: Final = (1 << 31) - 1
+
+
+def descriptor_of(file: Any) -> int:
+    """Return the descriptor of an int or an object with a fileno() method."""
+    if isinstance(file, int):
+        if isinstance(file, bool):
+            select.poll().register(file)  # warns since Python 3.14
+        fd = file
+    elif (method := getattr(file, "fileno", None)) is None or not isinstance(fd := method(), int):
+        refuse(file)
+    if not 0 <= fd <= INT_MAX:
+        refuse(fd)
+    return int(fd)
+
+
+def refuse(file: Any) -> NoReturn:
+    """Raise what the standard library raises for an invalid descriptor. (Its poll object needs no descriptor.)"""
+    select.poll().register(file)
+    raise TypeError("argument must be an int, or have a fileno() method.")
+
+
+class NotCopied:
+    """An object that can be neither copied nor pickled."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"cannot pickle '{type(self).__module__}.{type(self).__qualname__}' object")

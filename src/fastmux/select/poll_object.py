@@ -1,0 +1,113 @@
+"""``fastmux.select.poll``: the standard poll object on the C core.
+
+The registrations are a dict. csrc/python/lists.c makes the kernel's records from it, and keeps them if a second call comes
+without a change. Each step on the dict is atomic in the interpreter, so threads and signal handlers need no lock.
+"""
+
+from __future__ import annotations
+
+import errno
+
+from fastmux._binding import BUSY, FRESH, UNUSUAL, open_poll_state, os_error, poll_pairs
+from fastmux._events import PRIORITY, READ, WRITE
+from fastmux._original import select
+from fastmux._timeouts import for_poll
+
+from .arguments import INT_MAX, NotCopied, descriptor_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class PollSet(NotCopied):
+    """A set of descriptors for poll(2); see poll()."""
+
+    __slots__ = ("_masks", "_state")
+
+    _masks: dict[int, int]
+    #: For poll_pairs. FRESH is cleared before a change, too: an exception may come before the second time.
+    _state: bytearray
+
+    def __new__(cls) -> PollSet:
+        raise TypeError(f"cannot create '{cls.__module__}.{cls.__qualname__}' instances")
+
+    def register(self, fd: Any, eventmask: int = READ | PRIORITY | WRITE, /) -> None:
+        """Watch fd, an int or an object with a fileno() method, for the POLL* bits in eventmask.
+
+        For a registered descriptor this replaces the mask.
+        """
+        self._set(descriptor_of(fd), _short(eventmask))
+
+    def modify(self, fd: Any, eventmask: int, /) -> None:
+        """Replace the mask of a registered fd; FileNotFoundError if it is not registered."""
+        fd, mask = descriptor_of(fd), _short(eventmask)
+        if fd not in self._masks:
+            raise os_error(-errno.ENOENT)
+        self._set(fd, mask)
+
+    def unregister(self, fd: Any, /) -> None:
+        """Stop watching fd; KeyError if it is not registered."""
+        self._discard(descriptor_of(fd))
+
+    def _set(self, fd: int, mask: int) -> None:
+        state = self._state
+        state[FRESH] = 0
+        try:
+            self._masks[fd] = mask
+        finally:
+            state[FRESH] = 0
+
+    def _discard(self, fd: int) -> None:
+        state = self._state
+        state[FRESH] = 0
+        try:
+            del self._masks[fd]
+        finally:
+            state[FRESH] = 0
+
+    def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
+        """Wait, and return ``(fd, events)`` for each ready descriptor.
+
+        timeout is milliseconds, rounded up; None and negative timeouts wait for ever.
+        """
+        result = poll_pairs(self._state, timeout)
+        if result == UNUSUAL:
+            milliseconds = for_poll(timeout)
+            while milliseconds is not None and milliseconds > INT_MAX:
+                if result := self.poll(INT_MAX):
+                    return result  # type: ignore[no-any-return]
+                milliseconds -= INT_MAX
+            result = poll_pairs(self._state, milliseconds)
+        if result.__class__ is list:
+            return result  # type: ignore[no-any-return]
+        if result == BUSY:
+            raise RuntimeError("concurrent poll() invocation")
+        raise os_error(result)
+
+
+PollSet.__module__ = "fastmux.select"
+
+
+def make_set(keys: dict[int, Any] | None) -> PollSet:
+    """Make a set; keys (descriptor -> key) are for a selector."""
+    self = object.__new__(PollSet)
+    self._masks = {}
+    self._state = open_poll_state(self._masks, keys)
+    return self
+
+
+def poll() -> PollSet:
+    """Make a set of descriptors for poll(2), as ``select.poll``."""
+    return make_set(None)
+
+
+poll.__module__ = "fastmux.select"
+
+
+def _short(eventmask: int) -> int:
+    """Return the event mask of a poll object as an int, or raise as the standard library does."""
+    if isinstance(eventmask, int) and 0 <= eventmask <= 0xFFFF:
+        return int(eventmask)
+    select.poll().register(0, eventmask)
+    raise OverflowError("Python int too large for C unsigned short")

@@ -1,0 +1,59 @@
+"""A drop-in replacement for the standard ``selectors`` module, on the C core.
+
+The selectors are subclasses of the standard ones. They replace the methods that are called often, and leave everything
+else (the map, the errors, unusual arguments) to the code that programs know. Without the extension this module contains
+the standard selectors.
+
+``EpollSelector`` can do more: ``wakeup()``, a fork policy, and more events in register() and modify(): EVENT_PRIORITY and
+``fastmux.PEER_CLOSED``, ``EDGE``, ``ONESHOT`` and ``EXCLUSIVE``. Urgent data is EVENT_PRIORITY here and not
+``fastmux.PRIORITY``, which is 2, the value of EVENT_WRITE.
+"""
+
+from __future__ import annotations
+
+import sys
+from selectors import EVENT_READ as EVENT_READ
+from selectors import EVENT_WRITE as EVENT_WRITE
+from selectors import BaseSelector as BaseSelector
+from selectors import SelectorKey as SelectorKey
+
+from fastmux import _binding
+from fastmux._events import EVENT_PRIORITY as EVENT_PRIORITY
+from fastmux._original import selectors as _standard
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
+
+    if sys.platform == "darwin":
+        from selectors import KqueueSelector as KqueueSelector
+else:  # type checkers would take the standard selectors for the ones that are defined here
+    from selectors import *  # noqa: F403
+
+#: The standard objects that this module replaces.
+STANDARD: Final[dict[str, Any]] = {
+    name: getattr(_standard, name)
+    for name in ("DefaultSelector", "SelectSelector", "PollSelector", "EpollSelector")
+    if hasattr(_standard, name)
+}
+
+if TYPE_CHECKING or _binding.implementation == "c":
+    from .scanning import SelectSelector as SelectSelector
+
+    if hasattr(_standard, "PollSelector"):
+        from .scanning import PollSelector as PollSelector
+    if TYPE_CHECKING or (hasattr(_standard, "EpollSelector") and "epoll" in _binding.MECHANISMS):
+        from .epoll_selector import EpollSelector as EpollSelector
+
+#: The best selector of this system.
+if not TYPE_CHECKING:
+    DefaultSelector = globals()[_standard.DefaultSelector.__name__]
+elif sys.platform == "linux":
+    DefaultSelector = EpollSelector
+else:
+    from selectors import DefaultSelector as DefaultSelector
+
+if not TYPE_CHECKING:
+    for _name in STANDARD:  # where programs find them, and pickle looks for them
+        if globals()[_name].__module__.startswith("fastmux."):
+            globals()[_name].__module__ = __name__
