@@ -7,7 +7,6 @@ Tests that ask for ``poller`` or ``make_poller`` run once for every implementati
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -143,27 +142,6 @@ def descriptors_limit() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.fixture
-def leave_descriptors(descriptors_limit: Callable[[int], None]) -> Callable[[int | None], None]:
-    """A function that lowers the limit of open files until so many are left; None restores what was before."""
-    before, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    def leave(count: int | None) -> None:
-        if count is None:
-            descriptors_limit(before)
-            return
-        free: list[int] = []
-        try:
-            for _ in range(count + 1):
-                free.append(os.dup(0))
-        finally:
-            for fd in free:
-                os.close(fd)
-        descriptors_limit(free[-1])
-
-    return leave
-
-
 # Pollers
 
 
@@ -209,6 +187,13 @@ def epoll_poller(make_poller: Factory) -> fastmux.StdlibPoller:
 def scanning_poller(make_poller: Factory) -> fastmux.StdlibPoller:
     """A poller on poll or select, which look at everything in each call."""
     return make_poller()
+
+
+@pytest.fixture(params=["poll", "select", "wait"])
+def wait(request: pytest.FixtureRequest, poller: fastmux.StdlibPoller) -> Callable[..., Any]:
+    """One of the methods of the poller that wait; its result is false if nothing is ready."""
+    method: Callable[..., Any] = getattr(poller, request.param)
+    return method
 
 
 # Things to watch
@@ -408,24 +393,3 @@ def run_python(tmp_path: Path) -> Callable[..., str]:
         return finished.stdout
 
     return run
-
-
-# Event loops
-
-
-@pytest.fixture(params=[fastmux.EventLoop, asyncio.SelectorEventLoop], ids=["fastmux", "standard"])
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop: ours, and the standard one."""
-    loop = request.param()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def run(loop: asyncio.AbstractEventLoop) -> Callable[[Any], Any]:
-    """Run a coroutine on the loop, with patience."""
-
-    def run_main(main: Any) -> Any:
-        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
-
-    return run_main

@@ -7,16 +7,9 @@ import queue
 import threading
 import time
 
-import pytest
-
 from fastmux import ONESHOT, READ, WRITE
 
 PATIENCE = 20.0
-
-
-@pytest.fixture(params=["poll", "select", "wait"])
-def wait(request, poller):
-    return getattr(poller, request.param)
 
 
 def test_a_waiter_sees_what_another_thread_registers(wait, poller, socketpair, start_thread):

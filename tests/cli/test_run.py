@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import py_compile
 import re
 import signal
@@ -20,29 +19,6 @@ import fastmux
 
 PATIENCE = 60.0
 RUN = ["-m", "fastmux", "run"]
-
-
-@pytest.fixture
-def start(tmp_path):
-    """Start an interpreter in a directory of its own; it is ended with the test."""
-    started = []
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
-
-    def start(*arguments):
-        process = subprocess.Popen(
-            [sys.executable, *arguments],
-            **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE),
-            text=True,
-            cwd=tmp_path,
-            env=environment,
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 @pytest.fixture
@@ -307,39 +283,3 @@ run_simple("127.0.0.1", {port}, application, threaded=True)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
-
-
-# The command line itself
-
-
-def test_info_is_a_table_or_json(start):
-    process = start("-m", "fastmux", "info")
-    output, errors = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, errors) == (0, "")
-    for text in (fastmux.__version__, fastmux.implementation, "epoll_pwait2", "EXCLUSIVE", "max_user_watches"):
-        assert text in output
-
-    process = start("-m", "fastmux", "info", "--json")
-    facts = json.loads(process.communicate(timeout=PATIENCE)[0])
-    assert facts["fastmux"]["version"] == fastmux.__version__
-    assert facts["fastmux"]["mechanisms"] == list(fastmux.Poller.mechanisms)
-    assert facts["kernel features"]["EXCLUSIVE"] is True
-    assert facts["limits"]["open files, soft"] > 0
-
-
-@pytest.mark.parametrize("arguments", [[], ["run"], ["run", "-m"], ["run", "--what"], ["nothing"], ["info", "-x"]])
-def test_a_wrong_command_line_is_status_2_and_usage(start, arguments):
-    process = start("-m", "fastmux", *arguments)
-    _, errors = process.communicate(timeout=PATIENCE)
-
-    assert process.returncode == 2
-    assert errors.startswith("usage: python -m fastmux")
-
-
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "-h"], ["info", "--help"]])
-def test_help_helps(start, arguments):
-    process = start("-m", "fastmux", *arguments)
-    output, _ = process.communicate(timeout=PATIENCE)
-
-    assert process.returncode == 0
-    assert output.startswith("usage: python -m fastmux")

@@ -40,11 +40,6 @@ def wait_interrupted(on_alarm, wait, timeout):
     return wait(timeout)
 
 
-@pytest.fixture(params=["poll", "select", "wait"])
-def wait(request, poller):
-    return getattr(poller, request.param)
-
-
 def test_a_handler_that_returns_does_not_end_a_wait(wait, on_alarm):
     calls = []
     on_alarm(lambda: calls.append(time.monotonic()), 0.01, 0.01)

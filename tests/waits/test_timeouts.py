@@ -13,12 +13,6 @@ PATIENCE = 20.0
 HANG = 10.0
 
 
-@pytest.fixture(params=["poll", "select", "wait"])
-def wait(request, poller):
-    """One of the three ways to wait; what it returns is false if nothing was ready."""
-    return getattr(poller, request.param)
-
-
 def elapsed(function, *args):
     """Call a function and return what it returned and how many seconds it took."""
     start = time.monotonic()

@@ -3,7 +3,7 @@
 Hypothesis makes up sequences of calls. Each is made on both, with arguments made anew for each, and must return the
 same or raise the same type of exception, and leave the same registrations.
 
-    python -m pytest tests/test_hostile_arguments.py --hypothesis-profile=thorough    # 2,000 sequences each
+    python -m pytest tests/poller/test_hostile_arguments.py --hypothesis-profile=thorough    # 2,000 sequences each
 """
 
 from __future__ import annotations

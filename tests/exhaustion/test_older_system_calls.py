@@ -2,95 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import platform
 import sys
 
 import pytest
 
 import fastmux
-from fastmux import READ
 
 PATIENCE = 20.0
-
-
-def use(make_poller, fd):
-    """All that takes descriptors of its own."""
-    poller = make_poller()
-    poller.register(fd, READ)
-    poller.wakeup()
-    for wait in (poller.poll, poller.select, poller.wait):
-        assert wait(0)
-    poller.close()
-
-
-def error_of(function, *args):
-    """The OSError that a call ends with, if it does."""
-    try:
-        function(*args)
-    except OSError as error:
-        return error
-    return None
-
-
-def test_running_out_of_descriptors_is_an_os_error_and_leaks_nothing(
-    make_poller, make_eventfd, leave_descriptors, open_descriptors
-):
-    """However many are left, it works or it says EMFILE; what could be made before is released by close()."""
-    fd = make_eventfd(1)
-    before = open_descriptors()
-    outcomes = []
-    for count in range(8):
-        leave_descriptors(count)
-        try:
-            use(make_poller, fd)
-            outcomes.append("works")
-        except OSError as error:
-            outcomes.append(errno.errorcode[error.errno])
-        leave_descriptors(None)
-        for poller in make_poller.made:
-            poller.close()
-        make_poller.forget()
-        assert open_descriptors() == before, count
-
-    assert outcomes[0] == "EMFILE"
-    assert outcomes[-1] == "works"
-    assert sorted(outcomes) == outcomes, "more descriptors must not be worse"
-
-
-def test_a_registration_that_fails_for_want_of_descriptors_can_be_repeated(
-    make_poller, make_eventfd, leave_descriptors
-):
-    fd = make_eventfd(1)
-    for count in range(3):
-        leave_descriptors(count)
-        try:
-            poller = make_poller()
-        except OSError:
-            continue
-        finally:
-            leave_descriptors(None)
-        leave_descriptors(0)
-        error = error_of(poller.register, fd, READ)
-        leave_descriptors(None)
-        if error is not None:
-            assert error.errno == errno.EMFILE
-            assert len(poller) == 0
-            poller.register(fd, READ)
-
-        assert poller.poll(0) == [(fd, READ)]
-
-
-def test_a_wait_that_fails_for_want_of_descriptors_can_be_repeated(poller, make_eventfd, leave_descriptors):
-    fd = make_eventfd(1)
-    poller.register(fd, READ)
-    leave_descriptors(0)
-    errors = [error_of(wait, 0) for wait in (poller.poll, poller.select, poller.wait)]
-    leave_descriptors(None)
-
-    assert {error.errno for error in errors if error is not None} <= {errno.EMFILE}
-    assert poller.poll(0) == [(fd, READ)]
-    assert len(poller.select(0)) == poller.wait(0) == 1
 
 
 #: Installs a seccomp filter that refuses one system call with an error, and then waits in all ways.
@@ -149,8 +68,11 @@ assert poller.poll(4e6) == []
 print("works")
 """
 
+
 #: The newer of two system calls that do the same; the older one has to serve. (arm64 has no older poll.)
 NEWER_CALLS = {"epoll_pwait2": ("epoll", 441)}
+
+
 if platform.machine() == "x86_64":
     NEWER_CALLS["ppoll"] = ("poll", 271)
 

@@ -11,7 +11,7 @@ import pytest
 
 import fastmux
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "promises.md").read_text()
 #: Each promise with all that is below it, up to the next one or the next paragraph.
 PROMISES = re.findall(r"^- .*\n(?:^ .*\n)*", PAGE, re.MULTILINE)

@@ -11,11 +11,6 @@ from fastmux import READ, WRITE
 PATIENCE = 20.0
 
 
-@pytest.fixture(params=["poll", "select", "wait"])
-def wait(request, poller):
-    return getattr(poller, request.param)
-
-
 def test_a_wakeup_from_another_thread_ends_a_wait(wait, poller, start_thread):
     waiter = start_thread(wait).until_blocked()
 

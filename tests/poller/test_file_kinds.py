@@ -9,7 +9,7 @@ import select
 
 import pytest
 
-from fastmux import EXCLUSIVE, READ
+from fastmux import EXCLUSIVE, READ, WRITE
 
 PATIENCE = 20.0
 
@@ -68,3 +68,27 @@ def test_pollers_on_poll_and_select_have_no_descriptor(scanning_poller):
 
 def test_the_descriptor_of_a_poller_is_not_inherited(epoll_poller):
     assert os.get_inheritable(epoll_poller.fileno()) is False
+
+
+# Regular files
+
+
+def test_regular_files_and_directories_are_refused_by_epoll(epoll_poller, tmp_path):
+    directory = os.open(tmp_path, os.O_RDONLY)
+    with open(tmp_path / "file", "w") as file:
+        for fileobj in (file, directory):
+            with pytest.raises(PermissionError, match="regular files and directories are always ready") as raised:
+                epoll_poller.register(fileobj)
+            assert raised.value.errno == errno.EPERM
+    os.close(directory)
+
+    assert len(epoll_poller) == 0
+
+
+def test_regular_files_are_always_ready_on_poll_and_select(scanning_poller, oracle, tmp_path):
+    with open(tmp_path / "file", "w+") as file:
+        scanning_poller.register(file, READ | WRITE)
+
+        expected = oracle(scanning_poller.mechanism, {file.fileno(): READ | WRITE})
+
+        assert expected == scanning_poller.poll(0) == [(file.fileno(), READ | WRITE)]

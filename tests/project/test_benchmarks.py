@@ -17,7 +17,7 @@ pytest.importorskip("pyperf", reason="pip install '.[bench]'")
 pytest.importorskip("rich", reason="pip install '.[bench]'")
 pytest.importorskip("matplotlib", reason="pip install '.[bench]'")
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 

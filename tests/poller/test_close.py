@@ -12,11 +12,6 @@ from fastmux import READ, WRITE
 PATIENCE = 20.0
 
 
-@pytest.fixture(params=["poll", "select", "wait"])
-def wait(request, poller):
-    return getattr(poller, request.param)
-
-
 def test_close_ends_a_wait_in_another_thread_with_a_value_error(wait, poller, start_thread):
     waiter = start_thread(wait).until_blocked()
 
