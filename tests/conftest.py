@@ -79,22 +79,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def open_files() -> dict[int, str]:
-    """The open descriptors of this process and what they refer to, but the one that is kept for later waits."""
+    """The open descriptors of this process and what they refer to."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the descriptor that listdir itself was using
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    for waiter in fastmux._wakeups._spare:  # another one, if an exception of a signal handler met it at a bad time
-        found.pop(waiter.fd, None)
     return found
 
 
 # A shell that starts this in the background has it, and all that it starts, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# The first wait of this kind makes the descriptor that is kept: not in a test that has none left.
-with fastmux.selectors.PollSelector() as _selector:
-    _selector.select(1e-9)
 
 
 @pytest.fixture(autouse=True)

@@ -205,6 +205,8 @@ def test_an_interrupted_wait_is_forgotten(make_watched, open_descriptors):
     for number in itertools.count(1):
         before = open_descriptors()
         with make_watched(("", "r"), 0) as watched:
+            if not hasattr(watched.watcher, "wakeup"):
+                pytest.skip("it cannot be woken")
             watched.watcher.select(0.0001)
             with contextlib.suppress(InterruptionError):
                 before_line(number, interrupt, lambda watcher=watched.watcher: watcher.select(0.0001))
@@ -213,8 +215,7 @@ def test_an_interrupted_wait_is_forgotten(make_watched, open_descriptors):
             begin = time.monotonic()
             watched.watcher.select(PATIENCE)
             assert time.monotonic() - begin < PATIENCE
-        # The wake-up of PollSelector and SelectSelector is kept for the next.
-        assert len(open_descriptors()) <= len(before) + 1
+        assert open_descriptors() == before
 
 
 @every_number
@@ -227,25 +228,6 @@ def test_a_close_in_the_midst_of_a_look(make_watched, others, open_descriptors):
             if not before_line(number, watched.watcher.close, lambda w=watched, e=expected: w.look_for(e)):
                 break
         assert open_descriptors() == before
-
-
-@every_number
-def test_what_takes_the_place_of_a_closed_one_is_not_reported_by_that(make_watched, others):
-    """Tables are handed on, but not while somebody has one in hand."""
-
-    def replace(watched, stack):
-        watched.watcher.close()
-        stranger = stack.enter_context(make_watched(("r", "r"), others))
-        for file in stranger.files:
-            stranger.watcher.modify(file, stranger.old, "stranger")
-
-    for number in itertools.count(1):
-        with contextlib.ExitStack() as stack, contextlib.suppress(ValueError):
-            watched = stack.enter_context(make_watched(("r", "r"), others))
-            expected = set(watched.watcher.select(0))
-            intrusion = functools.partial(replace, watched, stack)
-            if not before_line(number, intrusion, functools.partial(watched.look_for, expected)):
-                break
 
 
 #: The tables reach as far as the highest descriptor of the process so far, so this needs higher and higher ones.

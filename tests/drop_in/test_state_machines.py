@@ -4,7 +4,7 @@ Each machine has a small world of connections, on which things happen (data, hal
 numbers), and an object of each kind that watches it. Every call is made on both, with arguments good and bad, and both
 must return the same or raise the same, in the same words.
 
-    python -m pytest tests/drop_in/test_state_machines.py --hypothesis-profile=thorough    # 2,000 examples for each machine
+    python -m pytest tests/drop_in/test_state_machines.py --hypothesis-profile=thorough  # 2,000 examples each
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import os
 import resource
 import select
 import time
@@ -72,6 +73,21 @@ def test_a_wait_that_sleeps_without_a_descriptor_to_wake_it_is_woken_nevertheles
 
 
 PATIENCE = 20.0
+
+
+@pytest.mark.parametrize("twins", ["poll", "PollSelector", "SelectSelector"], indirect=True)
+def test_a_wait_on_poll_and_select_needs_no_descriptor(twins, make_eventfd, leave_descriptors):
+    fd = make_eventfd()
+    with made(*twins) as watchers:
+        for watcher in watchers:
+            watcher.register(fd, 1)
+        leave_descriptors(0)
+        try:
+            assert same([ready(watcher, 0.05) for watcher in watchers]) == set()
+            os.eventfd_write(fd, 1)
+            assert same([ready(watcher, PATIENCE) for watcher in watchers]) == {fd}
+        finally:
+            leave_descriptors(None)
 
 
 @pytest.fixture

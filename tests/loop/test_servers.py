@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
 import select
+import selectors
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+import fastmux
+
 PATIENCE = 20.0
+#: The kernel's EPOLLEXCLUSIVE.
+EXCLUSIVE = 1 << 28
+
+needs_core_epoll = pytest.mark.skipif(
+    fastmux.implementation != "c" or "epoll" not in fastmux.Poller.mechanisms,
+    reason="the standard EpollSelector cannot watch exclusively",
+)
 
 #: An echo server; it prints its port. What the loop logs goes nowhere.
 ECHO = """
@@ -39,7 +51,7 @@ fastmux.run(main({"exclusive": True} if sys.argv[1:] else {}))
 """
 
 
-@pytest.fixture(params=[[], ["exclusive"]], ids=["", "exclusive"])
+@pytest.fixture(params=[[], pytest.param(["exclusive"], marks=needs_core_epoll)], ids=["", "exclusive"])
 def echo_server(request):
     """A server in a process of its own, and its address."""
     process = subprocess.Popen([sys.executable, "-c", ECHO, *request.param], stdout=subprocess.PIPE, text=True)
@@ -160,6 +172,7 @@ if __name__ == "__main__":
 """
 
 
+@needs_core_epoll
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_processes_share_an_exclusive_server_and_a_connection_wakes_one(tmp_path, method):
     program = tmp_path / "prefork.py"
@@ -173,3 +186,101 @@ def test_processes_share_an_exclusive_server_and_a_connection_wakes_one(tmp_path
     assert served == 2
     # 400 without and 100 with, on an idle machine. On a busy one, who has not gone back to sleep is not woken either.
     assert exclusive < without
+
+
+# Exclusive servers in this process
+
+
+@pytest.fixture
+def loop():
+    loop = fastmux.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def watched(loop, sock):
+    """The events that the kernel watches a socket for, on behalf of the loop."""
+    for line in Path(f"/proc/self/fdinfo/{loop._selector.fileno()}").read_text().splitlines():
+        fields = line.split()
+        if fields[:1] == ["tfd:"] and int(fields[1]) == sock.fileno():
+            return int(fields[3], 16)
+    return 0
+
+
+@needs_core_epoll
+@pytest.mark.parametrize("start", [True, False])
+def test_an_exclusive_server_watches_its_sockets_exclusively(loop, run, start):
+    async def main():
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0, exclusive=True, start_serving=start)
+        if not start:
+            assert watched(loop, server.sockets[0]) == 0
+            await server.start_serving()
+        (sock,) = server.sockets
+        events = watched(loop, sock)
+        with socket.create_connection(sock.getsockname()):
+            await asyncio.sleep(0.01)
+        server.close()
+        await server.wait_closed()
+        return events
+
+    assert run(main()) & EXCLUSIVE
+
+
+def test_other_servers_do_not(loop, run):
+    async def main():
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        events = watched(loop, server.sockets[0])
+        server.close()
+        await server.wait_closed()
+        return events
+
+    assert 0 < run(main()) < EXCLUSIVE
+
+
+@pytest.mark.parametrize("selector", [selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector])
+def test_exclusive_is_refused_where_it_would_mean_nothing(selector):
+    loop = fastmux.EventLoop(selector())
+    try:
+        with pytest.raises(ValueError, match="exclusively"):
+            loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0, exclusive=True))
+    finally:
+        loop.close()
+
+
+@needs_core_epoll
+def test_several_exclusive_loops_share_the_connections(start_thread):
+    """Each connection is accepted by one of two loops on the same listening socket, and answered."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    address = listening.getsockname()
+    accepted, ready, loops = [], threading.Barrier(3), []
+
+    class Server(asyncio.Protocol):
+        def connection_made(self, transport):
+            accepted.append(threading.get_ident())
+            transport.write(b"hello")
+            transport.close()
+
+    def serve(sock):
+        async def main():
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(Server, sock=sock, exclusive=True)
+            stop = loop.create_future()
+            loops.append((loop, stop))
+            ready.wait(PATIENCE)
+            await stop
+            server.close()
+            await asyncio.sleep(0)
+
+        fastmux.run(main())
+
+    threads = [start_thread(serve, sock) for sock in (listening, listening.dup())]
+    ready.wait(PATIENCE)
+    for _ in range(50):
+        with socket.create_connection(address, timeout=PATIENCE) as client:
+            assert client.recv(100) == b"hello"
+    for loop, stop in loops:
+        loop.call_soon_threadsafe(stop.set_result, None)
+    for thread in threads:
+        thread.result()
+
+    assert len(accepted) == 50

@@ -387,10 +387,11 @@ def test_a_loop_can_be_made_in_one_thread_and_run_in_another(loop):
 
 @pytest.mark.parametrize(
     "selector",
-    [
-        *(selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector),
-        *(fastmux.selectors.SelectSelector, fastmux.selectors.PollSelector, fastmux.selectors.EpollSelector),
-    ],
+    dict.fromkeys(  # without the extension they are the same three
+        getattr(module, name)
+        for module in (selectors, fastmux.selectors)
+        for name in ("SelectSelector", "PollSelector", "EpollSelector")
+    ),
     ids=lambda selector: f"{selector.__module__}.{selector.__name__}",
 )
 def test_any_selector_will_do(selector):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import os
 import select
+import socket
 
 import pytest
 
-from fastmux import EXCLUSIVE, READ, WRITE
+import fastmux
+from fastmux import EXCLUSIVE, PRIORITY, READ, WRITE
 
 PATIENCE = 20.0
 
@@ -37,6 +40,33 @@ def test_the_descriptor_of_a_poller_can_be_watched_by_the_standard_library(epoll
 
     assert idle == ([], [], [])
     assert select.select([epoll_poller], [], [], PATIENCE) == ([epoll_poller], [], [])
+
+
+def test_an_event_loop_reports_urgent_data_through_a_poller(epoll_poller, tcp_pair):
+    ours, theirs = tcp_pair
+    epoll_poller.register(ours, PRIORITY)
+    received = []
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        found = asyncio.Event()
+
+        def on_ready():
+            if epoll_poller.poll(0):
+                received.append(ours.recv(1, socket.MSG_OOB))
+                found.set()
+
+        loop.add_reader(epoll_poller.fileno(), on_ready)
+        theirs.send(b"ordinary data")
+        for byte in (b"1", b"2"):
+            found.clear()
+            theirs.send(byte, socket.MSG_OOB)
+            await asyncio.wait_for(found.wait(), PATIENCE)
+        loop.remove_reader(epoll_poller.fileno())
+
+    fastmux.run(main())
+
+    assert received == [b"1", b"2"]
 
 
 def test_a_poller_cannot_watch_itself(epoll_poller):

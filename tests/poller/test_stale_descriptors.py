@@ -144,30 +144,6 @@ def test_what_a_duplicate_keeps_open_does_not_hide_other_events(poller, make_eve
     os.close(duplicate)
 
 
-def test_what_a_duplicate_keeps_open_does_not_keep_waits_from_sleeping(epoll_poller, socketpair):
-    """It cannot be deleted from the set, and would be reported for ever. So there is another set."""
-    if type(epoll_poller) is fastmux.StdlibPoller:
-        pytest.skip("the reference has to live with it")
-    ours, theirs = socketpair
-    copy = os.dup(ours.fileno())
-    epoll_poller.register(ours, READ)
-    epoll_poller.register(theirs, READ)
-    theirs.send(b"x")
-    ours.close()
-    epoll_poller.unregister(ours)
-
-    assert epoll_poller.poll(0.05) == []
-    before = epoll_poller.stats()
-    assert epoll_poller.poll(0.05) == []
-
-    after = epoll_poller.stats()
-    assert before.renewals == after.renewals == 1
-    assert before.stale_events == after.stale_events > 0
-    assert epoll_poller.audit() == []
-    os.close(copy)
-    assert [fd for fd, _ in epoll_poller.poll(20)] == [theirs.fileno()]
-
-
 def test_what_a_duplicate_keeps_open_is_not_taken_for_what_has_its_number_now(poller):
     """The old file is ready and the new one is not. An epoll set reports the old one under the number of the new.
 
