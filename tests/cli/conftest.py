@@ -1,4 +1,4 @@
-"""Start interpreters in a directory of their own."""
+"""Interpreters as child processes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start an interpreter in a directory of its own; it is ended with the test."""
+    """Start an interpreter in a directory of its own; kill it at the end of the test."""
     started = []
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
 

@@ -1,4 +1,4 @@
-"""python -m fastmux run: a program cannot tell that it was not python that started it, and neither can its user."""
+"""python -m fastmux run, compared with plain python: environment, output, errors and exit status."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import zipfile
 
 import pytest
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 RUN = ["-m", "fastmux", "run"]
 
 
-#: The frames of a traceback that are runpy's or fastmux's, with their source lines; and the line above all frames,
-#: which a SyntaxError of the script itself has on fastmux only.
+#: Frames of runpy and of fastmux in a traceback, with their source lines; and its first line, which a SyntaxError of
+#: the script has on fastmux only.
 EXTRA_FRAMES = re.compile(
     r'^((?:  \| )?)  File "(?:<frozen runpy>|[^"]*/runpy\.py|[^"]*/fastmux/[^"]*)".*\n(?:\1    .*\n)*'
     r"|^Traceback \(most recent call last\):\n",
@@ -37,7 +37,7 @@ def both(start):
         outcomes = []
         for how in ([], RUN):
             process = start(*how, *arguments)
-            output, errors = process.communicate(timeout=PATIENCE)
+            output, errors = process.communicate(timeout=TIMEOUT)
             outcomes.append((process.returncode, output, EXTRA_FRAMES.sub("", errors)))
         expected, actual = outcomes
         assert actual == expected
@@ -46,7 +46,7 @@ def both(start):
     return run
 
 
-SITUATION = """
+PRINT_ENVIRONMENT = """
 import sys, os
 module = sys.modules["__main__"]
 print(__name__, __file__, __doc__, getattr(__spec__, "name", None))
@@ -59,10 +59,10 @@ import fastmux
 """
 
 
-def test_a_script_finds_itself_in_the_same_situation(both, tmp_path):
-    (tmp_path / "program.py").write_text(SITUATION)
+def test_a_script_sees_the_same_environment(both, tmp_path):
+    (tmp_path / "program.py").write_text(PRINT_ENVIRONMENT)
     (tmp_path / "there").mkdir()
-    (tmp_path / "there" / "program.py").write_text(SITUATION)
+    (tmp_path / "there" / "program.py").write_text(PRINT_ENVIRONMENT)
 
     for arguments in (["program.py"], ["there/program.py", "--help", "-m", "x", "--"], ["./program.py", ""]):
         status, output, _ = both(*arguments)
@@ -79,12 +79,12 @@ def test_a_script_behind_a_link_finds_its_neighbours(both, tmp_path):
     assert both("link.py") == (0, "found\n", "")
 
 
-def test_a_module_finds_itself_in_the_same_situation(both, tmp_path):
+def test_a_module_sees_the_same_environment(both, tmp_path):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("import sys; print('imported', __name__, sys.argv)")
-    (package / "__main__.py").write_text(SITUATION)
-    (package / "part.py").write_text(SITUATION)
+    (package / "__main__.py").write_text(PRINT_ENVIRONMENT)
+    (package / "part.py").write_text(PRINT_ENVIRONMENT)
 
     assert both("-m", "package", "-m", "other")[0] == 0
     assert both("-m", "package.part", "run", "--json")[0] == 0
@@ -92,7 +92,7 @@ def test_a_module_finds_itself_in_the_same_situation(both, tmp_path):
 
 def test_a_directory_and_a_zip_file_are_run_by_their_main(both, tmp_path):
     (tmp_path / "directory").mkdir()
-    (tmp_path / "directory" / "__main__.py").write_text(SITUATION)
+    (tmp_path / "directory" / "__main__.py").write_text(PRINT_ENVIRONMENT)
     with zipfile.ZipFile(tmp_path / "archive.zip", "w") as archive:
         archive.writestr("__main__.py", "import sys, neighbour; print(sys.argv, sys.path[0], __package__)")
         archive.writestr("neighbour.py", "")
@@ -135,7 +135,7 @@ def test_a_program_ends_in_the_same_way(both, tmp_path, ending, how):
     both(*(["program.py"] if how == "script" else ["-m", "program"]))
 
 
-def test_what_is_not_there_is_reported_in_the_same_way(both, tmp_path):
+def test_a_missing_program_is_reported_in_the_same_way(both, tmp_path):
     (tmp_path / "package").mkdir()
     (tmp_path / "package" / "__init__.py").touch()
     (tmp_path / "broken.py").write_text("import does_not_exist")
@@ -151,7 +151,7 @@ def test_what_is_not_there_is_reported_in_the_same_way(both, tmp_path):
         assert both(*arguments)[0] != 0
 
 
-def test_options_of_the_interpreter_count(both, tmp_path):
+def test_options_of_the_interpreter_apply(both, tmp_path):
     (tmp_path / "program.py").write_text("import sys, warnings; assert False, 'unless -O'\n")
     (tmp_path / "warn.py").write_text("import warnings; warnings.warn('x', DeprecationWarning)")
     for options in (["-O"], []):
@@ -177,9 +177,9 @@ def test_control_c_ends_it_in_the_same_way(start, tmp_path, waiting):
     for how in ([], RUN):
         process = start(*how, "program.py")
         assert process.stdout.readline() == "ready\n"
-        time.sleep(0.1)  # for it to be in the call; before it or after, all the rest holds as well
+        time.sleep(0.1)  # so that the signal usually interrupts the call; the test holds before and after it, too
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=PATIENCE)
+        output, errors = process.communicate(timeout=TIMEOUT)
         outcomes.append((process.returncode, output, errors.splitlines()[-1]))
 
     assert outcomes[0] == outcomes[1] == (-signal.SIGINT, "finally\n", "KeyboardInterrupt")
@@ -200,7 +200,7 @@ asyncio.run(main())
 """
     (tmp_path / "program.py").write_text(program)
     process = start(*RUN, "program.py")
-    _, errors = process.communicate(timeout=PATIENCE)
+    _, errors = process.communicate(timeout=TIMEOUT)
 
     assert (process.returncode, errors) == (0, "")
 
@@ -233,7 +233,7 @@ class Test(unittest.TestCase):
 """
     (tmp_path / "test_something.py").write_text(program)
     process = start(*RUN, "-m", "unittest", "-v", "test_something")
-    _, errors = process.communicate(timeout=PATIENCE)
+    _, errors = process.communicate(timeout=TIMEOUT)
 
     assert process.returncode == 1
     assert "Ran 2 tests" in errors
@@ -241,12 +241,12 @@ class Test(unittest.TestCase):
 
 
 def fetch(port, path="/"):
-    """Get a page of a server on this machine, as soon as it listens."""
+    """Get a page of a local server, as soon as it listens."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            with opener.open(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as answer:
+            with opener.open(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT) as answer:
                 return answer.read()
         except (ConnectionError, urllib.error.URLError):
             assert time.monotonic() < deadline
@@ -261,7 +261,7 @@ def test_http_server_answers(start, tmp_path):
     for _ in range(20):
         assert fetch(port, "/page.html") == b"a page"
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=PATIENCE)
+    output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
     assert "Keyboard interrupt received" in output
 
@@ -288,5 +288,5 @@ run_simple("127.0.0.1", {port}, application, threaded=True)
     for number in range(20):
         assert fetch(port, f"/{number}") == b"/%d True" % number
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=PATIENCE)
+    process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0

@@ -1,6 +1,6 @@
-"""Every method of a poller, called from a signal handler and from another thread, whatever it interrupts.
+"""Each method of a poller, called from a signal handler and from another thread at any moment.
 
-Each has a descriptor of its own, so what the others see of theirs must not change. docs/promises.md has the table.
+Each caller has a descriptor of its own, so its results must not change. docs/promises.md has the table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pytest
 
 from fastmux import READ, WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 CALLS = 30
 
 
@@ -31,7 +31,7 @@ def get_key(poller, fd):
         poller.get_key(fd)
 
 
-#: What each public name is called for, with the poller and a descriptor that is nobody else's.
+#: A call of each public name, with the poller and a descriptor of this caller only.
 METHODS = {
     "register": register_and_unregister,
     "unregister": register_and_unregister,
@@ -48,7 +48,7 @@ METHODS = {
     "audit": lambda poller, fd: poller.audit(),
     "fileno": lambda poller, fd: poller.mechanism == "epoll" and poller.fileno(),
 }
-#: These have tests of their own, or are no methods.
+#: Tested below, or no methods.
 OTHERS = {"close", "capacity", "closed", "mechanism", "mechanisms"}
 
 
@@ -57,12 +57,12 @@ def test_every_public_method_is_in_the_list(poller):
 
 
 def use(poller, fds):
-    """What a program does all the time; what it sees of its own descriptors."""
+    """Register, wait in each way, modify and unregister; check the reports of these descriptors."""
     keys = [poller.register(fd, READ, fd) for fd in fds]
     mine = {(fd, READ) for fd in fds}
     assert mine <= set(poller.poll(0))
-    assert mine <= set(poller.poll(PATIENCE))
-    assert {(key, READ) for key in keys} <= set(poller.select(PATIENCE))
+    assert mine <= set(poller.poll(TIMEOUT))
+    assert {(key, READ) for key in keys} <= set(poller.select(TIMEOUT))
     assert poller.wait(0) >= len(fds)
     for fd in fds:
         poller.modify(fd, 0)
@@ -76,7 +76,7 @@ def use(poller, fds):
 def test_a_signal_handler_may_call_it_at_any_moment(poller, make_eventfd, on_alarm, method):
     fds, other = [make_eventfd(1) for _ in range(3)], make_eventfd(1)
     calls = []
-    busy = []  # a signal may come while its handler still runs
+    busy = []  # drop a signal that arrives while the handler runs
 
     def handler():
         if not busy:
@@ -86,7 +86,7 @@ def test_a_signal_handler_may_call_it_at_any_moment(poller, make_eventfd, on_ala
             busy.clear()
 
     on_alarm(handler, 0.0002, 0.0003)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while len(calls) < CALLS:
         assert time.monotonic() < deadline
         use(poller, fds)
@@ -138,16 +138,16 @@ def test_another_thread_may_close_it_at_any_moment(make_poller, make_eventfd, st
 
 
 def test_a_signal_handler_may_close_it_at_any_moment(make_poller, make_eventfd, on_alarm, open_descriptors):
-    """What it interrupts may end in other ways than a ValueError, if that was not a wait. But all is closed."""
+    """An interrupted call other than a wait may raise another exception than ValueError. All descriptors are closed."""
     fds = [make_eventfd(1) for _ in range(3)]
     before = open_descriptors()
     for step in range(CALLS):
         poller = make_poller()
         on_alarm(poller.close, 0.0001 + step * 1e-5)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not poller.closed:
             assert time.monotonic() < deadline
-            time.sleep(0)  # CPython 3.11 may overlook a signal until it next takes its lock back
+            time.sleep(0)  # CPython 3.11 may miss a signal until it next reacquires its lock
             with contextlib.suppress(ValueError, KeyError, RuntimeError, AssertionError):
                 use(poller, fds)
         assert open_descriptors() == before

@@ -1,4 +1,4 @@
-"""What a child process gets of a poller, and what it cannot do to its parent's."""
+"""Pollers and selectors in forked children, under each fork policy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fork():
 
 
 def in_child(function, *args):
-    """Run a function in a forked child, and fail if it fails there."""
+    """Run a function in a forked child; fail with its traceback."""
     ends = os.pipe()
     child = fork()
     if child == 0:
@@ -38,10 +38,10 @@ def in_child(function, *args):
         finally:
             os._exit(0)
     os.close(ends[1])
-    with open(ends[0]) as told:
-        complaint = told.read()
+    with open(ends[0]) as reader:
+        report = reader.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert not complaint, complaint
+    assert not report, report
     assert status == 0
 
 
@@ -120,7 +120,7 @@ def test_a_child_can_wait_while_its_parent_does(poller, socketpair, start_thread
     assert waiting.result() == []
 
 
-def test_a_child_of_a_child_is_one_too(poller, socketpair):
+def test_a_child_of_a_child_has_the_registrations_too(poller, socketpair):
     ours, theirs = socketpair
     key = poller.register(ours, READ)
 
@@ -173,7 +173,7 @@ def test_a_file_that_the_child_has_closed_is_not_watched(poller, make_socketpair
 
 
 def test_a_number_that_the_child_gave_to_another_file_is_not_watched(epoll_poller, make_socketpair):
-    """On epoll: poll and select know numbers only, in a child as elsewhere."""
+    """Poll and select know numbers only, so this holds on epoll only."""
     ours, _ = make_socketpair()
     other, their_other = make_socketpair()
     poller = epoll_poller
@@ -188,7 +188,7 @@ def test_a_number_that_the_child_gave_to_another_file_is_not_watched(epoll_polle
     in_child(child)
 
 
-def test_edges_are_told_once_more_in_a_child(epoll_poller, socketpair):
+def test_edges_are_reported_once_more_in_a_child(epoll_poller, socketpair):
     ours, theirs = socketpair
     poller = epoll_poller
     poller.register(ours, READ | EDGE)
@@ -262,7 +262,7 @@ def test_results_of_a_child_do_not_get_into_arrays_of_its_parent(make_poller, ma
     assert poller.fds[0] == ours.fileno()
 
 
-# The other policies
+# close, share, raise
 
 
 def test_a_policy_is_one_of_four(make_poller):
@@ -363,7 +363,7 @@ def test_a_selector_can_have_a_set_of_its_own_in_a_child(socketpair):
         assert selector.select(0) == [(key, fastmux.selectors.EVENT_READ)]
 
 
-def test_an_epoll_selector_shares_its_set_unless_told_otherwise(socketpair):
+def test_an_epoll_selector_shares_its_set_by_default(socketpair):
     ours, theirs = socketpair
     with fastmux.selectors.EpollSelector() as selector:
         selector.register(ours, fastmux.selectors.EVENT_READ)

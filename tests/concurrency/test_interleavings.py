@@ -1,6 +1,6 @@
-"""Two calls at once, in every order: before each line that one of them executes, the other one happens.
+"""Two calls at once, in every order: one call runs before each line that the other executes.
 
-That is what a signal handler can do, and another thread as well. Here it is done at all places, one after the other.
+A signal handler or another thread may do the same. Here it happens at every line, one after the other.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import pytest
 
 import fastmux
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 PACKAGE = os.path.dirname(fastmux.__file__)
 
 CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])
-#: What can watch, and what READ and WRITE are to it.
+#: Pollers and selectors, with their masks for reading and writing.
 WATCHERS = {
     f"{cls.__name__}-{mechanism}": (functools.partial(cls, mechanism), fastmux.READ, fastmux.WRITE)
     for cls in CLASSES
@@ -35,18 +35,18 @@ WATCHERS = {
         fastmux.selectors.SelectSelector,
     )
 }
-#: What is asked for before a change and after it: 0 stands for READ, 1 for WRITE. Nothing: it is not registered.
+#: The events before and after a change: r is READ, w is WRITE; an empty string is an unregistered file.
 CHANGES = [("", "r"), ("", "rw"), ("r", ""), ("rw", ""), ("r", "rw"), ("rw", "r"), ("rw", "w"), ("r", "w"), ("r", "r")]
 
 
 class InterruptionError(Exception):
-    """What an interrupted call ends with."""
+    """Raised in the interrupted call."""
 
 
 def before_line(number, intrusion, call):
-    """Make a call, and another before so many of its lines. Return whether it has so many.
+    """Make a call, and run intrusion before its line of this number. Return False if the call has fewer lines.
 
-    A ``with`` is no such line: where it ends, the interpreter calls no signal handler before the lock is free.
+    Lines with ``with`` do not count: at its end, the interpreter runs no signal handler before the lock is released.
     """
     lines = 0
 
@@ -62,7 +62,7 @@ def before_line(number, intrusion, call):
         return trace
 
     before = sys.gettrace()
-    gc.disable()  # the finalizers of what other tests have left are no lines of the call
+    gc.disable()  # finalizers of objects of other tests are no lines of this call
     sys.settrace(trace)
     try:
         call()
@@ -73,18 +73,18 @@ def before_line(number, intrusion, call):
 
 
 class Watched:
-    """Files that can be read and written, in something that watches; one of them is about to change."""
+    """Readable and writable files in a watcher; the registration of the first one is about to change."""
 
     def __init__(self, name, pairs, change):
         make, read, write = WATCHERS[name]
         self.watcher = make()
-        self.old, self.new = (sum({"r": read, "w": write}[letter] for letter in asked) for asked in change)
+        self.old, self.new = (sum({"r": read, "w": write}[letter] for letter in events) for events in change)
         self.files = [ours for ours, _ in pairs]
         self.file = self.files[0]
         self.others = [self.watcher.register(ours, read, "other") for ours in self.files[1:]]
         if self.old:
             self.watcher.register(self.file, self.old, "old")
-        self.watcher.select(0)  # twice: a PollSelector has a list of its own from the second time on
+        self.watcher.select(0)  # twice: the second wait may take another code path
         self.watcher.select(0)
 
     def __enter__(self):
@@ -101,8 +101,8 @@ class Watched:
         else:
             self.watcher.modify(self.file, self.new, "new")
 
-    def look(self, timeout=0):
-        """Look, and check that all is well: the others are reported, and of the one that changes something possible."""
+    def wait(self, timeout=0):
+        """Wait, and check the reports: all other files, and for the changing one its old or new state."""
         reported = dict(self.watcher.select(timeout))
         assert None not in reported
         about = {key.fileobj: (key.data, events) for key, events in reported.items()}
@@ -113,19 +113,19 @@ class Watched:
         assert events & ~(self.old | self.new) == 0
         return reported
 
-    def look_for(self, expected):
-        """Look, and find nothing but what is expected."""
+    def check_wait(self, expected):
+        """Wait, and check that every report is expected."""
         assert set(self.watcher.select(0)) <= expected
 
     def check_end(self):
-        """After the change, all is as if nothing had come in between."""
+        """Check that the result of the change does not depend on the intrusion."""
         expected = {(self.file.fileno(), "new", self.new)} if self.new else set()
-        assert {(key.fd, key.data, events) for key, events in self.look().items() if key.data != "other"} == expected
+        assert {(key.fd, key.data, events) for key, events in self.wait().items() if key.data != "other"} == expected
 
 
 @pytest.fixture(params=WATCHERS)
 def make_watched(request, make_socketpair):
-    """Make something that watches so many files besides the one that changes, which can all be read and written."""
+    """Create a watcher of the changing file and of so many others, all of them readable and writable."""
     pairs = [make_socketpair() for _ in range(4)]
     for _, theirs in pairs:
         theirs.send(b"x")
@@ -142,28 +142,28 @@ every_number = pytest.mark.parametrize("others", [0, 3], ids=["alone", "among ot
 
 @every_number
 @every_change
-def test_a_look_in_the_midst_of_a_change(make_watched, change, others):
+def test_a_wait_in_the_midst_of_a_change(make_watched, change, others):
     for number in itertools.count(1):
         with make_watched(change, others) as watched:
-            if not before_line(number, watched.look, watched.change):
+            if not before_line(number, watched.wait, watched.change):
                 break
             watched.check_end()
 
 
 @every_number
 @every_change
-def test_a_change_in_the_midst_of_a_look(make_watched, change, others):
+def test_a_change_in_the_midst_of_a_wait(make_watched, change, others):
     for number in itertools.count(1):
         with make_watched(change, others) as watched:
-            if not before_line(number, watched.change, watched.look):
+            if not before_line(number, watched.change, watched.wait):
                 break
             watched.check_end()
 
 
 @every_number
 @every_change
-def test_what_an_exception_interrupts_leaves_no_ghost(make_watched, change, others):
-    """KeyboardInterrupt may come at any moment. What is reported has a key then, and the one that is in the map."""
+def test_an_interrupted_change_leaves_no_ghost_in_any_line(make_watched, change, others):
+    """KeyboardInterrupt may come at any line. Afterwards, every reported key is the one in the map."""
 
     def interrupt():
         raise InterruptionError
@@ -182,7 +182,7 @@ def test_what_an_exception_interrupts_leaves_no_ghost(make_watched, change, othe
 
 
 @every_number
-def test_an_interrupted_look_loses_nothing(make_watched, others):
+def test_an_interrupted_wait_loses_no_event(make_watched, others):
     def interrupt():
         raise InterruptionError
 
@@ -190,14 +190,14 @@ def test_an_interrupted_look_loses_nothing(make_watched, others):
         with make_watched(("r", "r"), others) as watched:
             expected = set(watched.watcher.select(0))
             with contextlib.suppress(InterruptionError):
-                before_line(number, interrupt, watched.look)
+                before_line(number, interrupt, watched.wait)
                 break
             for _ in range(2):
                 assert set(watched.watcher.select(0)) == expected
 
 
-def test_an_interrupted_wait_is_forgotten(make_watched, open_descriptors):
-    """Nothing is ready. It takes no wake-up from those after it, and close() does not wait for it to leave."""
+def test_an_interrupted_wait_leaves_nothing_behind(make_watched, open_descriptors):
+    """Nothing is ready. The interrupted wait consumes no later wake-up, and does not block close()."""
 
     def interrupt():
         raise InterruptionError
@@ -206,32 +206,32 @@ def test_an_interrupted_wait_is_forgotten(make_watched, open_descriptors):
         before = open_descriptors()
         with make_watched(("", "r"), 0) as watched:
             if not hasattr(watched.watcher, "wakeup"):
-                pytest.skip("it cannot be woken")
+                pytest.skip("it has no wakeup()")
             watched.watcher.select(0.0001)
             with contextlib.suppress(InterruptionError):
                 before_line(number, interrupt, lambda watcher=watched.watcher: watcher.select(0.0001))
                 break
             watched.watcher.wakeup()
             begin = time.monotonic()
-            watched.watcher.select(PATIENCE)
-            assert time.monotonic() - begin < PATIENCE
+            watched.watcher.select(TIMEOUT)
+            assert time.monotonic() - begin < TIMEOUT
         assert open_descriptors() == before
 
 
 @every_number
-def test_a_close_in_the_midst_of_a_look(make_watched, others, open_descriptors):
-    """It ends as on a closed object, or with some of what it had found before."""
+def test_a_close_in_the_midst_of_a_wait(make_watched, others, open_descriptors):
+    """The wait raises the error of a closed object, or reports a part of the ready files."""
     for number in itertools.count(1):
         before = open_descriptors()
         with make_watched(("r", "r"), others) as watched, contextlib.suppress(ValueError):
             expected = set(watched.watcher.select(0))
-            if not before_line(number, watched.watcher.close, lambda w=watched, e=expected: w.look_for(e)):
+            if not before_line(number, watched.watcher.close, lambda w=watched, e=expected: w.check_wait(e)):
                 break
         assert open_descriptors() == before
 
 
-#: The tables reach as far as the highest descriptor of the process so far, so this needs higher and higher ones.
-GROWING_TABLES = """
+#: Each round registers higher descriptors than the last, so that whatever has the highest number as its size grows.
+HIGHER_DESCRIPTORS = """
 import fcntl, os, resource, sys
 import fastmux
 
@@ -264,5 +264,5 @@ print("done")
 """
 
 
-def test_a_registration_in_the_midst_of_another_where_tables_grow(run_python):
-    assert run_python(GROWING_TABLES) == "done\n"
+def test_a_registration_in_the_midst_of_another_with_higher_descriptors(run_python):
+    assert run_python(HIGHER_DESCRIPTORS) == "done\n"

@@ -1,4 +1,4 @@
-"""Programs of several processes, started in each of the ways that multiprocessing has."""
+"""Programs of several processes, under each start method of multiprocessing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
-#: What every program begins with, in the parent and, except with fork, again in its children.
+#: The first part of each program. Children that are not forked run it again.
 BEGINNING = """
 import asyncio, multiprocessing, multiprocessing.connection, os, queue, selectors, socket, sys
 import fastmux
@@ -38,7 +38,7 @@ def answer_by_poller(connection):
 def answer_by_loop(sock):
     async def main():
         reader, writer = await asyncio.open_connection(sock=sock)
-        while (data := await reader.read(100)) != b"end":  # forked brothers may hold the other end open
+        while (data := await reader.read(100)) != b"end":  # forked siblings may hold the other end open
             await asyncio.sleep(0.001)
             writer.write(data.upper())
         writer.close()
@@ -65,8 +65,8 @@ if __name__ == "__main__":
 """
 
 PROGRAMS = {
-    "pollers in children, beside one in the parent": """
-    # The parent has one already when the children are started, and it goes on.
+    "pollers in children and in the parent": """
+    # The parent has a poller before it starts the children, and keeps using it.
     with fastmux.Poller() as poller:
         own, other = socket.socketpair()
         own_key = poller.register(own, WRITE)
@@ -160,7 +160,7 @@ def test_programs_of_several_processes_work(tmp_path, program, method):
     script.write_text(BEGINNING + PROGRAMS[program] + '    print("done")\n')
 
     finished = subprocess.run(
-        [sys.executable, str(script), method], capture_output=True, text=True, timeout=3 * PATIENCE, check=False
+        [sys.executable, str(script), method], capture_output=True, text=True, timeout=3 * TIMEOUT, check=False
     )
 
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "done\n", "")

@@ -1,4 +1,4 @@
-"""A thousand signals a second against every way to wait."""
+"""A thousand signals a second during each kind of wait."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ import pytest
 
 import fastmux
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 STORM = 0.001  # seconds between two signals
 CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])
 
 
 class Way(NamedTuple):
-    """One way to wait until something can be read."""
+    """A kind of wait until a file is readable."""
 
     close: Callable[[], Any]
     watch: Callable[[int], Any]
-    wait: Callable[[float | None], Any]  # returns something true if there is something
+    wait: Callable[[float | None], Any]  # true if a file is readable
 
 
 def by_poller(cls, mechanism, name):
@@ -97,7 +97,7 @@ def way(request):
 
 @pytest.fixture
 def storm(on_alarm):
-    """Signals, which count themselves."""
+    """Signals whose handler counts them."""
     calls = []
     on_alarm(lambda: calls.append(None), STORM, STORM)
     return calls
@@ -109,12 +109,12 @@ def test_a_storm_neither_shortens_nor_prolongs_a_wait_for_ever(way, socketpair, 
     for timeout in (0.0005, 0.0105, 0.1):
         begin = time.monotonic()
         assert not way.wait(timeout)
-        assert timeout <= time.monotonic() - begin < PATIENCE
+        assert timeout <= time.monotonic() - begin < TIMEOUT
     assert len(storm) > 10
 
 
-def test_in_a_storm_a_look_without_waiting_is_like_any_other(way, socketpair, storm):
-    """A signal may come in the midst of a system call that does not wait, too."""
+def test_a_storm_does_not_disturb_a_non_blocking_wait(way, socketpair, storm):
+    """A signal may also arrive during a system call that does not block."""
     ours, _ = socketpair
     way.watch(ours.fileno())
     deadline = time.monotonic() + 0.05
@@ -123,7 +123,7 @@ def test_in_a_storm_a_look_without_waiting_is_like_any_other(way, socketpair, st
 
 
 def test_in_a_storm_no_message_is_lost(way, storm):
-    """Signals come to this thread only, so that it is this thread that they interrupt."""
+    """The writer blocks the signal, so that it interrupts this thread only."""
     count = 150
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
@@ -140,7 +140,7 @@ def test_in_a_storm_no_message_is_lost(way, storm):
         writer.start()
         received = []
         while len(received) < count:
-            assert way.wait(PATIENCE)
+            assert way.wait(TIMEOUT)
             with contextlib.suppress(BlockingIOError):
                 while len(received) < count:
                     received.append(int(ours.recv(10)))
@@ -156,7 +156,7 @@ class HandlerError(Exception):
 
 
 def test_in_a_storm_of_exceptions_each_wait_ends_with_one_and_nothing_breaks(way, socketpair, on_alarm, monkeypatch):
-    # One that meets a destructor is lost there, as Python has it; the next one comes through.
+    # Python drops an exception inside a destructor; the next signal raises again.
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
     ours, theirs = socketpair
     way.watch(ours.fileno())
@@ -175,30 +175,30 @@ def test_in_a_storm_of_exceptions_each_wait_ends_with_one_and_nothing_breaks(way
             armed = False
 
     on_alarm(interrupt, STORM, STORM)
-    for timeout in (None, PATIENCE) * 15:
+    for timeout in (None, TIMEOUT) * 15:
         begin = time.monotonic()
         with pytest.raises(HandlerError):
             wait_armed(timeout)
-        assert time.monotonic() - begin < PATIENCE
+        assert time.monotonic() - begin < TIMEOUT
     on_alarm(lambda: None, 0)
 
     assert not way.wait(0.001)
     theirs.send(b"x")
-    for timeout in (0, 0.001, PATIENCE, None):
+    for timeout in (0, 0.001, TIMEOUT, None):
         assert way.wait(timeout)
 
 
 def test_ctrl_c_ends_every_wait_in_a_storm():
-    """In a process of its own, which this file is the program of."""
+    """In a process of its own, which runs this file as a program."""
     with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
             for number, name in enumerate(WAYS):
                 assert child.stdout.readline() == f"{name} begins\n"
-                time.sleep(0.002 * (number % 5))  # before it waits, or after that
+                time.sleep(0.002 * (number % 5))  # before the wait, or during it
                 child.send_signal(signal.SIGINT)
                 assert child.stdout.readline() == f"{name} has ended\n"
-            assert child.wait(PATIENCE) == 0
+            assert child.wait(TIMEOUT) == 0
         finally:
             child.kill()
 
@@ -217,7 +217,7 @@ def wait_in_all_ways_until_ctrl_c():
         except KeyboardInterrupt:
             way.close()
             print(name, "has ended", flush=True)
-    signal.setitimer(signal.ITIMER_REAL, 0)  # the interpreter gives up its handlers before it ends
+    signal.setitimer(signal.ITIMER_REAL, 0)  # the interpreter removes its handlers before it exits
 
 
 if __name__ == "__main__":

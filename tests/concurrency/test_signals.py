@@ -1,7 +1,7 @@
 """Signals during a wait: handlers run, deadlines stay, exceptions propagate.
 
-One signal is not enough where a wait is to be interrupted: it may come just before the system call, or another thread
-that is being started (as pytest's faulthandler does) may take it, and the kernel goes on with poll and select then.
+To interrupt a wait, a test sends signals repeatedly: a single one may arrive just before the system call, or in another
+thread that is starting (such as pytest's faulthandler), and then poll and select continue.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import pytest
 
 from fastmux import READ
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 class HandlerError(Exception):
@@ -21,9 +21,9 @@ class HandlerError(Exception):
 
 
 def interrupt_once():
-    """A handler that raises when it is called for the first time.
+    """Return a handler that raises on its first call.
 
-    To be repeated, because a signal that comes just before the system call does not interrupt it.
+    Send the signal repeatedly: one that arrives just before the system call does not interrupt it.
     """
     calls = []
 
@@ -49,7 +49,7 @@ def test_a_handler_that_returns_does_not_end_a_wait(wait, on_alarm):
     end = time.monotonic()
 
     assert not result
-    assert 0.1 <= end - start < PATIENCE
+    assert 0.1 <= end - start < TIMEOUT
     assert start < calls[0] < end
 
 
@@ -71,8 +71,8 @@ def test_an_exception_of_a_handler_ends_the_wait(wait, on_alarm):
     start = time.monotonic()
 
     with pytest.raises(HandlerError):
-        wait_interrupted(on_alarm, wait, 2 * PATIENCE)
-    assert time.monotonic() - start < 2 * PATIENCE
+        wait_interrupted(on_alarm, wait, 2 * TIMEOUT)
+    assert time.monotonic() - start < 2 * TIMEOUT
 
 
 def test_an_exception_of_a_handler_ends_a_wait_for_ever(wait, on_alarm):
@@ -85,7 +85,7 @@ def test_a_poller_works_after_an_exception_of_a_handler(wait, poller, socketpair
     key = poller.register(ours, READ)
     for _ in range(3):
         with pytest.raises(HandlerError):
-            wait_interrupted(on_alarm, wait, PATIENCE)
+            wait_interrupted(on_alarm, wait, TIMEOUT)
 
     assert not wait(0)
     theirs.send(b"x")
@@ -100,7 +100,7 @@ def test_a_poller_releases_everything_when_closed_after_an_exception_of_a_handle
     before = open_descriptors()
     poller = make_poller()
     with pytest.raises(HandlerError):
-        wait_interrupted(on_alarm, poller.poll, PATIENCE)
+        wait_interrupted(on_alarm, poller.poll, TIMEOUT)
 
     poller.close()
 
@@ -112,7 +112,7 @@ def test_a_handler_can_make_ready_what_the_wait_is_for(wait, poller, socketpair,
     poller.register(ours, READ)
     on_alarm(lambda: theirs.send(b"x"), 0.01, 0.01)
 
-    assert wait(PATIENCE)
+    assert wait(TIMEOUT)
 
 
 def test_a_handler_can_register_what_then_ends_the_wait(poller, socketpair, on_alarm):
@@ -120,7 +120,7 @@ def test_a_handler_can_register_what_then_ends_the_wait(poller, socketpair, on_a
     theirs.send(b"x")
     on_alarm(lambda: ours in poller or poller.register(ours, READ), 0.01, 0.01)
 
-    assert poller.poll(PATIENCE) == [(ours.fileno(), READ)]
+    assert poller.poll(TIMEOUT) == [(ours.fileno(), READ)]
 
 
 def test_a_handler_can_poll_the_poller_that_it_interrupts(poller, make_eventfd, on_alarm):
@@ -136,7 +136,7 @@ def test_a_handler_can_poll_the_poller_that_it_interrupts(poller, make_eventfd, 
 
     on_alarm(handler, 0.01, 0.01)
 
-    assert poller.poll(PATIENCE) == [(fd, READ)]
+    assert poller.poll(TIMEOUT) == [(fd, READ)]
     assert inner == [[], [(fd, READ)]]
 
 
@@ -152,7 +152,7 @@ def test_a_handler_that_waits_itself_does_not_shorten_the_wait(wait, poller, on_
 
 
 def test_results_stay_whole_when_a_handler_polls_at_any_moment(poller, make_eventfd, on_alarm):
-    """The handler may come between the system call and the reading of its result."""
+    """The handler may run between the system call and the reading of its result."""
     expected = sorted((poller.register(make_eventfd(1), READ).fd, READ) for _ in range(20))
     inner = []
     on_alarm(lambda: inner.append(sorted(poller.poll(0))), 0.0005, 0.0005)
@@ -170,4 +170,4 @@ def test_a_handler_can_close_the_poller_that_it_interrupts(poller, wait, on_alar
     on_alarm(poller.close, 0.01, 0.01)
 
     with pytest.raises(ValueError, match="closed poller"):
-        wait(PATIENCE)
+        wait(TIMEOUT)

@@ -1,4 +1,4 @@
-"""One object and many threads that do everything at once, with a switch between them every microsecond."""
+"""Many threads on one poller or selector, with a thread switch every microsecond."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import pytest
 import fastmux
 from fastmux.selectors import EVENT_READ, EVENT_WRITE, EpollSelector, PollSelector
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 BOTH = EVENT_READ | EVENT_WRITE
 CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])
 POLLERS = {f"{cls.__name__}-{name}": functools.partial(cls, name) for cls in CLASSES for name in cls.mechanisms}
-#: What several threads may wait on, and what only one may wait on while others change it.
+#: Several threads may wait on a poller or EpollSelector, one on a PollSelector, while others change registrations.
 WATCHERS = POLLERS | {"EpollSelector": EpollSelector, "PollSelector": PollSelector}
 #: Watchers with a wakeup(), whose waits see registrations of other threads.
 WAKEABLE = [*POLLERS, *(["EpollSelector"] if hasattr(EpollSelector, "wakeup") else [])]
@@ -43,14 +43,14 @@ def watcher(request):
 
 
 def masks(watcher):
-    """READ, WRITE and both, as this one calls them."""
+    """Return the masks of this watcher for reading, writing and both."""
     if isinstance(watcher, EpollSelector | PollSelector):
         return EVENT_READ, EVENT_WRITE, BOTH
     return fastmux.READ, fastmux.WRITE, fastmux.READ | fastmux.WRITE
 
 
 def waits(watcher):
-    """A function for each thread that may wait: it returns what is ready, descriptor -> data (None: not told)."""
+    """Return a function for each waiting thread. Its result: ready descriptor -> data (None: unknown)."""
 
     def select(timeout):
         return {key.fd: key.data for key, _ in watcher.select(timeout)}
@@ -69,12 +69,12 @@ def waits(watcher):
 
 
 def is_cut_short(watcher):
-    """Whether it waits with the standard epoll object: for as many events as there are keys when it begins."""
+    """Whether it waits with the standard epoll object, which limits a result to the number of keys at its start."""
     return isinstance(getattr(watcher, "_selector", None), getattr(select, "epoll", ()))
 
 
-def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread):
-    """Each descriptor counts its changes: odd is registered. What no wait may report is what was not, all the time."""
+def test_every_report_was_registered_during_the_wait(watcher, make_eventfd, start_thread):
+    """Each descriptor has a count of changes: odd is registered. No wait reports one that stayed unregistered."""
     read, write, both = masks(watcher)
     steady = {make_eventfd(1): "steady" for _ in range(3)}
     for fd, data in steady.items():
@@ -85,15 +85,15 @@ def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread
     def change(fds):
         while not stop.is_set():
             for fd in fds:
-                changes[fd] += 1  # it may be reported from here on
+                changes[fd] += 1  # reports are valid from here on
                 watcher.register(fd, random.choice([read, write, both]), changes[fd])
                 for events in random.choices([read, write, both], k=2):
                     watcher.modify(fd, events, changes[fd])
             for fd in fds:
                 watcher.unregister(fd)
-                changes[fd] += 1  # and no more
+                changes[fd] += 1  # reports are invalid from here on
 
-    def look(wait):
+    def check_reports(wait):
         while not stop.is_set():
             before = changes.copy()
             found = wait(random.choice([0, 0.001, None]))
@@ -102,8 +102,8 @@ def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread
             assert is_cut_short(watcher) or steady.keys() <= found.keys()
             for fd, data in found.items():
                 if fd in changes:
-                    assert before[fd] != after[fd] or before[fd] % 2, "it was not registered"
-                    assert data is None or before[fd] <= data <= after[fd], "an old key"
+                    assert before[fd] != after[fd] or before[fd] % 2, "not registered"
+                    assert data is None or before[fd] <= data <= after[fd], "a stale key"
                 else:
                     assert data in (None, "steady")
 
@@ -114,7 +114,7 @@ def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread
 
     fds = list(changes)
     tasks = [start_thread(change, fds[i::3]) for i in range(3)]
-    tasks += [start_thread(look, wait) for wait in waits(watcher)]
+    tasks += [start_thread(check_reports, wait) for wait in waits(watcher)]
     tasks += [start_thread(wake)]
     time.sleep(0.3)
     stop.set()
@@ -126,8 +126,8 @@ def test_what_is_reported_is_registered_then(watcher, make_eventfd, start_thread
 
 
 @pytest.mark.parametrize("make", WATCHERS.values(), ids=WATCHERS)
-def test_what_is_far_above_all_others_is_reported_with_its_key(make, make_eventfd, start_thread):
-    """The tables of what is reported become longer now and then, while others change what belongs there."""
+def test_a_descriptor_far_above_the_others_is_reported_with_its_key(make, make_eventfd, start_thread):
+    """Whatever is sized by the highest number grows while other threads change registrations."""
     fd = make_eventfd(1)
     for far in range(256, 1024, 64):
         fds = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, far) for _ in range(7)]
@@ -165,8 +165,8 @@ def test_what_is_far_above_all_others_is_reported_with_its_key(make, make_eventf
 
 
 @pytest.mark.parametrize("watcher", WAKEABLE, indirect=True)
-def test_what_is_ready_is_reported_some_time(watcher, make_eventfd, start_thread):
-    """Nothing else is ready: whoever waits has to be told of what is registered or modified meanwhile."""
+def test_everything_ready_is_reported_eventually(watcher, make_eventfd, start_thread):
+    """Nothing else is ready, so a wait must report what other threads register or modify during it."""
     read, _, _ = masks(watcher)
     rounds = 40
     reported = {make_eventfd(1): threading.Event() for _ in range(6)}
@@ -176,23 +176,23 @@ def test_what_is_ready_is_reported_some_time(watcher, make_eventfd, start_thread
         for number, fd in itertools.product(range(rounds), fds):
             reported[fd].clear()
             watcher.register(fd, read, number)
-            assert reported[fd].wait(PATIENCE), "it was never reported"
+            assert reported[fd].wait(TIMEOUT), "never reported"
             watcher.unregister(fd)
 
-    def look(wait):
+    def check_reports(wait):
         while not stop.is_set():
-            for fd in wait(PATIENCE):
+            for fd in wait(TIMEOUT):
                 reported[fd].set()
 
     fds = list(reported)
     owners = [start_thread(own, fds[i::3]) for i in range(3)]
-    lookers = [start_thread(look, wait) for wait in waits(watcher)]
+    waiters = [start_thread(check_reports, wait) for wait in waits(watcher)]
     try:
         for owner in owners:
             owner.result()
     finally:
         stop.set()
-        while any(looker.is_alive() for looker in lookers):
+        while any(waiter.is_alive() for waiter in waiters):
             watcher.wakeup()
             time.sleep(0.001)
 

@@ -9,13 +9,13 @@ import time
 
 from fastmux import ONESHOT, READ, WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def test_a_waiter_sees_what_another_thread_registers(wait, poller, socketpair, start_thread):
     """The descriptor is idle when it is registered, and becomes ready later."""
     ours, theirs = socketpair
-    waiter = start_thread(wait, 3 * PATIENCE).until_blocked()
+    waiter = start_thread(wait, 3 * TIMEOUT).until_blocked()
 
     poller.register(ours, READ)
     theirs.send(b"x")
@@ -25,7 +25,7 @@ def test_a_waiter_sees_what_another_thread_registers(wait, poller, socketpair, s
 
 def test_a_waiter_sees_what_is_ready_when_another_thread_registers_it(poller, socketpair, start_thread):
     ours, _ = socketpair
-    waiter = start_thread(poller.poll, 3 * PATIENCE).until_blocked()
+    waiter = start_thread(poller.poll, 3 * TIMEOUT).until_blocked()
 
     poller.register(ours, WRITE)
 
@@ -33,7 +33,7 @@ def test_a_waiter_sees_what_is_ready_when_another_thread_registers_it(poller, so
 
 
 def test_two_waiters_see_what_another_thread_registers(poller, make_socketpair, start_thread):
-    waiters = [start_thread(poller.poll, 3 * PATIENCE).until_blocked() for _ in range(2)]
+    waiters = [start_thread(poller.poll, 3 * TIMEOUT).until_blocked() for _ in range(2)]
     pairs = [make_socketpair() for _ in range(2)]
     expected = {(ours.fileno(), WRITE) for ours, _ in pairs}
 
@@ -49,7 +49,7 @@ def test_two_waiters_see_what_another_thread_registers(poller, make_socketpair, 
 def test_a_waiter_sees_what_another_thread_modifies(poller, socketpair, start_thread):
     ours, _ = socketpair
     poller.register(ours, READ)
-    waiter = start_thread(poller.poll, 3 * PATIENCE).until_blocked()
+    waiter = start_thread(poller.poll, 3 * TIMEOUT).until_blocked()
 
     poller.modify(ours, READ | WRITE)
 
@@ -73,7 +73,7 @@ def test_a_waiter_still_sees_the_rest_after_another_thread_has_unregistered_some
     (one, _), (two, peer_of_two) = make_socketpair(), make_socketpair()
     poller.register(one, READ)
     poller.register(two, READ)
-    waiter = start_thread(poller.poll, 3 * PATIENCE).until_blocked()
+    waiter = start_thread(poller.poll, 3 * TIMEOUT).until_blocked()
 
     poller.unregister(one)
     one.close()
@@ -82,11 +82,11 @@ def test_a_waiter_still_sees_the_rest_after_another_thread_has_unregistered_some
     assert waiter.result() == [(two.fileno(), READ)]
 
 
-def test_a_report_that_unregister_has_overtaken_does_not_end_a_wait(wait, poller, make_eventfd, start_thread):
-    """Nothing is what a wait reports after its timeout or a wake-up, not because what it saw is gone."""
+def test_a_report_of_a_removed_registration_does_not_end_a_wait(wait, poller, make_eventfd, start_thread):
+    """A result is empty after a timeout or a wake-up only, not because a registration is gone."""
     gone, there = make_eventfd(1), make_eventfd(1)
     for _ in range(20):
-        waiter = start_thread(wait, 3 * PATIENCE).until_blocked()
+        waiter = start_thread(wait, 3 * TIMEOUT).until_blocked()
 
         poller.register(gone, READ)
         poller.unregister(gone)
@@ -101,11 +101,11 @@ def test_a_key_of_another_thread_is_the_one_that_is_reported(poller, socketpair,
     key = start_thread(poller.register, ours, READ, "data").result()
     theirs.send(b"x")
 
-    assert poller.select(PATIENCE) == [(key, READ)]
+    assert poller.select(TIMEOUT) == [(key, READ)]
 
 
 def test_results_of_two_waiters_never_mix(poller, make_eventfd, start_thread):
-    """Both wait on the same descriptors, all of them ready, so that each result must be complete."""
+    """All threads wait on the same ready descriptors, so each result must be complete."""
     fds = [make_eventfd(1) for _ in range(30)]
     keys = {fd: poller.register(fd, READ, fd) for fd in fds}
     expected = sorted((fd, READ) for fd in fds)
@@ -131,7 +131,7 @@ def test_results_of_two_waiters_never_mix(poller, make_eventfd, start_thread):
 
 
 def test_two_waiters_receive_every_message_once(poller, make_eventfd, start_thread):
-    """As semaphores, eventfds count what was read; nothing may get lost or be invented."""
+    """Eventfds as semaphores count the reads: none is missing, none is extra."""
     fds = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_SEMAPHORE) for _ in range(8)]
     done = make_eventfd()
     rounds = 200
@@ -141,15 +141,15 @@ def test_two_waiters_receive_every_message_once(poller, make_eventfd, start_thre
 
     def consume():
         while True:
-            found = poller.poll(PATIENCE)
-            assert found, "nothing has arrived"
+            found = poller.poll(TIMEOUT)
+            assert found, "no message has arrived"
             for fd, events in found:
                 assert events == READ
                 if fd == done:
                     return
                 try:
                     os.eventfd_read(fd)
-                except BlockingIOError:  # the other one was faster
+                except BlockingIOError:  # the other thread was faster
                     continue
                 received.put(fd)
 
@@ -159,7 +159,7 @@ def test_two_waiters_receive_every_message_once(poller, make_eventfd, start_thre
             os.eventfd_write(fd, 1)
     counts = dict.fromkeys(fds, 0)
     for _ in range(rounds * len(fds)):
-        counts[received.get(timeout=PATIENCE)] += 1
+        counts[received.get(timeout=TIMEOUT)] += 1
     os.eventfd_write(done, 1)
     for consumer in consumers:
         consumer.result()
@@ -179,15 +179,15 @@ def test_a_oneshot_event_goes_to_one_of_two_waiters(epoll_poller, make_eventfd, 
         waiter.until_blocked()
 
     os.eventfd_write(fd, 1)
-    first = results.get(timeout=PATIENCE)
+    first = results.get(timeout=TIMEOUT)
     epoll_poller.wakeup()
-    second = results.get(timeout=PATIENCE)
+    second = results.get(timeout=TIMEOUT)
 
     assert (first, second) == ([(fd, READ)], [])
 
 
 def test_registrations_change_in_one_thread_while_another_polls(poller, make_eventfd, start_thread):
-    """What is reported was registered, with the events and the key that it had."""
+    """Each report has the events and the key of a registration."""
     steady = make_eventfd(1)
     changing = [make_eventfd(1) for _ in range(10)]
     steady_key = poller.register(steady, READ, "steady")
@@ -204,7 +204,7 @@ def test_registrations_change_in_one_thread_while_another_polls(poller, make_eve
         stop.set()
 
     task = start_thread(change)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not stop.is_set() and time.monotonic() < deadline:
         found = poller.select(0)
         assert (steady_key, READ) in found
@@ -252,7 +252,7 @@ def test_a_poller_made_in_one_thread_can_be_used_and_closed_in_another(make_poll
 
 
 def test_descriptors_of_waits_do_not_pile_up(poller, start_thread, open_descriptors):
-    """Threads come and go; what their waits needed must not stay for ever."""
+    """Descriptors of the waits of ended threads are reused or closed."""
 
     def wait_everywhere():
         return poller.poll(0), poller.select(0), poller.wait(0)

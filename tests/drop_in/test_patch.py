@@ -1,5 +1,5 @@
-"""patch() and unpatch(): the mirrors in place of the standard modules' functions and classes. Each test has an
-interpreter of its own, because what it does concerns the whole process."""
+"""patch() and unpatch() replace functions and classes of the standard modules. Both change the whole process, so each
+test runs an interpreter of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import subprocess
 """
 
 
-def test_the_standard_modules_and_those_that_captured_from_them_get_the_mirrors(run_python):
+def test_the_standard_modules_and_their_importers_get_the_mirrors(run_python):
     program = (
         CAPTURED
         + """
@@ -41,18 +41,18 @@ assert isinstance(asyncio.SelectorEventLoop()._selector, mirror.EpollSelector)
 
 
 @needs_extension
-def test_a_module_that_took_a_class_before_gets_the_mirror_under_its_own_name(run_python):
+def test_a_class_imported_before_is_replaced_under_its_own_name(run_python):
     program = """
 import sys, types
 early = types.ModuleType("early")
-exec("from selectors import PollSelector as Waiter; from select import select as ask", vars(early))
+exec("from selectors import PollSelector as Waiter; from select import select as wait", vars(early))
 sys.modules["early"] = early
 import fastmux
 with fastmux.patch():
-    assert early.Waiter is fastmux.selectors.PollSelector and early.ask is fastmux.select.select
+    assert early.Waiter is fastmux.selectors.PollSelector and early.wait is fastmux.select.select
 import select, selectors
 assert early.Waiter is selectors.PollSelector is not fastmux.selectors.PollSelector
-assert early.ask is select.select
+assert early.wait is select.select
 """
     run_python(program)
 
@@ -124,7 +124,7 @@ except KeyError:
     run_python(program)
 
 
-def test_what_someone_else_put_there_meanwhile_stays(run_python):
+def test_unpatch_keeps_a_later_replacement(run_python):
     program = """
 import selectors, fastmux
 fastmux.patch()
@@ -177,7 +177,7 @@ assert selectors.PollSelector is not fastmux.selectors.PollSelector
     assert run_python(program) == ""
 
 
-def test_objects_made_under_the_patch_outlive_it_and_those_from_before_work_under_it(run_python):
+def test_objects_from_before_and_from_during_the_patch_keep_working(run_python):
     program = """
 import os, select, selectors, fastmux
 r, w = os.pipe()
@@ -256,7 +256,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_a_patched_process_can_have_children(run_python, tmp_path, method):
-    """A forked child is patched as well; one that starts afresh is not, unless it asks for it."""
+    """A forked child is patched, too. A spawned one is not, unless it calls patch()."""
     program = """
 import multiprocessing, os, selectors, warnings
 import fastmux

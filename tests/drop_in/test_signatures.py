@@ -1,4 +1,4 @@
-"""The mirrors have the names, the constants and the arguments of the standard modules."""
+"""Names, constants and arguments of the mirrors, compared with the standard modules."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLL = select.poll()
 def test_every_public_name_of_the_standard_module_is_there(module):
     mirror = getattr(fastmux, module.__name__)
     names = [name for name in dir(module) if not name.startswith("_")]
-    modules = {name for name in names if inspect.ismodule(getattr(module, name))}  # that it has imported
+    modules = {name for name in names if inspect.ismodule(getattr(module, name))}  # imported there
 
     assert set(names) - modules <= set(dir(mirror))
 
@@ -60,8 +60,8 @@ def test_arguments_are_the_same(standard, mirror):
 
 
 @pytest.mark.parametrize("module", [select, fastmux.select], ids=lambda module: module.__name__)
-def test_arguments_that_the_interpreter_does_not_tell(module, socketpair):
-    """It has no signature for these."""
+def test_arguments_without_a_signature_are_the_same(module, socketpair):
+    """The interpreter has no signature for these."""
     with module.epoll(sizehint=10, flags=0) as epoll:
         epoll.register(fd=socketpair[0], eventmask=select.EPOLLIN)
         epoll.unregister(socketpair[0])

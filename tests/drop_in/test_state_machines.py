@@ -1,8 +1,8 @@
-"""Standard objects and their mirrors, driven side by side by random calls: whatever the one does, the other does.
+"""Standard objects and their mirrors under the same random calls.
 
-Each machine has a small world of connections, on which things happen (data, half-closes, closes, copies, reused
-numbers), and an object of each kind that watches it. Every call is made on both, with arguments good and bad, and both
-must return the same or raise the same, in the same words.
+Each machine has a few connections with random events (data, half-closes, closes, duplicates, reused numbers), watched
+by a standard object and by its mirror. Each call is made on both, with valid or invalid arguments. Both must return the
+same value, or raise the same exception with the same message.
 
     python -m pytest tests/drop_in/test_state_machines.py --hypothesis-profile=thorough  # 2,000 examples each
 """
@@ -28,15 +28,14 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 import fastmux
 
 SLOTS = 4
-#: The numbers that the world's connections get: high enough that nothing else takes them.
+#: The descriptors of the connections: high enough to be free.
 FIRST = 200
-# Numbers that no file of the process has come near are not looked at by select(2): they come back as they were, and so
-# as ready from the standard function.
+# select(2) ignores numbers far above all earlier files of the process; the standard function reports them as ready.
 os.close(fcntl.fcntl(0, fcntl.F_DUPFD, FIRST + SLOTS))
 
 
 class WithoutDescriptor:
-    """Has a fileno() method that is of no use."""
+    """Has a fileno() that returns no descriptor."""
 
     def __init__(self, answer: Any) -> None:
         self._answer = answer
@@ -58,7 +57,7 @@ BAD_NUMBERS = [None, "text", 1.0, -1, 2**31, 2**32 + 1, 2**64 + 1, -(2**31), Tru
 
 
 def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-    """What a call does, in a form that can be compared."""
+    """Return the result or the exception of a call, in a form that can be compared."""
     try:
         return "returned", function(*args, **kwargs)
     except Exception as error:
@@ -66,7 +65,7 @@ def outcome(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[An
 
 
 class World(RuleBasedStateMachine):
-    """Connections, and what can happen to them. Subclasses watch them with two objects."""
+    """Connections and their random events. Subclasses watch them with two objects."""
 
     #: The standard object and its mirror.
     pair: tuple[Any, Any]
@@ -89,16 +88,16 @@ class World(RuleBasedStateMachine):
             os.close(fd)
 
     def both(self, function: Callable[[Any], Any]) -> Any:
-        """Do something with the standard object and with its mirror; return what came of it."""
+        """Call a function with the standard object and with its mirror; return the equal outcome."""
         expected, actual = (outcome(function, each) for each in self.pair)
         assert expected == actual
         return expected
 
-    # What happens
+    # Events of connections
 
     @rule(slot=st.integers(0, SLOTS - 1))
     def connect(self, slot: int) -> None:
-        """A new connection; if the slot had one that was closed, under the same number."""
+        """Open a connection, with the same number after a close."""
         if self.ours[slot] is None or self.ours[slot].fileno() < 0:  # type: ignore[union-attr]
             if self.theirs[slot] is not None:
                 self.theirs[slot].close()  # type: ignore[union-attr]
@@ -134,7 +133,7 @@ class World(RuleBasedStateMachine):
 
     @rule(slot=st.integers(0, SLOTS - 1))
     def copy(self, slot: int) -> None:
-        """Keep the file open under another number."""
+        """Duplicate the descriptor, so that the file stays open after a close."""
         ours = self.ours[slot]
         if ours is not None and ours.fileno() >= 0 and len(self.copies) < 3:
             self.copies.append(os.dup(ours.fileno()))
@@ -147,7 +146,7 @@ class World(RuleBasedStateMachine):
     # Arguments
 
     def file(self, choice: Any) -> Any:
-        """What a choice of the strategy below stands for now."""
+        """Return the current file or number of a choice of the strategy below."""
         if not isinstance(choice, tuple):
             return choice
         kind, slot = choice
@@ -163,14 +162,14 @@ masks = st.one_of(
     st.sampled_from([0, 1, 4, 5, 7, 0x10, 0x2000, 0x2001, 0x40 | 1]),
     st.sampled_from(BAD_NUMBERS),
 )
-#: Timeouts that end at once, or with an error.
+#: Timeouts that do not wait, or raise an error.
 seconds = st.sampled_from(
     [
         *(0, 0.0, -0.0, False, 1e-9, 0.0005, 0.001, -0.0005, -1e-9, 1e300, -1e300, 1e10, 10**20, -(10**20)),
         *(float("nan"), float("inf"), -float("inf"), "text", 1j, Fraction(1, 1000), Decimal("0.001"), [], b"1"),
     ]
 )
-#: Timeouts of calls that must not be made unless something is ready.
+#: Timeouts for calls with something ready only.
 endless = st.sampled_from([None, -1, -2.5, 1, 30.0, True])
 maxevents = st.sampled_from([-1, 1, 2, 3, 1023, 1024, 5000, 0, -2, None, 1.5, "text", 2**31, 2**70, True, 178956971])
 
@@ -225,7 +224,7 @@ class EpollMachine(World):
     def close(self, seldom: int) -> None:
         if seldom == 9:
             self.both(lambda epoll: epoll.close())
-            self.triggered = True  # from now on, all calls fail
+            self.triggered = True  # all later calls fail
 
 
 class PollMachine(World):
@@ -253,7 +252,7 @@ class PollMachine(World):
 
     @rule(timeout=seconds)
     def poll(self, timeout: Any) -> None:
-        if isinstance(timeout, int | float) and (timeout < 0 or 2**31 <= timeout < 2**40):  # for ever, or an error
+        if isinstance(timeout, int | float) and (timeout < 0 or 2**31 <= timeout < 2**40):  # infinite, or an error
             self.poll_what_is_ready(timeout)
         else:
             self.both(lambda poll: poll.poll(timeout))
@@ -277,11 +276,11 @@ class SelectMachine(World):
     collections = st.sampled_from([list, tuple, iter, lambda files: (file for file in files), dict.fromkeys])
 
     def made(self, lists: tuple[list[Any], ...], collection: Callable[[list[Any]], Any]) -> list[Any]:
-        """The arguments, made anew for each call: iterators are used up."""
+        """Return new arguments for each call: iterators can be read once."""
         found = [[self.file(choice) for choice in files] for files in lists]
         try:
             return [collection(files) for files in found]
-        except TypeError:  # cannot be hashed
+        except TypeError:  # not hashable
             return found
 
     @rule(lists=st.tuples(few, few, few), collection=collections, timeout=seconds)
@@ -312,7 +311,7 @@ class SelectorMachine(World):
 
     events = st.one_of(st.sampled_from([1, 2, 3]), st.sampled_from([1, 2, 3, 0, 4, 8, 12, *BAD_NUMBERS]))
     data = st.sampled_from([None, None, "data", 1, True, [], float("nan")])
-    #: In order of the kernel; sets have none.
+    #: Whether results have the order of the kernel; those of select() come from sets.
     ordered = True
 
     def both(self, function: Callable[[Any], Any]) -> Any:
@@ -338,16 +337,16 @@ class SelectorMachine(World):
     @rule(file=files)
     def look_up(self, file: Any) -> None:
         self.both(lambda selector: selector.get_key(self.file(file)))
-        for question in (
+        for lookup in (
             lambda keys: keys[self.file(file)],
             lambda keys: self.file(file) in keys,
             lambda keys: keys.get(self.file(file), "nothing"),
             lambda keys: (len(keys), list(keys)),
         ):
-            expected, actual = (outcome(question, keys) for keys in self.maps)
+            expected, actual = (outcome(lookup, keys) for keys in self.maps)
             assert expected == actual
 
-    def ask(self, timeout: Any) -> Any:
+    def compare(self, timeout: Any) -> Any:
         def select(selector: Any) -> Any:
             found = selector.select(timeout)
             assert type(found) is list
@@ -357,13 +356,13 @@ class SelectorMachine(World):
 
     @rule(timeout=seconds)
     def select(self, timeout: Any) -> None:
-        self.ask(timeout)
+        self.compare(timeout)
 
     @rule(timeout=st.sampled_from([None, 30, 30.0, True]))
     def select_what_is_ready(self, timeout: Any) -> None:
-        found = self.ask(0)
+        found = self.compare(0)
         if found[0] != "returned" or found[1]:
-            self.ask(timeout)
+            self.compare(timeout)
 
     @rule(seldom=st.integers(0, 9))
     def close(self, seldom: int) -> None:

@@ -1,4 +1,4 @@
-"""Refusals of the kernel, and standard classes beside their drop-in replacements."""
+"""System calls that fail by a seccomp filter; pairs of a standard class and its mirror; few descriptors left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import fastmux
 
 from .outcomes import error_of
 
-#: The system calls by name, where their numbers are known.
+#: Numbers of system calls, for known architectures.
 NUMBERS = {
     "x86_64": {
         "epoll_create1": 291,
@@ -33,15 +33,15 @@ NUMBERS = {
 
 
 def forbid(calls, error, operation=None):
-    """From now on, have the kernel refuse these calls of this thread; operation: only with this argument number 1."""
+    """Make system calls of this thread fail until it ends; operation: only with this argument number 1."""
     libc = ctypes.CDLL(None, use_errno=True)
     set_seccomp, no_new_privileges, filter_mode, zero = 22, 38, 2, ctypes.c_ulong(0)
     load, jump_if_equal, give = 0x20, 0x15, 0x06
     lines = []
     for call in calls:
         if call in NUMBERS:
-            ask = [] if operation is None else [(load, 0, 0, 24), (jump_if_equal, 0, 1, operation)]
-            lines += [(load, 0, 0, 0), (jump_if_equal, 0, len(ask) + 1, NUMBERS[call]), *ask]
+            rule = [] if operation is None else [(load, 0, 0, 24), (jump_if_equal, 0, 1, operation)]
+            lines += [(load, 0, 0, 0), (jump_if_equal, 0, len(rule) + 1, NUMBERS[call]), *rule]
             lines += [(give, 0, 0, 0x50000 | error)]
     lines += [(give, 0, 0, 0x7FFF0000)]
     instructions = b"".join(struct.pack("HBBI", *line) for line in lines)
@@ -59,33 +59,34 @@ def forbid(calls, error, operation=None):
 
 @pytest.fixture
 def refused(start_thread):
-    """A function that makes a call while the kernel refuses some system calls; returns the error it ends with, or None.
+    """Call a function while system calls fail with an error; return the errno of its OSError, or None.
 
-    operation: epoll_ctl is refused this only.
+    The refusals are real: a seccomp filter in a thread of its own, which ends with the thread. operation: the only
+    operation of epoll_ctl that fails.
     """
     if not NUMBERS:
-        pytest.skip("the numbers of the system calls are not known here")
+        pytest.skip("unknown numbers of system calls")
 
     def attempt(calls, error, operation, function, args):
         forbid(calls, error, operation)
         return error_of(function, *args)
 
-    def ask(calls, error, function, *args, operation=None):
+    def call_refused(calls, error, function, *args, operation=None):
         return start_thread(attempt, calls.split(), error, operation, function, args).result()
 
-    return ask
+    return call_refused
 
 
 @pytest.fixture(params=["epoll", "poll", "EpollSelector", "PollSelector", "SelectSelector"])
 def twins(request):
-    """A standard class, and its mirror."""
+    """A standard class and its mirror."""
     standard, mirror = (select, fastmux.select) if request.param.islower() else (selectors, fastmux.selectors)
     return getattr(standard, request.param), getattr(mirror, request.param)
 
 
 @pytest.fixture
 def leave_descriptors(descriptors_limit: Callable[[int], None]) -> Callable[[int | None], None]:
-    """A function that lowers the limit of open files until so many are left; None restores what was before."""
+    """Lower the limit of open files until so many are left; None restores the limit."""
     before, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def leave(count: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Outcomes of calls, in a form that can be compared."""
+"""Results and errors of calls, in a form that can be compared."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def error_of(function, *args):
-    """The number of the OSError that a call ends with, if it does."""
+    """Return the errno of the OSError of a call, or None."""
     try:
         function(*args)
     except OSError as error:
@@ -16,13 +16,13 @@ def error_of(function, *args):
 
 
 def kernel_set(epoll):
-    """What is in an epoll set: descriptor -> events."""
+    """Return the content of an epoll set: descriptor -> events."""
     lines = Path(f"/proc/self/fdinfo/{epoll.fileno()}").read_text().splitlines()
     return {int(fields[1]): int(fields[3], 16) for line in lines if (fields := line.split())[:1] == ["tfd:"]}
 
 
 def ready(watcher, seconds=0):
-    """What something that watches reports: a set of descriptors."""
+    """Return the set of ready descriptors of a poller, selector, epoll or poll object."""
     if hasattr(watcher, "select"):
         return {key.fd for key, _ in watcher.select(seconds)}
     return {fd for fd, _ in watcher.poll(seconds if hasattr(watcher, "fileno") else 1000 * seconds)}
@@ -30,7 +30,7 @@ def ready(watcher, seconds=0):
 
 @contextlib.contextmanager
 def made(*classes):
-    """Make one of each, and close them."""
+    """Create an instance of each class; close them at the end."""
     with contextlib.ExitStack() as stack:
         objects = [cls() for cls in classes]
         for each in objects:
@@ -40,7 +40,7 @@ def made(*classes):
 
 
 def same(outcomes):
-    """What is the same for both twins."""
+    """Check that two outcomes are equal; return one."""
     one, other = outcomes
     assert one == other
     return one

@@ -1,4 +1,4 @@
-"""No descriptor left, or a limit of open files below the number that is open."""
+"""No free descriptor, or a limit of open files below the number of open ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastmux import READ
 
 from .outcomes import error_of, made, ready, same
 
-# Making
+# No free descriptor
 
 
 def test_without_descriptors_a_mirror_is_made_or_refused_like_its_standard(twins, leave_descriptors, open_descriptors):
@@ -32,8 +32,7 @@ def test_without_descriptors_a_mirror_is_made_or_refused_like_its_standard(twins
     assert open_descriptors() == before
 
 
-def test_an_event_loop_is_made_or_refused_and_leaves_nothing(leave_descriptors, open_descriptors):
-    """However many descriptors there are left."""
+def test_an_event_loop_is_made_or_refused_and_leaks_nothing(leave_descriptors, open_descriptors):
     before = open_descriptors()
     outcomes = []
     for count in range(8):
@@ -52,27 +51,22 @@ def test_an_event_loop_is_made_or_refused_and_leaves_nothing(leave_descriptors, 
     assert set(outcomes) == {errno.EMFILE, None}
 
 
-def test_a_wait_that_sleeps_without_a_descriptor_to_wake_it_is_woken_nevertheless(
-    epoll_poller, leave_descriptors, start_thread
-):
-    """Only the reference has one from the beginning; the other looks up now and then."""
+def test_a_wait_is_woken_with_no_descriptor_left_for_a_wake_up(epoll_poller, leave_descriptors, start_thread):
+    """Without a descriptor for its wake-up, the wait checks for one periodically."""
     leave_descriptors(0)
     for wait in (epoll_poller.poll, epoll_poller.select, epoll_poller.wait):
         begin = time.monotonic()
         assert not wait(0.05)
         assert time.monotonic() - begin >= 0.05
-        waiter = start_thread(wait, 3 * PATIENCE)
+        waiter = start_thread(wait, 3 * TIMEOUT)
         epoll_poller.wakeup()
         assert not waiter.result()
         epoll_poller.wakeup()
-        assert not wait(PATIENCE)
+        assert not wait(TIMEOUT)
     leave_descriptors(None)
 
 
-# A lower limit than what is open
-
-
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @pytest.mark.parametrize("twins", ["poll", "PollSelector", "SelectSelector"], indirect=True)
@@ -85,22 +79,22 @@ def test_a_wait_on_poll_and_select_needs_no_descriptor(twins, make_eventfd, leav
         try:
             assert same([ready(watcher, 0.05) for watcher in watchers]) == set()
             os.eventfd_write(fd, 1)
-            assert same([ready(watcher, PATIENCE) for watcher in watchers]) == {fd}
+            assert same([ready(watcher, TIMEOUT) for watcher in watchers]) == {fd}
         finally:
             leave_descriptors(None)
 
 
 @pytest.fixture
 def many(make_eventfd):
-    """More descriptors than the limit that is about to be set, one of them ready."""
+    """More descriptors than the limit of the test, one of them ready."""
     return [make_eventfd(1), *(make_eventfd() for _ in range(40))]
 
 
-#: poll(2) takes no more descriptors than may be open.
+#: A limit of open files. poll(2) accepts no longer list than this.
 TOO_FEW = 20
 
 
-def test_a_limit_below_what_is_open_concerns_poll_only_while_it_lasts(poller, many, descriptors_limit):
+def test_a_limit_below_the_open_files_fails_poll_only(poller, many, descriptors_limit):
     for fd in many:
         poller.register(fd, READ)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -115,7 +109,7 @@ def test_a_limit_below_what_is_open_concerns_poll_only_while_it_lasts(poller, ma
     assert poller.poll(0) == [(many[0], READ)]
 
 
-def test_a_limit_below_what_is_open_is_to_a_mirror_what_it_is_to_its_standard(twins, many, descriptors_limit):
+def test_a_limit_below_the_open_files_has_the_same_effect_on_a_mirror(twins, many, descriptors_limit):
     before = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     with made(*twins) as watchers:
         for watcher in watchers:
@@ -140,7 +134,7 @@ def test_select_goes_on_below_the_limit(many, descriptors_limit):
 
 
 def use(make_poller, fd):
-    """All that takes descriptors of its own."""
+    """Make all calls that open descriptors."""
     poller = make_poller()
     poller.register(fd, READ)
     poller.wakeup()
@@ -152,7 +146,7 @@ def use(make_poller, fd):
 def test_running_out_of_descriptors_is_an_os_error_and_leaks_nothing(
     make_poller, make_eventfd, leave_descriptors, open_descriptors
 ):
-    """However many are left, it works or it says EMFILE; what could be made before is released by close()."""
+    """With any number left, the calls work or raise EMFILE, and close() releases every descriptor."""
     fd = make_eventfd(1)
     before = open_descriptors()
     outcomes = []
@@ -171,7 +165,7 @@ def test_running_out_of_descriptors_is_an_os_error_and_leaks_nothing(
 
     assert outcomes[0] == "EMFILE"
     assert outcomes[-1] == "works"
-    assert sorted(outcomes) == outcomes, "more descriptors must not be worse"
+    assert sorted(outcomes) == outcomes, "it works with fewer descriptors, and not with more"
 
 
 def test_a_registration_that_fails_for_want_of_descriptors_can_be_repeated(

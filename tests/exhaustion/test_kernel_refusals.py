@@ -1,7 +1,4 @@
-"""Out of descriptors, of memory, of watches: the right error, nothing half done, and all goes on when there is more.
-
-Refusals of the kernel are real ones: a seccomp filter, in a thread of its own, which ends with the thread.
-"""
+"""System calls that fail with ENOMEM, ENFILE, EMFILE or ENOSPC: the same error, an unchanged state, and recovery."""
 
 from __future__ import annotations
 
@@ -19,15 +16,15 @@ from fastmux import EXCLUSIVE, READ, WRITE
 
 from .outcomes import kernel_set, made, ready, same
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
-#: What epoll_ctl is asked to do: its argument number 1.
+#: Operations of epoll_ctl: its argument number 1.
 ADD, MODIFY = 1, 3
 
 
 @pytest.mark.parametrize("error", [errno.ENFILE, errno.ENOMEM])
-def test_a_mirror_that_the_kernel_refuses_says_why(twins, refused, error, open_descriptors):
+def test_a_mirror_that_the_kernel_refuses_raises_its_error(twins, refused, error, open_descriptors):
     before = open_descriptors()
     outcome = same([refused("epoll_create1", error, make) for make in twins])
 
@@ -38,7 +35,7 @@ def test_a_mirror_that_the_kernel_refuses_says_why(twins, refused, error, open_d
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
 @pytest.mark.parametrize("call", ["epoll_create1", "eventfd2"])
-def test_a_poller_that_is_refused_what_it_needs_leaves_nothing_and_can_be_had_later(
+def test_a_poller_that_cannot_be_made_leaks_nothing_and_can_be_made_later(
     make_poller, make_eventfd, refused, open_descriptors, call, error
 ):
     fd = make_eventfd(1)
@@ -51,7 +48,7 @@ def test_a_poller_that_is_refused_what_it_needs_leaves_nothing_and_can_be_had_la
                 assert poller.poll(timeout) == [(fd, READ)]
             poller.modify(fd, 0)
             poller.wakeup()
-            assert poller.poll(PATIENCE) == []
+            assert poller.poll(TIMEOUT) == []
 
     assert refused(call, error, use) in (error, None)
     for poller in make_poller.made:
@@ -78,7 +75,7 @@ def test_what_a_poller_is_refused_to_watch_is_not_registered(epoll_poller, socke
 
     epoll_poller.register(ours, WRITE)
     assert kernel_set(epoll_poller)[ours.fileno()] & WRITE
-    assert epoll_poller.poll(PATIENCE) == [(ours.fileno(), WRITE)]
+    assert epoll_poller.poll(TIMEOUT) == [(ours.fileno(), WRITE)]
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.ENOMEM])
@@ -99,8 +96,8 @@ def test_what_a_mirror_is_refused_to_watch_is_not_registered(twins, socketpair, 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.ENOMEM])
 @pytest.mark.parametrize("twins", ["EpollSelector"], indirect=True)
-def test_a_selector_waits_though_there_is_no_watch_left(twins, refused, error):
-    """What it would take to be woken up is its own affair."""
+def test_a_selector_waits_with_no_watch_left(twins, refused, error):
+    """The selector does without a watch for its wake-up."""
     with made(*twins) as watchers:
         for watcher in watchers:
             assert refused("epoll_ctl", error, watcher.select, 0.05, operation=ADD) is None
@@ -120,8 +117,8 @@ def test_a_change_that_is_refused_leaves_a_poller_as_it_was(epoll_poller, socket
     assert epoll_poller.select(0) == [(key, WRITE)]
 
 
-def test_an_exclusive_registration_that_can_neither_change_nor_stay_is_gone(epoll_poller, socketpair, refused):
-    """The kernel has no way to change one: it is taken out and put in again."""
+def test_an_exclusive_registration_is_gone_if_its_change_is_refused(epoll_poller, socketpair, refused):
+    """The kernel cannot change it, so modify() removes and adds it."""
     ours, _ = socketpair
     epoll_poller.register(ours, READ | EXCLUSIVE)
 
@@ -131,15 +128,15 @@ def test_an_exclusive_registration_that_can_neither_change_nor_stay_is_gone(epol
     assert ours.fileno() not in kernel_set(epoll_poller)
 
     epoll_poller.register(ours, WRITE)
-    assert epoll_poller.poll(PATIENCE) == [(ours.fileno(), WRITE)]
+    assert epoll_poller.poll(TIMEOUT) == [(ours.fileno(), WRITE)]
 
 
 @pytest.mark.skipif(
     fastmux.implementation != "c" or "epoll" not in fastmux.Poller.mechanisms,
-    reason="the standard selector leaves it in its epoll set",
+    reason="the standard selector leaves the file in its epoll set",
 )
 def test_a_change_that_a_selector_is_refused_ends_the_registration(socketpair, refused):
-    """As in the standard selector, whose epoll set goes on with it; here it is gone everywhere."""
+    """As in the standard selector, which leaves the file in its epoll set; fastmux removes it there, too."""
     ours, _ = socketpair
     with made(selectors.EpollSelector, fastmux.selectors.EpollSelector) as watchers:
         for watcher in watchers:
@@ -171,7 +168,7 @@ def test_a_reader_that_an_event_loop_is_refused_can_be_added_later(make_loop, so
         assert loop.remove_reader(ours)
 
     with contextlib.closing(make_loop()) as loop:
-        loop.run_until_complete(asyncio.wait_for(main(), PATIENCE))
+        loop.run_until_complete(asyncio.wait_for(main(), TIMEOUT))
 
 
 # Waiting
@@ -190,23 +187,23 @@ def test_a_wait_that_is_refused_for_want_of_memory_can_be_repeated(scanning_poll
 
 
 @pytest.mark.parametrize("twins", ["poll", "PollSelector", "SelectSelector"], indirect=True)
-def test_a_mirror_that_is_refused_an_answer_says_why_and_can_be_asked_again(twins, make_eventfd, refused):
+def test_a_failed_wait_of_a_mirror_can_be_repeated(twins, make_eventfd, refused):
     fds = [make_eventfd(1) for _ in range(3)]
     with made(*twins) as watchers:
         for watcher in watchers:
             for fd in fds:
                 watcher.register(fd, 1)
         for seconds in (0, 1):
-            for _ in range(3):  # the first question may go another way than the later ones
+            for _ in range(3):  # the first call may take another code path than the later ones
                 calls = "poll ppoll select pselect6"
                 assert same([refused(calls, errno.ENOMEM, ready, w, seconds) for w in watchers]) == errno.ENOMEM
                 assert same([ready(w, seconds) for w in watchers]) == set(fds)
 
 
 @pytest.mark.parametrize("module", [select, fastmux.select], ids=lambda module: module.__name__)
-def test_select_that_is_refused_says_why_and_can_be_asked_again(module, make_eventfd, refused):
+def test_a_failed_select_can_be_repeated(module, make_eventfd, refused):
     fd = make_eventfd(1)
     for timeout in (0, 0.001, 1):
-        question = ([fd], [], [], timeout)
-        assert refused("poll ppoll select pselect6", errno.ENOMEM, module.select, *question) == errno.ENOMEM
-        assert module.select(*question) == ([fd], [], [])
+        args = ([fd], [], [], timeout)
+        assert refused("poll ppoll select pselect6", errno.ENOMEM, module.select, *args) == errno.ENOMEM
+        assert module.select(*args) == ([fd], [], [])

@@ -6,9 +6,7 @@ import pytest
 
 import fastmux
 
-# Memory of the process
-
-#: Lowers the limit of its memory, and uses what it is told to by all ways.
+#: Functions that make calls with little address space left.
 SHORT_OF_MEMORY = """
 import errno, fcntl, gc, os, resource, sys
 import fastmux

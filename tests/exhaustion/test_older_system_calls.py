@@ -1,4 +1,4 @@
-"""Systems that refuse: no descriptors left, and sandboxes that do not know a system call."""
+"""Sandboxes and old kernels without the newer system calls: fallbacks to the older ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 import fastmux
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
-#: Installs a seccomp filter that refuses one system call with an error, and then waits in all ways.
+#: Installs a seccomp filter that fails one system call with an error, and waits in each way.
 SANDBOX = """
 import ctypes, errno, os, struct, sys, time
 import fastmux
@@ -69,7 +69,7 @@ print("works")
 """
 
 
-#: The newer of two system calls that do the same; the older one has to serve. (arm64 has no older poll.)
+#: The newer of two equivalent system calls, which has a fallback. (arm64 has no older poll.)
 NEWER_CALLS = {"epoll_pwait2": ("epoll", 441)}
 
 
@@ -85,7 +85,7 @@ def test_waiting_works_where_a_sandbox_refuses_the_newer_system_call(run_python,
     if mechanism not in getattr(fastmux, class_name).mechanisms:
         pytest.skip("the extension was built without it")
     if class_name == "StdlibPoller" and call == "ppoll" and sys.version_info >= (3, 15):
-        pytest.skip("the standard library has no other way any more")
+        pytest.skip("the standard library has no fallback")
 
     output = run_python(SANDBOX, class_name, mechanism, str(number), error).strip()
 

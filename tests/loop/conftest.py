@@ -10,12 +10,12 @@ import pytest
 
 import fastmux
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @pytest.fixture(params=[fastmux.EventLoop, asyncio.SelectorEventLoop], ids=["fastmux", "standard"])
 def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop: ours, and the standard one."""
+    """An event loop: fastmux's and the standard one."""
     loop = request.param()
     yield loop
     loop.close()
@@ -23,9 +23,9 @@ def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def run(loop: asyncio.AbstractEventLoop) -> Callable[[Any], Any]:
-    """Run a coroutine on the loop, with patience."""
+    """Run a coroutine on the loop, with a timeout."""
 
     def run_main(main: Any) -> Any:
-        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
+        return loop.run_until_complete(asyncio.wait_for(main, TIMEOUT))
 
     return run_main

@@ -1,4 +1,4 @@
-"""Protocols that record their events, and connections of them."""
+"""Protocols that record their callbacks, and socket pairs that connect them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 
 
 class Recorder(asyncio.Protocol):
-    """Keeps what happens to it, and calls what it was told to call when data comes."""
+    """Records its callbacks and data, and calls on_data for each piece of data."""
 
     def __init__(self, on_data=None):
         self.on_data = on_data
@@ -42,7 +42,7 @@ class Recorder(asyncio.Protocol):
 
 
 class BufferedRecorder(asyncio.BufferedProtocol):
-    """The same with a buffer of a given size."""
+    """A Recorder with a buffer of a given size."""
 
     def __init__(self, size=100, make=bytearray, on_data=None):
         self.buffer = make(size)
@@ -67,7 +67,7 @@ class BufferedRecorder(asyncio.BufferedProtocol):
 
 
 async def connect(factory=Recorder):
-    """Return the protocol of a new connection, and the socket at its other end."""
+    """Return the protocol of a new connection, and its peer socket."""
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     _, protocol = await asyncio.get_running_loop().create_connection(factory, sock=ours)
@@ -75,7 +75,7 @@ async def connect(factory=Recorder):
 
 
 async def batch(count, on_data=None, factory=Recorder):
-    """Return so many protocols, and what they are connected to; on_data gets the protocol and all the others."""
+    """Return so many protocols and their peer sockets. on_data gets the protocol and the list of all others."""
     connections = []
 
     def call(protocol):

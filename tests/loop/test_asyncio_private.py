@@ -1,6 +1,6 @@
-"""The private parts of asyncio that the event loop relies on are where it expects them.
+"""The private parts of asyncio that the event loop depends on.
 
-A failure here means that a new Python has moved one of them: look at what has become of it before changing the list.
+A failure means that a new Python has changed one of them: find its replacement before you change the list.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import pytest
 LOOP = asyncio.SelectorEventLoop
 TRANSPORT = selector_events._SelectorSocketTransport
 
-#: Since Python 3.15 the callbacks of a transport run in one context, which those functions are told; before, in copies.
+#: Since Python 3.15 the callbacks of a transport run in one context, an argument of these functions; before, in copies.
 CONTEXT = ["context"] if sys.version_info >= (3, 15) else []
 
-#: Owner, name, and the parameters that it is called with; None: only that it exists.
+#: Owner, name and parameters of each function; None: it must only exist.
 METHODS = [
     (LOOP, "_add_callback", ["handle"]),
     (LOOP, "_add_reader", ["fd", "callback", "args", *CONTEXT]),
@@ -103,7 +103,7 @@ def test_a_transport_starts_and_resumes_by_its_own_add_reader():
 
 
 def test_the_context_of_a_transport_is_one_that_its_constructor_is_given():
-    """Servers and create_connection() make it."""
+    """Servers and create_connection() create the context."""
     for function in (LOOP._make_ssl_transport, LOOP._start_serving):
         assert ("context" in inspect.signature(function).parameters) == bool(CONTEXT)
     assert ("context=self._context" in source(TRANSPORT.__base__, "_add_reader")) == bool(CONTEXT)

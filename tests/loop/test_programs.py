@@ -1,6 +1,6 @@
-"""Servers and clients from the package index on the event loop, in the clear and over TLS.
+"""Servers and clients from the package index on the event loop, in plain text and over TLS.
 
-They are installed by ``nox -s programs``; without them these tests are skipped.
+``nox -s programs`` installs them; without them these tests are skipped.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import pytest
 
 import fastmux
 
-PATIENCE = 100
+TIMEOUT = 100
 
 
 @pytest.fixture
 def run():
     def run_main(main):
-        return fastmux.run(asyncio.wait_for(main, PATIENCE))
+        return fastmux.run(asyncio.wait_for(main, TIMEOUT))
 
     return run_main
 
@@ -74,14 +74,14 @@ def test_aiohttp_answers_thousands_of_requests(run, security):
         async with aiohttp.ClientSession(connector=connector) as session:
             await asyncio.gather(*(use(session, url, client) for client in range(clients)))
         await runner.cleanup()
-        await asyncio.sleep(0.1 if server_context else 0)  # for TLS connections to close
+        await asyncio.sleep(0.1 if server_context else 0)  # lets TLS connections close
         return type(asyncio.get_running_loop())
 
     assert run(main()) is fastmux.EventLoop
 
 
 @pytest.mark.filterwarnings(
-    # TLS transports are left to the garbage collector there, on the standard loop as well.
+    # Python 3.10 leaves TLS transports to the garbage collector, on the standard loop, too.
     *(["ignore::pytest.PytestUnraisableExceptionWarning"] if sys.version_info < (3, 11) else ["error"])
 )
 def test_websockets_echo_thousands_of_messages(run, security):
@@ -112,7 +112,7 @@ def test_websockets_echo_thousands_of_messages(run, security):
 
 
 def test_streams_start_tls_in_the_middle(run, contexts):
-    """The plain part says how many bytes it has, and the client begins its handshake right behind it."""
+    """The handshake follows a line of plain text."""
     if sys.version_info < (3, 11):
         pytest.skip("StreamWriter.start_tls() is new in Python 3.11")
     server_context, client_context = contexts
@@ -148,7 +148,7 @@ def test_streams_start_tls_in_the_middle(run, contexts):
 
 
 def test_debug_mode_and_optimization_change_nothing(run):
-    """The same echo, in an interpreter of its own, with every check that there is."""
+    """An echo in an interpreter of its own: in development mode with warnings as errors, and with -OO."""
     program = """
 import asyncio, fastmux
 
@@ -158,7 +158,7 @@ async def serve(reader, writer):
     writer.close()
 
 async def main():
-    asyncio.get_running_loop().slow_callback_duration = 60  # nothing is said of a busy machine
+    asyncio.get_running_loop().slow_callback_duration = 60  # no warning on a busy machine
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     writer.write(bytes(1_000_000))

@@ -1,8 +1,7 @@
-"""Socket transports: no byte is lost, and none reaches whom it must not reach.
+"""Socket transports: reading, ends of streams and buffered protocols, on both loops.
 
-One wait of the loop may read from many sockets. The tests about batches make several ready at once, and have the first
-that is told do something to the others. The standard loop never reads ahead, and is the oracle: everything here is
-true of both.
+One wait of the loop may read from many sockets. The tests of batches make several sockets ready at once; the first
+protocol with data then changes the others. The standard loop never reads ahead, and is the oracle.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import pytest
 
 from .connections import BufferedRecorder, Recorder, batch, close, connect, settle, until
 
-PATIENCE = 20
+TIMEOUT = 20
 
 
 # Batches
@@ -96,7 +95,7 @@ def test_a_transport_that_is_closed_by_another_gets_no_more_data(run, end):
     assert run(main()) == ([b"", b"", b"", b"", b"data"], {"made", "data", "lost"})
 
 
-def test_data_goes_to_the_protocol_that_was_set_meanwhile(run):
+def test_data_goes_to_the_protocol_set_last(run):
     def replace(protocol, others):
         for other in others:
             other.transport.set_protocol(new[other])
@@ -123,8 +122,8 @@ def test_data_goes_to_the_protocol_that_was_set_meanwhile(run):
     assert run(main()) == ([b"", b"", b"data"], [b"", b"data", b"data"])
 
 
-def test_a_number_that_is_reused_within_a_batch_gets_no_old_data(run, loop):
-    """The other connections are gone, and their numbers taken, before what was read for them is handed out."""
+def test_a_descriptor_reused_within_a_batch_gets_no_old_data(run, loop):
+    """The other connections are closed, and their numbers reused, before their data is delivered."""
     fresh = []
 
     def replace(protocol, others):
@@ -165,7 +164,7 @@ def test_a_number_that_is_reused_within_a_batch_gets_no_old_data(run, loop):
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_an_exit_loses_nothing_that_was_read_for_the_others(loop, run, error):
+def test_an_exit_loses_no_data_of_the_others(loop, run, error):
     def leave(protocol, others):
         for other in (protocol, *others):
             other.on_data = None
@@ -205,7 +204,7 @@ def test_every_transport_reads_in_its_own_context(run):
     variable = contextvars.ContextVar("variable")
     seen = []
 
-    def look(protocol):
+    def record(protocol):
         seen.append((variable.get(), protocol.name))
         variable.set(f"{protocol.name} has been read")
 
@@ -213,7 +212,7 @@ def test_every_transport_reads_in_its_own_context(run):
         connections = []
         for number in range(3):
             variable.set(f"connection {number}")
-            protocol, theirs = await connect(lambda: Recorder(look))
+            protocol, theirs = await connect(lambda: Recorder(record))
             protocol.name = f"connection {number}"
             connections.append((protocol, theirs))
         for _ in range(2):
@@ -230,12 +229,12 @@ def test_every_transport_reads_in_its_own_context(run):
 
 
 @pytest.mark.parametrize("accepted", [False, True], ids=["connected", "accepted"])
-def test_callbacks_see_what_others_did_to_variables_as_on_the_standard_loop(run, accepted):
-    """Since Python 3.15 all callbacks of a transport run in one context, before in copies of several."""
+def test_callbacks_share_context_variables_as_on_the_standard_loop(run, accepted):
+    """Since Python 3.15 all callbacks of a transport run in one context; before, in copies of several."""
     steps = contextvars.ContextVar("steps")
 
     class Stepping(BufferedRecorder):
-        """Pauses when its buffer is full, so that some of the data waits for it to go on."""
+        """Pauses after each full buffer, so that data is pending when it resumes."""
 
         def step(self, name):
             self.steps = (*steps.get(), name)
@@ -297,8 +296,8 @@ def test_callbacks_see_what_others_did_to_variables_as_on_the_standard_loop(run,
         assert expected[-2] == ("main", "made", "data", "data", "resume", "lost")
 
 
-def test_a_reader_in_the_same_batch_sees_a_transport_as_it_is(run, loop):
-    """A plain reader closes the transport whose data the same wait may have read."""
+def test_a_reader_in_the_same_batch_may_close_a_transport(run, loop):
+    """The same wait may have read data of that transport."""
 
     async def main():
         protocol, theirs = await connect()

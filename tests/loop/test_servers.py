@@ -1,4 +1,4 @@
-"""Servers of the event loop in processes of their own: without descriptors, and several on one listening socket."""
+"""Servers: out of descriptors, and several processes or loops on one listening socket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 
 import fastmux
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 #: The kernel's EPOLLEXCLUSIVE.
 EXCLUSIVE = 1 << 28
 
@@ -28,7 +28,7 @@ needs_core_epoll = pytest.mark.skipif(
     reason="the standard EpollSelector cannot watch exclusively",
 )
 
-#: An echo server; it prints its port. What the loop logs goes nowhere.
+#: An echo server. It prints its port, and discards the errors that the loop logs.
 ECHO = """
 import asyncio, sys
 import fastmux
@@ -53,7 +53,7 @@ fastmux.run(main({"exclusive": True} if sys.argv[1:] else {}))
 
 @pytest.fixture(params=[[], pytest.param(["exclusive"], marks=needs_core_epoll)], ids=["", "exclusive"])
 def echo_server(request):
-    """A server in a process of its own, and its address."""
+    """The process of a server, and its address."""
     process = subprocess.Popen([sys.executable, "-c", ECHO, *request.param], stdout=subprocess.PIPE, text=True)
     with process:
         try:
@@ -72,19 +72,19 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_a_server_without_descriptors_serves_whom_it_has_and_does_not_spin(echo_server):
-    """And lets in who waits, as soon as there is a descriptor: asyncio looks once a second."""
+def test_a_server_without_descriptors_serves_its_clients_and_does_not_spin(echo_server):
+    """Once a descriptor is free, it accepts the pending connection: asyncio retries every second."""
     process, address = echo_server
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with (
-        socket.create_connection(address, timeout=PATIENCE) as staying,
-        socket.create_connection(address, timeout=PATIENCE) as leaving,
+        socket.create_connection(address, timeout=TIMEOUT) as staying,
+        socket.create_connection(address, timeout=TIMEOUT) as leaving,
     ):
         exchange(staying, b"1")
         exchange(leaving, b"1")
         used = len(os.listdir(f"/proc/{process.pid}/fd"))
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (used, hard))
-        with socket.create_connection(address, timeout=PATIENCE) as waiting:  # the kernel lets it wait
+        with socket.create_connection(address, timeout=TIMEOUT) as waiting:  # pending in the kernel
             waiting.sendall(b"2")
             before, deadline = cpu_seconds(process.pid), time.monotonic() + 1
             while time.monotonic() < deadline:
@@ -97,7 +97,7 @@ def test_a_server_without_descriptors_serves_whom_it_has_and_does_not_spin(echo_
             exchange(staying, b"4")
 
 
-#: Several processes serve one listening socket. It prints who has served, and how often the processes were woken.
+#: Several processes serve one listening socket. Prints the number of serving processes, and the wake-ups of all.
 PREFORK = """
 import asyncio, collections, json, multiprocessing, os, resource, socket, sys, time
 import fastmux
@@ -106,7 +106,7 @@ def serve(listening, pair, exclusive, pause):
     class Server(asyncio.Protocol):
         def connection_made(self, transport):
             if pause:
-                time.sleep(pause)  # blocks the loop, so that the other process has its turn
+                time.sleep(pause)  # blocks the loop, so that the other process serves, too
             transport.write(b"%d" % os.getpid())
             transport.close()
 
@@ -178,13 +178,13 @@ def test_processes_share_an_exclusive_server_and_a_connection_wakes_one(tmp_path
     program = tmp_path / "prefork.py"
     program.write_text(PREFORK)
     finished = subprocess.run(
-        [sys.executable, str(program), method], capture_output=True, text=True, timeout=3 * PATIENCE, check=False
+        [sys.executable, str(program), method], capture_output=True, text=True, timeout=3 * TIMEOUT, check=False
     )
     assert finished.returncode == 0, finished.stderr
 
     served, without, exclusive = json.loads(finished.stdout)
     assert served == 2
-    # 400 without and 100 with, on an idle machine. On a busy one, who has not gone back to sleep is not woken either.
+    # On an idle machine 400 without and 100 with. On a busy one, a process that is still awake is not woken.
     assert exclusive < without
 
 
@@ -199,7 +199,7 @@ def loop():
 
 
 def watched(loop, sock):
-    """The events that the kernel watches a socket for, on behalf of the loop."""
+    """Return the events of a socket in the epoll set of the loop."""
     for line in Path(f"/proc/self/fdinfo/{loop._selector.fileno()}").read_text().splitlines():
         fields = line.split()
         if fields[:1] == ["tfd:"] and int(fields[1]) == sock.fileno():
@@ -226,7 +226,7 @@ def test_an_exclusive_server_watches_its_sockets_exclusively(loop, run, start):
     assert run(main()) & EXCLUSIVE
 
 
-def test_other_servers_do_not(loop, run):
+def test_other_servers_do_not_watch_exclusively(loop, run):
     async def main():
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         events = watched(loop, server.sockets[0])
@@ -238,7 +238,7 @@ def test_other_servers_do_not(loop, run):
 
 
 @pytest.mark.parametrize("selector", [selectors.SelectSelector, selectors.PollSelector, selectors.EpollSelector])
-def test_exclusive_is_refused_where_it_would_mean_nothing(selector):
+def test_exclusive_is_refused_on_selectors_that_cannot_watch_exclusively(selector):
     loop = fastmux.EventLoop(selector())
     try:
         with pytest.raises(ValueError, match="exclusively"):
@@ -249,7 +249,7 @@ def test_exclusive_is_refused_where_it_would_mean_nothing(selector):
 
 @needs_core_epoll
 def test_several_exclusive_loops_share_the_connections(start_thread):
-    """Each connection is accepted by one of two loops on the same listening socket, and answered."""
+    """One of two loops on the same listening socket accepts and answers each connection."""
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     accepted, ready, loops = [], threading.Barrier(3), []
@@ -266,7 +266,7 @@ def test_several_exclusive_loops_share_the_connections(start_thread):
             server = await loop.create_server(Server, sock=sock, exclusive=True)
             stop = loop.create_future()
             loops.append((loop, stop))
-            ready.wait(PATIENCE)
+            ready.wait(TIMEOUT)
             await stop
             server.close()
             await asyncio.sleep(0)
@@ -274,9 +274,9 @@ def test_several_exclusive_loops_share_the_connections(start_thread):
         fastmux.run(main())
 
     threads = [start_thread(serve, sock) for sock in (listening, listening.dup())]
-    ready.wait(PATIENCE)
+    ready.wait(TIMEOUT)
     for _ in range(50):
-        with socket.create_connection(address, timeout=PATIENCE) as client:
+        with socket.create_connection(address, timeout=TIMEOUT) as client:
             assert client.recv(100) == b"hello"
     for loop, stop in loops:
         loop.call_soon_threadsafe(stop.set_result, None)

@@ -1,4 +1,4 @@
-"""sock_recv() and its like on the event loop, on both loops; a socket that was used stays watched on ours."""
+"""sock_recv(), sock_recv_into() and related calls, on both loops. fastmux keeps a socket registered between calls."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 
 import pytest
 
-PATIENCE = 20
+TIMEOUT = 20
 
 
 def socket_pair():
@@ -64,7 +64,7 @@ def test_no_more_is_read_than_was_asked_for(loop, run, pair, way):
 
 
 @ways
-def test_what_has_come_since_is_read_at_the_next_call(loop, run, pair, way):
+def test_data_that_arrives_between_calls_is_read_by_the_next_call(loop, run, pair, way):
     async def main():
         ours, theirs = pair
         received = []
@@ -74,7 +74,7 @@ def test_what_has_come_since_is_read_at_the_next_call(loop, run, pair, way):
             theirs.send(b"1")
             received.append(await reading)
             theirs.send(b"2")
-            await asyncio.sleep(0.001)  # nobody is waiting
+            await asyncio.sleep(0.001)  # no call is pending
             theirs.send(b"3")
             received.append(await receive(loop, ours, 100, way))
         return received
@@ -126,7 +126,7 @@ def test_a_closed_socket_is_an_error(loop, run):
 
 
 @ways
-def test_a_number_that_is_another_sockets_by_now_is_watched_anew(loop, run, way):
+def test_a_reused_descriptor_is_watched_anew(loop, run, way):
     async def main():
         numbers = []
         for _ in range(3):
@@ -136,14 +136,14 @@ def test_a_number_that_is_another_sockets_by_now_is_watched_anew(loop, run, way)
             await asyncio.sleep(0)
             theirs.send(b"data")
             assert await reading == b"data"
-            ours.close()  # without a word to the loop
+            ours.close()  # without remove_reader()
             theirs.close()
         return set(numbers)
 
     assert len(run(main())) == 1
 
 
-def test_a_number_that_is_another_sockets_by_now_can_be_written_to(loop, run):
+def test_a_reused_descriptor_can_be_written_to(loop, run):
     async def main():
         ours, theirs = socket_pair()
         number = ours.fileno()

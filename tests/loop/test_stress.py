@@ -1,8 +1,7 @@
-"""Many connections that pause, close, abort, half-close and fail at random; contents to the byte, and nothing leaks.
+"""Many connections that pause, close, abort, half-close and fail at random, without a lost byte or a leak.
 
-The server echoes. Each client sends a stream that only it could have sent, reads what comes back, and does something
-unexpected in the middle; so does the server. A connection that nobody has cut must have carried everything, one that
-was cut may have lost its end, and nothing else.
+The server echoes. Each client sends a unique stream and reads the echo. Clients and servers do something unexpected at
+random. A connection that neither side cut must carry every byte; one that was cut may lose its end only.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import pytest
 import fastmux
 
 CONNECTIONS = 2000  # all at the same time
-PATIENCE = 100
+TIMEOUT = 100
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def loop():
 
 
 def stream(seed: int, size: int) -> bytes:
-    """Bytes that no other seed yields."""
+    """Return bytes that are unique to the seed."""
     return hashlib.shake_128(b"%d" % seed).digest(size)
 
 
@@ -39,7 +38,7 @@ class PlannedError(Exception):
 
 
 class Erratic:
-    """What a peer does besides its work; decided by its own random numbers."""
+    """A peer that pauses, closes, aborts or fails at random, from a seed."""
 
     transport: asyncio.Transport
 
@@ -133,7 +132,7 @@ class Client(Erratic, asyncio.Protocol):
                 self.loop.call_soon(self.send)
                 return
         if not self.left and not self.transport.is_closing():
-            with contextlib.suppress(OSError):  # the peer has aborted, and we have not read that yet
+            with contextlib.suppress(OSError):  # the peer aborted, and this side has not read that yet
                 self.transport.write_eof()
 
     def pause_writing(self):
@@ -165,7 +164,7 @@ def test_random_peers_lose_and_mix_up_nothing(loop, descriptors_limit, open_desc
     async def visit(seed, address):
         _, client = await loop.create_connection(lambda: Client(loop, seed), *address)
         try:
-            await asyncio.wait_for(client.lost, PATIENCE)
+            await asyncio.wait_for(client.lost, TIMEOUT)
         finally:
             client.transport.abort()
         return client
@@ -190,7 +189,7 @@ def test_random_peers_lose_and_mix_up_nothing(loop, descriptors_limit, open_desc
     assert any(client.cut for client in clients)
     assert cut_by_server
 
-    # Nothing is left: no task, no descriptor, no transport.
+    # No task, descriptor or transport is left.
     assert asyncio.all_tasks(loop) == set()
     failures.clear()
     servers.clear()
@@ -205,7 +204,7 @@ def test_random_peers_lose_and_mix_up_nothing(loop, descriptors_limit, open_desc
 
 
 def test_memory_does_not_grow_with_the_number_of_connections(loop):
-    """Counted in objects: what a thousand connections leave is what one leaves."""
+    """The number of objects after 500 connections is that after 10."""
 
     class Once(asyncio.Protocol):
         def connection_made(self, transport):

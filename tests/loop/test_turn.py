@@ -1,6 +1,6 @@
-"""The turn of the event loop: what runs, in which order, in which context, and what happens to exceptions.
+"""The turn of the event loop: order, contexts and exceptions of callbacks; time, threads and signals; run().
 
-Everything here is true of the standard loop as well, and is tested on both.
+The tests run on the standard loop, too.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import pytest
 
 import fastmux
 
-PATIENCE = 20
+TIMEOUT = 20
 
 
 @pytest.fixture
 def pair():
-    """Two connected sockets, neither of which blocks."""
+    """Two connected non-blocking sockets."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)
@@ -36,7 +36,7 @@ def pair():
 
 
 def run(loop, main):
-    return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
+    return loop.run_until_complete(asyncio.wait_for(main, TIMEOUT))
 
 
 def turns(loop, count=1):
@@ -49,7 +49,7 @@ def turns(loop, count=1):
 # Order
 
 
-def test_what_was_queued_runs_before_what_is_ready_and_timers_run_last(loop, pair):
+def test_queued_callbacks_run_first_then_ready_files_then_timers(loop, pair):
     ours, theirs = pair
     order = []
     loop.add_reader(ours, lambda: (order.append("reader"), loop.remove_reader(ours)))
@@ -89,7 +89,7 @@ def test_stop_ends_with_the_turn_not_before(loop, pair):
     assert order == ["behind stop", "reader", "timer"]
 
 
-def test_a_chain_of_callbacks_starves_nobody(loop, pair):
+def test_a_chain_of_callbacks_starves_no_reader(loop, pair):
     ours, theirs = pair
     theirs.send(b"x")
     count = 0
@@ -160,7 +160,7 @@ def test_callbacks_run_in_the_context_that_they_were_given(loop, pair):
     ]
 
 
-def test_an_exception_in_a_callback_goes_to_the_handler_and_nobody_else_suffers(loop, pair):
+def test_an_exception_in_a_callback_goes_to_the_handler_and_the_others_run(loop, pair):
     ours, theirs = pair
     theirs.send(b"x")
     contexts = []
@@ -299,7 +299,7 @@ def test_another_thread_wakes_the_loop(loop):
     async def main():
         future = loop.create_future()
         thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(future.set_result, "woken"))
-        loop.call_later(0.01, thread.start)  # by then, the loop is waiting
+        loop.call_later(0.01, thread.start)  # the loop waits by then
         result = await future
         thread.join()
         return result
@@ -308,7 +308,7 @@ def test_another_thread_wakes_the_loop(loop):
 
 
 def test_no_wake_up_is_lost(loop):
-    """As many threads as it takes to hit the moment between looking at the queue and waiting."""
+    """Enough threads to hit the moment between the check of the queue and the wait."""
     rounds, threads = 300, 4
 
     async def main():
@@ -373,14 +373,14 @@ def test_keyboard_interrupt_ends_a_wait(loop):
     thread.join()
 
 
-# Life and death
+# Creation, run() and close()
 
 
 def test_a_loop_can_be_made_in_one_thread_and_run_in_another(loop):
     results = []
     thread = threading.Thread(target=lambda: results.append(run(loop, asyncio.sleep(0.001, "slept"))))
     thread.start()
-    thread.join(PATIENCE)
+    thread.join(TIMEOUT)
 
     assert results == ["slept"]
 
@@ -394,7 +394,7 @@ def test_a_loop_can_be_made_in_one_thread_and_run_in_another(loop):
     ),
     ids=lambda selector: f"{selector.__module__}.{selector.__name__}",
 )
-def test_any_selector_will_do(selector):
+def test_the_loop_runs_on_any_selector(selector):
     async def echo(reader, writer):
         writer.write(await reader.read(100))
         writer.close()
@@ -477,7 +477,7 @@ def test_run_cancels_the_tasks_that_are_left():
 
 def test_new_event_loop_is_a_loop_factory():
     if sys.version_info < (3, 12):
-        pytest.skip("asyncio.run() takes none")
+        pytest.skip("asyncio.run() has no loop_factory")
     ran_on = asyncio.run(running(), loop_factory=fastmux.new_event_loop)
 
     assert ran_on is fastmux.EventLoop

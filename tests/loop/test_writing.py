@@ -10,8 +10,6 @@ import pytest
 
 from .connections import close, connect, until
 
-# Writing
-
 
 @pytest.mark.parametrize(
     "kind", [bytes, bytearray, memoryview, lambda data: memoryview(data).cast("I")], ids=lambda kind: kind.__name__
@@ -19,7 +17,7 @@ from .connections import close, connect, until
 @pytest.mark.parametrize("size", [4, 4_000_000])
 def test_what_is_written_arrives(loop, run, kind, size):
     if kind.__name__ == "<lambda>" and type(loop) is asyncio.SelectorEventLoop:
-        pytest.skip("the standard transport takes the number of items for that of bytes")
+        pytest.skip("the standard transport counts items of a memoryview, not bytes")
     sent = os.urandom(size)
 
     async def main():
@@ -35,7 +33,7 @@ def test_what_is_written_arrives(loop, run, kind, size):
 
 
 def test_what_is_written_may_be_changed_afterwards(loop, run):
-    """On the standard loop, not from Python 3.12 on."""
+    """On the standard loop until Python 3.11 only."""
     if type(loop) is asyncio.SelectorEventLoop:
         pytest.skip("the standard transport keeps a view of the caller's memory in some versions")
 

@@ -1,4 +1,4 @@
-"""close(), before and during waits, and what is left of a poller after it."""
+"""close() before and during waits, and closed and collected pollers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from fastmux import READ, WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def test_close_ends_a_wait_in_another_thread_with_a_value_error(wait, poller, start_thread):
@@ -23,7 +23,7 @@ def test_close_ends_a_wait_in_another_thread_with_a_value_error(wait, poller, st
 
 def test_close_ends_a_wait_on_registered_descriptors(poller, socketpair, start_thread):
     poller.register(socketpair[0], READ)
-    waiter = start_thread(poller.poll, 3 * PATIENCE).until_blocked()
+    waiter = start_thread(poller.poll, 3 * TIMEOUT).until_blocked()
 
     poller.close()
 
@@ -173,7 +173,7 @@ def test_leaving_the_context_of_a_closed_poller_is_no_error(poller):
     assert poller.closed
 
 
-# Garbage
+# Garbage collection
 
 
 def test_an_unclosed_poller_releases_its_descriptors_when_collected(make_poller, socketpair, open_descriptors):

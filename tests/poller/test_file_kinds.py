@@ -1,4 +1,4 @@
-"""The descriptor of a poller, and pollers that watch each other."""
+"""Kinds of files: other pollers, regular files and directories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import fastmux
 from fastmux import EXCLUSIVE, PRIORITY, READ, WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def test_a_poller_with_a_descriptor_can_be_watched_by_another(epoll_poller, make_poller, socketpair):
@@ -26,7 +26,7 @@ def test_a_poller_with_a_descriptor_can_be_watched_by_another(epoll_poller, make
 
     theirs.send(b"x")
 
-    assert outer.select(PATIENCE) == [(outer.get_key(epoll_poller), READ)]
+    assert outer.select(TIMEOUT) == [(outer.get_key(epoll_poller), READ)]
     assert epoll_poller.poll(0) == [(ours.fileno(), READ)]
     ours.recv(1)
     assert outer.poll(0) == []
@@ -39,7 +39,7 @@ def test_the_descriptor_of_a_poller_can_be_watched_by_the_standard_library(epoll
     theirs.send(b"x")
 
     assert idle == ([], [], [])
-    assert select.select([epoll_poller], [], [], PATIENCE) == ([epoll_poller], [], [])
+    assert select.select([epoll_poller], [], [], TIMEOUT) == ([epoll_poller], [], [])
 
 
 def test_an_event_loop_reports_urgent_data_through_a_poller(epoll_poller, tcp_pair):
@@ -61,7 +61,7 @@ def test_an_event_loop_reports_urgent_data_through_a_poller(epoll_poller, tcp_pa
         for byte in (b"1", b"2"):
             found.clear()
             theirs.send(byte, socket.MSG_OOB)
-            await asyncio.wait_for(found.wait(), PATIENCE)
+            await asyncio.wait_for(found.wait(), TIMEOUT)
         loop.remove_reader(epoll_poller.fileno())
 
     fastmux.run(main())

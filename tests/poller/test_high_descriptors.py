@@ -15,15 +15,12 @@ import fastmux
 from fastmux import READ
 from fastmux.selectors import EVENT_READ, EVENT_WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def is_limited(poller):
-    """Whether this poller takes descriptors below 1024 only."""
+    """Whether this poller accepts descriptors below 1024 only."""
     return isinstance(poller, fastmux.StdlibPoller) and poller.mechanism == "select"
-
-
-# High numbers and many
 
 
 @pytest.fixture
@@ -47,13 +44,13 @@ def test_a_descriptor_above_1024_is_watched_like_any_other(poller, high_descript
     key = poller.register(high_descriptor, READ)
 
     assert high_descriptor > 1024
-    assert poller.poll(PATIENCE) == [(high_descriptor, READ)]
+    assert poller.poll(TIMEOUT) == [(high_descriptor, READ)]
     assert poller.select(0) == [(key, READ)]
     os.eventfd_read(high_descriptor)
     assert poller.poll(0) == []
 
 
-def one_question(fd):
+def register_and_wait_once(fd):
     with (
         fastmux.selectors.DefaultSelector() as epoll,
         fastmux.selectors.PollSelector() as poll,
@@ -64,17 +61,17 @@ def one_question(fd):
             assert [(key.data, events) for key, events in watcher.select(0)] == [("it", read)]
 
 
-def test_one_question_takes_as_much_memory_whatever_the_number(high_descriptor, make_eventfd):
+def test_one_wait_takes_as_much_memory_for_any_number(high_descriptor, make_eventfd):
     for fd in (make_eventfd(1), high_descriptor):
-        one_question(fd)
+        register_and_wait_once(fd)
         tracemalloc.start()
-        one_question(fd)
+        register_and_wait_once(fd)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 50_000  # and not the 96,000 of a table up to there
+        assert peak < 50_000  # a list with one item for each lower number takes 96,000
 
 
-def test_what_is_closed_keeps_nothing_alive(poller, high_descriptor):
+def test_a_closed_poller_or_selector_keeps_no_data_alive(poller, high_descriptor):
     class Data:
         pass
 
@@ -140,15 +137,15 @@ def test_five_thousand_descriptors_at_once(poller, descriptors_limit):
         keys = {fd: poller.register(fd, READ) for fd in fds}
         expected = sorted((fd, READ) for fd in fds)
 
-        assert sorted(poller.poll(PATIENCE)) == expected
-        assert all(key is keys[key.fd] for key, _ in poller.select(PATIENCE))
-        assert poller.wait(PATIENCE) == count
+        assert sorted(poller.poll(TIMEOUT)) == expected
+        assert all(key is keys[key.fd] for key, _ in poller.select(TIMEOUT))
+        assert poller.wait(TIMEOUT) == count
 
         for fd in fds[::2]:
             os.eventfd_read(fd)
         for fd in fds[1::4]:
             poller.unregister(fd)
-        assert sorted(poller.poll(PATIENCE)) == [(fd, READ) for fd in sorted(fds[3::4])]
+        assert sorted(poller.poll(TIMEOUT)) == [(fd, READ) for fd in sorted(fds[3::4])]
     finally:
         for fd in fds:
             os.close(fd)

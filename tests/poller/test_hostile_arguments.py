@@ -1,9 +1,9 @@
-"""Arguments that lie, raise, or use the poller while it uses them: Poller does what StdlibPoller does.
+"""Arguments whose methods return wrong types, raise, or call the poller: Poller behaves like StdlibPoller.
 
-Hypothesis makes up sequences of calls. Each is made on both, with arguments made anew for each, and must return the
-same or raise the same type of exception, and leave the same registrations.
+Hypothesis generates sequences of calls. Each call is made on both pollers, with new arguments, and must return the same
+value or raise the same type of exception, and leave the same registrations.
 
-    python -m pytest tests/poller/test_hostile_arguments.py --hypothesis-profile=thorough    # 2,000 sequences each
+    python -m pytest tests/poller/test_hostile_arguments.py --hypothesis-profile=thorough  # 2,000 sequences each
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from hypothesis import strategies as st
 import fastmux
 from fastmux import EDGE, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE, Poller, StdlibPoller
 
-pytestmark = pytest.mark.skipif(fastmux.implementation != "c", reason="there is only one implementation to compare")
+pytestmark = pytest.mark.skipif(fastmux.implementation != "c", reason="without the extension both are the same class")
 
-#: The numbers that the files get: higher than any that the pollers open for themselves.
+#: The numbers of the files: higher than all descriptors that the pollers open.
 FIRST = 300
 FILES = 6
 
 
 class Stop(BaseException):
-    """What only a bare ``except`` catches."""
+    """An exception that only a bare ``except`` catches."""
 
 
 def act(outcome: Any) -> Any:
-    """Return or raise what a hostile method is to return or raise."""
+    """Return the outcome, or raise it if it is an exception."""
     if isinstance(outcome, BaseException):
         raise outcome
     return outcome
 
 
-# What follows has one hostile method each. ``poller`` is the one that the value is handed to.
+# Each class has one hostile method. ``poller`` is the poller that gets the object as an argument.
 
 
 class Indexed:
@@ -67,7 +67,7 @@ class Truth(Indexed):
 
 
 class Equal(Indexed):
-    """Compares with everything as it likes."""
+    """Returns or raises anything from comparisons."""
 
     def __eq__(self, other: object) -> Any:
         return act(self.outcome)
@@ -80,7 +80,7 @@ class Equal(Indexed):
 
 
 class Integer(int):
-    """An int that compares as it likes."""
+    """An int that returns or raises anything from comparisons."""
 
     outcome: Any
 
@@ -125,7 +125,7 @@ class Unspeakable(File):
 
 
 class Shadowed:
-    """Has no fileno() method, and says so in its own way."""
+    """Has a fileno property instead of a method."""
 
     def __init__(self, poller: Any, outcome: Any) -> None:
         self.outcome = outcome
@@ -135,7 +135,7 @@ class Shadowed:
         return act(self.outcome)
 
 
-#: What a fileno() method does before it returns a number.
+#: The call of a fileno() method before it returns a number.
 REENTRANT: dict[str, Callable[[Any, int], Any]] = {
     "close": lambda poller, fd: poller.close(),
     "register": lambda poller, fd: poller.register(fd, READ),
@@ -149,7 +149,7 @@ REENTRANT: dict[str, Callable[[Any, int], Any]] = {
 
 
 class Reentrant:
-    """Its fileno() method uses the poller that asks for it."""
+    """Has a fileno() that uses the poller that called it."""
 
     def __init__(self, poller: Any, outcome: tuple[str, int]) -> None:
         self.poller = poller
@@ -162,7 +162,7 @@ class Reentrant:
 
 
 class Recipe(NamedTuple):
-    """How to make a value for one poller."""
+    """A class and an outcome, for a new object for each poller."""
 
     cls: Any
     outcome: Any
@@ -226,7 +226,7 @@ limits = st.one_of(st.just(-1), hostile)
 
 
 class Call(NamedTuple):
-    """One call, and the arguments that are to be made for it."""
+    """A method name and its arguments, or recipes for them."""
 
     name: str
     arguments: tuple[Any, ...]
@@ -276,10 +276,10 @@ def dead(poller: Any) -> bool:
 
 
 def perform(poller: Any, call: Call) -> Any:
-    """Make a call, and return what came of it, as far as it can be the same for another poller."""
+    """Make a call, and return the part of its result that is equal on both pollers."""
     name, arguments = call.name, [made(argument, poller) for argument in call.arguments]
     if name in WAITS and not poller.closed:
-        poller.wakeup()  # whatever the time comes to, it does not sleep
+        poller.wakeup()  # so that no timeout blocks
     try:
         found = getattr(poller, name)(*arguments)
     except (Exception, Stop) as error:
@@ -295,7 +295,7 @@ def perform(poller: Any, call: Call) -> Any:
     if name == "get_map":
         return sorted(found)
     if name in ("fileno", "__enter__"):
-        return None  # each has its own
+        return None  # differs between pollers
     return found
 
 
@@ -322,7 +322,7 @@ class World:
         self.open = set(NUMBERS)
 
     def close_file(self, slot: int) -> None:
-        """Behind the pollers' backs."""
+        """Close a file without unregistering it."""
         if FIRST + slot in self.open:
             self.open.remove(FIRST + slot)
             os.close(FIRST + slot)
@@ -343,7 +343,7 @@ def test_both_implementations_answer_hostile_calls_alike(mechanism, sequence):
     try:
         compare(world, pair, sequence)
         for poller in pair:
-            if not poller.closed:  # then it works as ever
+            if not poller.closed:  # it still works
                 fd = os.eventfd(1)
                 poller.register(fd, READ)
                 assert poller.closed or fd in poller
@@ -356,18 +356,18 @@ def test_both_implementations_answer_hostile_calls_alike(mechanism, sequence):
 
 
 def compare(world: World, pair: tuple[Any, Any], sequence: list[Call]) -> None:
-    limited = False  # what was reported depended on which came first; and with a trigger, so does what is left
+    limited = False  # after maxevents the reports depend on the order, and with triggers those of later waits do, too
     for call in sequence:
         if call.name == "close file":
             world.close_file(call.arguments[0])
             continue
         expected, actual = (perform(poller, call) for poller in pair)
         if call.name in WAITS and pair[0].closed:
-            # Which of two errors is found first does not matter.
+            # The order of two errors does not matter.
             assert isinstance(expected, tuple)
             assert isinstance(actual, tuple)
         elif call.name in WAITS and pair[0].mechanism == "select" and dead(pair[0]):
-            # There is a wake-up and an error to be told; either may come first.
+            # The pending wake-up and the error may come in either order.
             assert expected == actual or (OSError, errno.EBADF) in (expected, actual)
         elif call.name in WAITS and isinstance(expected, list) and isinstance(actual, list):
             limited = limited or (len(call.arguments) > 1 and call.arguments[1] != -1)
@@ -379,7 +379,7 @@ def compare(world: World, pair: tuple[Any, Any], sequence: list[Call]) -> None:
         assert pair[0].closed == pair[1].closed
 
 
-#: What the constructor may be given instead of a mechanism, a capacity and a fork policy.
+# Arguments in place of a mechanism, a capacity and a fork policy.
 @given(mechanism=st.one_of(st.sampled_from([*Poller.mechanisms, None]), hostile), capacity=hostile, fork=hostile)
 @settings(deadline=None, print_blob=True)
 def test_both_constructors_refuse_alike(mechanism, capacity, fork):

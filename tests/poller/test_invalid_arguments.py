@@ -1,4 +1,4 @@
-"""What makes no sense is refused with an exception that says why, and leaves the poller as it was."""
+"""Invalid arguments: an exception with a reason, and an unchanged poller."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAN, INFINITY = float("nan"), float("inf")
 
 
 class Fileno:
-    """An object whose fileno() returns or raises what it was given."""
+    """An object whose fileno() returns or raises the given result."""
 
     def __init__(self, result):
         self.result = result
@@ -31,7 +31,7 @@ class Fileno:
 
 @pytest.fixture
 def working(poller, socketpair):
-    """A poller with one registration; checks at the end that this one works as before."""
+    """A poller with one registration, which must still work at the end."""
     ours, theirs = socketpair
     theirs.send(b"x")
     key = poller.register(ours, READ, "data")
@@ -61,7 +61,7 @@ def method(request):
     ["0", b"0", None, 1.0, object(), [], int, Fileno(None), Fileno(AttributeError("x")), Fileno(ValueError("x"))],
     ids=["str", "bytes", "None", "float", "object", "list", "type", "no number", "AttributeError", "ValueError"],
 )
-def test_what_has_no_descriptor_is_refused(working, method, fileobj):
+def test_an_object_without_a_descriptor_is_refused(working, method, fileobj):
     with pytest.raises(ValueError, match="invalid file object"):
         method(working, fileobj)
 
@@ -81,7 +81,7 @@ def test_descriptors_beyond_an_int_are_refused(working, fd):
 
 @pytest.mark.parametrize("fd", [2**31 - 1, 10**8], ids=repr)
 def test_descriptors_beyond_any_limit_are_not_open(working, fd):
-    """On select.select such a number is refused because it is too high, or because it is not open."""
+    """select.select() refuses such a number as too high or as not open."""
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
         working.register(fd)
 
@@ -199,7 +199,7 @@ def test_wrong_numbers_of_arguments_are_refused(working, call):
 
 
 def test_refused_descriptors_leave_no_trace_in_later_registrations(make_poller, make_eventfd):
-    """However many were refused before, what is registered after is reported."""
+    """After any number of refusals, a later registration is reported."""
     fd = make_eventfd(1)
     for refusals in range(2 * fd):
         poller = make_poller()

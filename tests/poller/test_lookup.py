@@ -1,4 +1,4 @@
-"""Looking up what is registered, and what a poller says about itself."""
+"""Lookups of keys, and the attributes of a poller."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_best_mechanism_is_the_default(make_poller):
         assert poller.mechanism == make_poller.cls.mechanisms[0]
 
 
-def test_repr_tells_class_mechanism_and_state(make_poller, socketpair):
+def test_repr_shows_class_mechanism_and_state(make_poller, socketpair):
     poller = make_poller()
     poller.register(socketpair[0])
     opened = repr(poller)

@@ -1,4 +1,4 @@
-"""register, modify, unregister, and looking up what is registered."""
+"""register(), modify() and unregister()."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastmux import READ, WRITE
 
 
 class HasDescriptor:
-    """An object with a fileno() method, and nothing else."""
+    """An object with a fileno() method only."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -32,7 +32,7 @@ def test_register_returns_the_standard_selector_key(poller, socketpair):
     assert key.data is data
 
 
-def test_register_watches_for_read_unless_told_otherwise(poller, socketpair):
+def test_register_watches_for_read_by_default(poller, socketpair):
     ours, _ = socketpair
 
     key = poller.register(ours)
@@ -145,7 +145,7 @@ def test_modify_replaces_the_data_and_keeps_the_events(poller, socketpair):
     assert poller.select(0) == [(key, READ)]
 
 
-def test_modify_keeps_the_data_unless_told_otherwise(poller, socketpair):
+def test_modify_keeps_the_data_by_default(poller, socketpair):
     ours, _ = socketpair
     poller.register(ours, READ, "data")
 

@@ -1,4 +1,4 @@
-"""Descriptors with a past: closed, reused, duplicated, regular files, high numbers, many at once."""
+"""Descriptors that are closed, reused or duplicated while registered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import fastmux
 from fastmux import READ, WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 POLLNVAL = select.POLLNVAL
 
 
@@ -31,7 +31,7 @@ def test_a_closed_descriptor_cannot_be_registered(poller, make_socketpair):
 
 
 def test_a_descriptor_that_was_refused_can_be_registered_once_it_is_open(poller):
-    poller.poll(0)  # so that it has all descriptors that it needs for itself
+    poller.poll(0)  # opens all descriptors of the poller
     fd = os.eventfd(1)
     os.close(fd)
     with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
@@ -53,17 +53,17 @@ def test_a_file_closed_without_being_unregistered_is_silent_on_epoll(epoll_polle
     assert epoll_poller.poll(0) == []
 
 
-def test_a_file_closed_without_being_unregistered_is_told_of_on_poll_and_select(scanning_poller):
+def test_a_file_closed_without_being_unregistered_is_reported_on_poll_and_select(scanning_poller):
     fd = os.eventfd(1)
     scanning_poller.register(fd, READ)
     assert scanning_poller.poll(0) == [(fd, READ)]
     os.close(fd)
 
     if scanning_poller.mechanism == "poll":
-        assert scanning_poller.poll(PATIENCE) == [(fd, POLLNVAL)]
+        assert scanning_poller.poll(TIMEOUT) == [(fd, POLLNVAL)]
     else:
         with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
-            scanning_poller.poll(PATIENCE)
+            scanning_poller.poll(TIMEOUT)
     scanning_poller.unregister(fd)
     assert scanning_poller.poll(0) == []
 
@@ -116,7 +116,7 @@ def test_a_duplicate_is_a_descriptor_of_its_own(poller, socketpair):
 
 
 def test_a_file_that_a_duplicate_keeps_open_is_not_reported_after_unregister(poller):
-    """The kernel goes on reporting it in an epoll set, and it cannot be removed any more."""
+    """The kernel keeps reporting it from an epoll set, and nothing can remove it."""
     fd = os.eventfd(1)
     duplicate = os.dup(fd)
     poller.register(fd, READ)
@@ -130,7 +130,7 @@ def test_a_file_that_a_duplicate_keeps_open_is_not_reported_after_unregister(pol
     os.close(duplicate)
 
 
-def test_what_a_duplicate_keeps_open_does_not_hide_other_events(poller, make_eventfd):
+def test_a_stale_report_does_not_hide_other_events(poller, make_eventfd):
     fd = os.eventfd(1)
     duplicate = os.dup(fd)
     poller.register(fd, READ)
@@ -140,14 +140,14 @@ def test_what_a_duplicate_keeps_open_does_not_hide_other_events(poller, make_eve
     poller.register(other, READ)
 
     for _ in range(5):
-        assert [events for reported, events in poller.poll(PATIENCE, maxevents=1) if reported == other] == [READ]
+        assert [events for reported, events in poller.poll(TIMEOUT, maxevents=1) if reported == other] == [READ]
     os.close(duplicate)
 
 
-def test_what_a_duplicate_keeps_open_is_not_taken_for_what_has_its_number_now(poller):
-    """The old file is ready and the new one is not. An epoll set reports the old one under the number of the new.
+def test_a_stale_file_is_not_reported_under_its_reused_number(poller):
+    """The old file is ready, the new one is not. An epoll set reports the old file under the number of the new one.
 
-    select.epoll gives no means to tell the two apart, so the reference cannot either, as its docstring says.
+    StdlibPoller cannot tell them apart: select.epoll has no generation in its events.
     """
     fooled = isinstance(poller, fastmux.StdlibPoller) and poller.mechanism == "epoll"
     fd = os.eventfd(1)
@@ -167,7 +167,7 @@ def test_what_a_duplicate_keeps_open_is_not_taken_for_what_has_its_number_now(po
 
 
 def test_a_file_that_is_back_under_its_old_number_can_be_registered(poller, socketpair):
-    """A dup has kept it in an epoll set, from which its number could not be deleted while it was closed."""
+    """A duplicate kept it in the epoll set, because unregister() could not remove a closed number."""
     ours, theirs = socketpair
     number = os.dup(ours.fileno())
     poller.register(number, READ)
@@ -178,6 +178,6 @@ def test_a_file_that_is_back_under_its_old_number_can_be_registered(poller, sock
     poller.register(number, READ)
     theirs.send(b"x")
 
-    assert poller.poll(PATIENCE) == [(number, READ)]
+    assert poller.poll(TIMEOUT) == [(number, READ)]
     poller.unregister(number)
     os.close(number)

@@ -1,4 +1,4 @@
-"""stats() counts what has happened, and audit() finds where the kernel and the table disagree."""
+"""stats() counts calls and events; audit() finds differences between the kernel and the registrations."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_growths_are_counted(make_poller, make_eventfd):
 
 def test_interruptions_are_counted(poller, on_alarm):
     if type(poller).__name__ == "StdlibPoller":
-        pytest.skip("the standard library does not tell")
+        pytest.skip("the standard library does not report interruptions")
     on_alarm(lambda: None, 0.01, 0.01)
 
     poller.poll(0.2)
@@ -94,7 +94,7 @@ def test_waits_of_all_threads_count_and_go_on_counting_when_arrays_are_gone(poll
     assert counted(poller, "waits") == (3,)
 
 
-def test_a_closed_poller_still_tells(poller):
+def test_a_closed_poller_keeps_its_counts(poller):
     poller.poll(0)
     poller.close()
 
@@ -104,7 +104,7 @@ def test_a_closed_poller_still_tells(poller):
 # audit
 
 
-def test_all_is_well(poller, make_socketpair, make_eventfd):
+def test_audit_finds_nothing_in_a_consistent_set(poller, make_socketpair, make_eventfd):
     pairs = [make_socketpair() for _ in range(3)]
     poller.register(pairs[0][0], READ)
     poller.register(pairs[1][0], READ | WRITE)
@@ -116,7 +116,7 @@ def test_all_is_well(poller, make_socketpair, make_eventfd):
     assert poller.audit() == []
 
 
-def test_all_ways_to_trigger_are_well(epoll_poller, make_socketpair):
+def test_audit_accepts_every_trigger(epoll_poller, make_socketpair):
     for events in (READ | EDGE, WRITE | ONESHOT, READ | EXCLUSIVE, WRITE | ONESHOT | EDGE):
         epoll_poller.register(make_socketpair()[0], events)
     epoll_poller.poll(0)
@@ -148,7 +148,7 @@ def test_a_file_that_a_duplicate_keeps_in_the_set_is_found(epoll_poller, make_so
     os.close(copy)
 
 
-def test_what_others_have_changed_is_found(epoll_poller, make_socketpair):
+def test_a_change_behind_the_back_of_the_poller_is_found(epoll_poller, make_socketpair):
     import select
 
     ours, theirs = make_socketpair()

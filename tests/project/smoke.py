@@ -1,4 +1,4 @@
-"""What every build must be able to do, in a second: a program, to be run where the suite cannot (it needs /proc)."""
+"""The main features of a build in one second: a program for systems where the suite cannot run (it needs /proc)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 
 import fastmux
 
-PATIENCE = 20
+TIMEOUT = 20
 
 
 def check_poller(cls: type[fastmux.StdlibPoller], mechanism: str) -> None:
@@ -21,14 +21,14 @@ def check_poller(cls: type[fastmux.StdlibPoller], mechanism: str) -> None:
         key = poller.register(ours, fastmux.READ, data="ours")
         assert poller.poll(0) == []
         theirs.send(b"x")
-        assert poller.poll(PATIENCE) == [(ours.fileno(), fastmux.READ)]
-        assert poller.select(PATIENCE) == [(key, fastmux.READ)]
-        assert poller.wait(PATIENCE) == 1
+        assert poller.poll(TIMEOUT) == [(ours.fileno(), fastmux.READ)]
+        assert poller.select(TIMEOUT) == [(key, fastmux.READ)]
+        assert poller.wait(TIMEOUT) == 1
         assert (poller.fds[0], poller.events[0]) == (ours.fileno(), fastmux.READ)
         poller.modify(ours, 0)
         thread = threading.Thread(target=poller.wakeup)
         thread.start()
-        assert poller.poll(PATIENCE) == []
+        assert poller.poll(TIMEOUT) == []
         thread.join()
         poller.unregister(ours)
     assert poller.closed
@@ -43,7 +43,7 @@ def check_select() -> None:
         assert poll.poll(0) == []
         theirs.send(b"x")
         assert poll.poll() == [(ours.fileno(), select.POLLIN)]
-        assert fastmux.select.select([ours], [], [], PATIENCE) == ([ours], [], [])
+        assert fastmux.select.select([ours], [], [], TIMEOUT) == ([ours], [], [])
 
 
 def check_selector(cls: type[selectors.BaseSelector]) -> None:
@@ -52,7 +52,7 @@ def check_selector(cls: type[selectors.BaseSelector]) -> None:
         key = selector.register(ours, selectors.EVENT_READ)
         assert selector.select(0) == []
         theirs.send(b"x")
-        assert selector.select(PATIENCE) == [(key, selectors.EVENT_READ)]
+        assert selector.select(TIMEOUT) == [(key, selectors.EVENT_READ)]
 
 
 async def echo_over_tcp() -> None:
@@ -64,7 +64,7 @@ async def echo_over_tcp() -> None:
     async with server:
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.write(b"hello")
-        assert await asyncio.wait_for(reader.read(), PATIENCE) == b"hello"
+        assert await asyncio.wait_for(reader.read(), TIMEOUT) == b"hello"
         writer.close()
         await writer.wait_closed()
 

@@ -1,4 +1,4 @@
-"""The benchmarks as a person runs them: what they write is complete, and holds together. No figure is judged here."""
+"""The benchmarks by their command line: their files are complete and consistent. No test depends on a figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytest.importorskip("rich", reason="pip install '.[bench]'")
 pytest.importorskip("matplotlib", reason="pip install '.[bench]'")
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120
+TIMEOUT = 120
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -27,14 +27,14 @@ def benchmarks(*arguments: str) -> list[str]:
 
 
 def run(*command: str) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a quick run of two chapters has put its files."""
+    """The directory with the files of a quick run of two chapters."""
     directory = tmp_path_factory.mktemp("results")
     run(*benchmarks("--quick", "select", "idle", "--output", str(directory)))
     return directory
@@ -85,9 +85,9 @@ def test_the_report_holds_every_row_with_its_ratio_and_its_spread(results, repor
 
     for row in rows:
         ratio = row["ratio"]
-        told = [f"{ratio['median']:.2f}", row["verdict"], f"{ratio['low']:.2f} to {ratio['high']:.2f}"]
+        parts = [f"{ratio['median']:.2f}", row["verdict"], f"{ratio['low']:.2f} to {ratio['high']:.2f}"]
         found = [text for caption, text in report.rows if caption == row["section"] and text.startswith(row["name"])]
-        assert any(all(part in text for part in told) for text in found), row
+        assert any(all(part in text for part in parts) for text in found), row
 
 
 def test_the_report_needs_no_other_file(results, report):
@@ -128,16 +128,16 @@ def test_pyperf_reads_the_measurements_and_compares_the_same_rows(results):
         f"{row['section']}: {row['name']}" for row in json.loads((results / "benchmark.json").read_text())["rows"]
     ]
 
-    told = run(sys.executable, "-m", "pyperf", "compare_to", "-v", *map(str, pyperf_files(results)))
+    output = run(sys.executable, "-m", "pyperf", "compare_to", "-v", *map(str, pyperf_files(results)))
 
-    assert [title for title in titles if title not in told] == []
+    assert [title for title in titles if title not in output] == []
 
 
 def pyperf_files(results: Path) -> list[Path]:
     return [results / "counterparts.json", results / "fastmux.json"]
 
 
-def test_what_was_measured_can_be_reported_again(results, tmp_path):
+def test_a_report_can_be_made_again_from_the_measurements(results, tmp_path):
     for path in (*pyperf_files(results), results / "benchmark.json"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
 
@@ -156,10 +156,10 @@ def test_an_interrupted_run_keeps_the_chapters_that_are_done(tmp_path):
             if line.startswith("select: "):
                 break
         running.send_signal(signal.SIGINT)
-        _, told = running.communicate(timeout=PATIENCE)
+        _, errors = running.communicate(timeout=TIMEOUT)
 
     assert running.returncode == 130
-    assert told == "interrupted; kept: select; missing: echo\n"
+    assert errors == "interrupted; kept: select; missing: echo\n"
     document = json.loads((tmp_path / "benchmark.json").read_text())
     assert {row["chapter"] for row in document["rows"]} == {"select"}
     assert "This run was not finished" in (tmp_path / "report.html").read_text()
@@ -175,7 +175,7 @@ def test_no_color_is_too_close_to_a_light_or_a_dark_page():
 
 
 def contrast(one: str, other: str) -> float:
-    """As WCAG 2 defines it: 1 to 21."""
+    """Return the contrast ratio by WCAG 2: 1 to 21."""
     darker, lighter = sorted(luminance(color) for color in (one, other))
     return (lighter + 0.05) / (darker + 0.05)
 

@@ -1,4 +1,4 @@
-"""Which implementation runs, and how to choose."""
+"""The choice between the extension and the standard library."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_environment_can_force_the_standard_library(run_python, value):
     assert run_python(REPORT, FASTMUX_PURE=value).strip() == "python True False"
 
 
-def test_this_process_says_what_it_runs_on():
+def test_implementation_names_the_class_of_poller():
     assert fastmux.implementation == ("python" if fastmux.Poller is fastmux.StdlibPoller else "c")
 
 
@@ -46,7 +46,7 @@ for mechanism in fastmux.Poller.mechanisms:
 
 
 def test_poll_and_select_do_without_eventfd(run_python):
-    """As on systems other than Linux, where a pipe takes its place."""
+    """Systems other than Linux use a pipe instead."""
     program = """
 import os, threading, time
 del os.eventfd
@@ -67,7 +67,7 @@ for mechanism in ("poll", "select"):
 
 
 def test_both_classes_have_the_same_mechanisms():
-    """Unless the extension was built without epoll: `nox -s no_epoll` does, and says so."""
+    """Except in a build without epoll: `nox -s no_epoll` sets FASTMUX_NO_EPOLL."""
     epoll = () if os.environ.get("FASTMUX_NO_EPOLL") else ("epoll",)
 
     assert fastmux.Poller.mechanisms == (*epoll, "poll", "select")

@@ -1,4 +1,4 @@
-"""docs/promises.md: every promise names tests, they exist, and the table has every method."""
+"""docs/promises.md: every promise names existing tests, and the table has every method."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import fastmux
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "promises.md").read_text()
-#: Each promise with all that is below it, up to the next one or the next paragraph.
+#: Each promise with its indented lines.
 PROMISES = re.findall(r"^- .*\n(?:^ .*\n)*", PAGE, re.MULTILINE)
 NAME = re.compile(r"^  - `(tests/\S+\.py)::([\w:]+)`$", re.MULTILINE)
 
@@ -38,7 +38,7 @@ def test_the_tests_that_are_named_exist():
     assert named - collected == set(), listing.stderr
 
 
-def test_the_table_says_of_every_public_name_from_where_it_may_be_used():
+def test_the_table_has_every_public_name():
     section = PAGE.partition("\n## From where")[2].partition("\n## ")[0]
     rows = [row.split("|")[1:4] for row in section.splitlines() if row.startswith("| `")]
     with fastmux.Poller() as poller:

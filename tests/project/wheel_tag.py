@@ -1,9 +1,8 @@
-"""Print the tag that a wheel would have, built by this Python or by one without the GIL.
+"""Print the wheel tag of a build by this Python, or by a version without the GIL.
 
 Usage: wheel_tag.py [VERSION]
 
-Nothing is compiled. What there is no interpreter for is what a build asks sysconfig and sys about, answered as by a
-Python of that version without the GIL.
+Nothing is compiled. For a version, sysconfig and sys are changed to the values of that Python without the GIL.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import sysconfig
 from typing import Any
 
 import setuptools
-from setuptools.command import bdist_wheel  # noqa: F401 (while sys still tells the truth)
+from setuptools.command import bdist_wheel  # noqa: F401 (before sys is changed)
 
 if sys.argv[1:]:
     major, minor = map(int, sys.argv[1].split("."))
@@ -36,5 +35,5 @@ def setup(**arguments: Any) -> None:
 
 
 setuptools.setup = setup
-sys.argv = ["setup.py", "--quiet", "clean"]  # a command that compiles nothing
+sys.argv = ["setup.py", "--quiet", "clean"]  # compiles nothing
 runpy.run_path("setup.py", run_name="__main__")

@@ -1,4 +1,4 @@
-"""fastmux.select.select() beyond the limits of the standard one, and what it must not leave behind."""
+"""fastmux.select.select(): no limit of 1024, and no leaks after errors."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import pytest
 
 import fastmux
 
-pytestmark = pytest.mark.skipif(fastmux.implementation != "c", reason="without the extension it is the standard one")
+pytestmark = pytest.mark.skipif(
+    fastmux.implementation != "c", reason="without the extension it is the standard function"
+)
 
 COUNT = 2500
 
 
 @pytest.fixture
 def many(descriptors_limit):
-    """Copies of the reading end of a pipe that holds a byte, some of them above 1024; and the writing end."""
+    """Duplicates of the readable end of a pipe, some of them above 1024; and the write end."""
     descriptors_limit(max(4096, os.sysconf("SC_OPEN_MAX")))
     r, w = os.pipe()
     os.write(w, b"x")
@@ -32,21 +34,21 @@ def many(descriptors_limit):
 
 
 def test_the_standard_one_has_a_limit(many):
-    """Else there is nothing to show here."""
+    """The limit that the other tests exceed."""
     copies, _ = many
     with pytest.raises(ValueError, match="out of range"):
         select.select(copies[-1:], [], [], 0)
 
 
 @pytest.mark.parametrize("timeout", [0, None, 5, 0.5])
-def test_any_descriptor_will_do(many, timeout):
+def test_any_descriptor_is_accepted(many, timeout):
     copies, _ = many
     assert max(copies) > 1024
     for fds in (copies[-3:], [copies[-1], copies[0], copies[-1]], copies[:1000]):
         assert fastmux.select.select(fds, [], [], timeout) == (fds, [], [])
 
 
-def test_any_number_will_do_in_every_list(many):
+def test_any_number_is_accepted_in_every_list(many):
     copies, w = many
     twice = copies + copies[::-1]
 
@@ -67,7 +69,7 @@ def test_the_objects_themselves_come_back_with_one_count_more(socketpair):
 
 
 class Counted:
-    """Counts those that are alive, and does something when it is asked for its descriptor."""
+    """Counts its live instances, and runs an action in fileno()."""
 
     alive = 0
 
@@ -111,8 +113,8 @@ def test_an_error_in_any_place_leaves_nothing_behind(socketpair, bad, size):
         assert Counted.alive == 0
 
 
-def test_a_list_may_change_while_it_is_looked_at(socketpair):
-    """fileno() is the program's own code."""
+def test_a_list_may_change_while_it_is_read(socketpair):
+    """fileno() is code of the program, and may change the list."""
     ours, theirs = socketpair
     theirs.send(b"x")
     files = [Counted(ours.fileno(), lambda: files.clear()) for _ in range(100)]
@@ -146,7 +148,7 @@ def test_calls_leave_no_memory_behind(many):
         tracemalloc.stop()
 
 
-def test_a_handler_that_raises_ends_it_and_one_that_does_not_lets_it_go_on(on_alarm, socketpair):
+def test_only_a_handler_that_raises_ends_a_select(on_alarm, socketpair):
     ticks = []
     on_alarm(lambda: ticks.append(1), 0.01, 0.01)
     begin = time.monotonic()

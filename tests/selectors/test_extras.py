@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(
     reason="the standard EpollSelector has no extras",
 )
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_urgent_data_is_reported_apart_from_reading_and_writing(epoll, tcp_pair)
     key = epoll.register(ours, EVENT_READ | selectors.EVENT_PRIORITY)
     theirs.send(b"!", socket.MSG_OOB)
 
-    assert epoll.select(PATIENCE) == [(key, selectors.EVENT_PRIORITY)]
+    assert epoll.select(TIMEOUT) == [(key, selectors.EVENT_PRIORITY)]
 
 
 def test_urgent_data_alone_can_be_waited_for(epoll, tcp_pair):
@@ -44,7 +44,7 @@ def test_urgent_data_alone_can_be_waited_for(epoll, tcp_pair):
     assert epoll.select(0.05) == []
     theirs.send(b"!", socket.MSG_OOB)
 
-    assert epoll.select(PATIENCE) == [(key, selectors.EVENT_PRIORITY)]
+    assert epoll.select(TIMEOUT) == [(key, selectors.EVENT_PRIORITY)]
 
 
 def test_half_close_is_reported_without_reading(epoll, tcp_pair):
@@ -53,7 +53,7 @@ def test_half_close_is_reported_without_reading(epoll, tcp_pair):
     theirs.send(b"last words")
     theirs.shutdown(socket.SHUT_WR)
 
-    assert epoll.select(PATIENCE) == [(key, fastmux.PEER_CLOSED)]
+    assert epoll.select(TIMEOUT) == [(key, fastmux.PEER_CLOSED)]
 
 
 def test_modify_adds_and_removes_more_events(epoll, tcp_pair):
@@ -61,43 +61,43 @@ def test_modify_adds_and_removes_more_events(epoll, tcp_pair):
     epoll.register(ours, EVENT_READ)
     key = epoll.modify(ours, selectors.EVENT_PRIORITY, "urgent")
     theirs.send(b"!", socket.MSG_OOB)
-    assert epoll.select(PATIENCE) == [(key, selectors.EVENT_PRIORITY)]
+    assert epoll.select(TIMEOUT) == [(key, selectors.EVENT_PRIORITY)]
 
     key = epoll.modify(ours, EVENT_WRITE)
-    assert epoll.select(PATIENCE) == [(key, EVENT_WRITE)]
+    assert epoll.select(TIMEOUT) == [(key, EVENT_WRITE)]
 
 
 def test_an_edge_is_reported_once_and_again_after_modify(epoll, socketpair):
     ours, theirs = socketpair
     key = epoll.register(ours, EVENT_READ | fastmux.EDGE)
     theirs.send(b"x")
-    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+    assert epoll.select(TIMEOUT) == [(key, EVENT_READ)]
     assert epoll.select(0) == []
 
     epoll.modify(ours, EVENT_READ | fastmux.EDGE)
-    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+    assert epoll.select(TIMEOUT) == [(key, EVENT_READ)]
 
 
 def test_the_same_modify_rearms_a_one_shot_registration(epoll, socketpair):
     ours, theirs = socketpair
     key = epoll.register(ours, EVENT_READ | fastmux.ONESHOT)
     theirs.send(b"x")
-    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+    assert epoll.select(TIMEOUT) == [(key, EVENT_READ)]
     assert epoll.select(0) == []
 
     assert epoll.modify(ours, EVENT_READ | fastmux.ONESHOT) == key
-    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+    assert epoll.select(TIMEOUT) == [(key, EVENT_READ)]
 
 
 def test_an_exclusive_registration_can_be_changed(epoll, socketpair):
     ours, theirs = socketpair
     epoll.register(ours, EVENT_READ | fastmux.EXCLUSIVE)
     key = epoll.modify(ours, EVENT_WRITE | fastmux.EXCLUSIVE)
-    assert epoll.select(PATIENCE) == [(key, EVENT_WRITE)]
+    assert epoll.select(TIMEOUT) == [(key, EVENT_WRITE)]
 
     key = epoll.modify(ours, EVENT_READ)
     theirs.send(b"x")
-    assert epoll.select(PATIENCE) == [(key, EVENT_READ)]
+    assert epoll.select(TIMEOUT) == [(key, EVENT_READ)]
 
 
 def test_a_trigger_without_an_event_is_refused(epoll, socketpair):
@@ -110,7 +110,7 @@ def test_a_hang_up_ends_a_wait_for_urgent_data_only(epoll, socketpair):
     key = epoll.register(ours, selectors.EVENT_PRIORITY)
     theirs.close()
 
-    assert epoll.select(PATIENCE) == [(key, selectors.EVENT_PRIORITY)]
+    assert epoll.select(TIMEOUT) == [(key, selectors.EVENT_PRIORITY)]
 
 
 def test_a_file_refused_with_more_events_leaves_no_trace(epoll, tmp_path):
@@ -135,8 +135,8 @@ def test_a_wakeup_before_a_wait_ends_the_next_one_only(epoll):
     epoll.wakeup()
     epoll.wakeup()
     begin = time.monotonic()
-    assert epoll.select(PATIENCE) == []
-    assert time.monotonic() - begin < PATIENCE
+    assert epoll.select(TIMEOUT) == []
+    assert time.monotonic() - begin < TIMEOUT
     begin = time.monotonic()
     assert epoll.select(0.05) == []
     assert time.monotonic() - begin >= 0.05
@@ -147,7 +147,7 @@ def test_a_wakeup_hides_nothing_that_is_ready(epoll, socketpair):
     key = epoll.register(ours, EVENT_READ)
     theirs.send(b"x")
     epoll.wakeup()
-    found = epoll.select(PATIENCE)
+    found = epoll.select(TIMEOUT)
 
     assert (found or epoll.select(0)) == [(key, EVENT_READ)]
 

@@ -15,7 +15,7 @@ import pytest
 import fastmux
 from fastmux.selectors import EVENT_READ, EVENT_WRITE, EpollSelector, PollSelector, SelectSelector
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 not_standard = pytest.mark.skipif(
@@ -44,9 +44,9 @@ def test_a_selector_is_one_of_the_standard_ones(selector):
 
 @pytest.mark.parametrize("files", [1, 3, 40], ids=["one", "few", "many"])
 @pytest.mark.parametrize("changed", [False, True], ids=["registered", "modified"])
-@pytest.mark.parametrize("asked", [EVENT_READ, EVENT_WRITE, EVENT_READ | EVENT_WRITE])
+@pytest.mark.parametrize("events", [EVENT_READ, EVENT_WRITE, EVENT_READ | EVENT_WRITE])
 @pytest.mark.parametrize("state", ["writable", "readable", "both", "hung up"])
-def test_what_is_ready_is_what_the_standard_selector_says(selector, state, asked, changed, files):
+def test_what_is_ready_is_what_the_standard_selector_says(selector, state, events, changed, files):
     """For each state of a file and each set of events: alone, and in a result of several rows."""
     pairs = [socket.socketpair() for _ in range(files)]
     with getattr(selectors, type(selector).__name__)() as standard, contextlib.ExitStack() as ends:
@@ -63,10 +63,10 @@ def test_what_is_ready_is_what_the_standard_selector_says(selector, state, asked
             if state == "hung up":
                 theirs.close()
             for each in (standard, selector):
-                each.register(ours, EVENT_READ | EVENT_WRITE if changed else asked, "data")
+                each.register(ours, EVENT_READ | EVENT_WRITE if changed else events, "data")
                 if changed:
-                    each.modify(ours, EVENT_READ ^ EVENT_WRITE ^ asked or EVENT_READ, "data")
-                    each.modify(ours, asked, "data")
+                    each.modify(ours, EVENT_READ ^ EVENT_WRITE ^ events or EVENT_READ, "data")
+                    each.modify(ours, events, "data")
         expected = sorted(standard.select(0), key=lambda pair: pair[0].fd)
         for _ in range(3):  # the first call may take another code path than the later ones
             assert sorted(selector.select(0), key=lambda pair: pair[0].fd) == expected
@@ -132,10 +132,10 @@ def test_results_never_mix_up_old_and_new_keys(selector, socketpair):
     theirs.send(b"x")
     for data in range(100):
         key = selector.register(ours, EVENT_READ, data)
-        assert selector.select(PATIENCE) == [(key, EVENT_READ)]
+        assert selector.select(TIMEOUT) == [(key, EVENT_READ)]
         key = selector.modify(ours, EVENT_READ | EVENT_WRITE, -data)
-        assert selector.select(PATIENCE) == [(key, EVENT_READ | EVENT_WRITE)]
-        assert selector.select(PATIENCE)[0][0] is key
+        assert selector.select(TIMEOUT) == [(key, EVENT_READ | EVENT_WRITE)]
+        assert selector.select(TIMEOUT)[0][0] is key
         selector.unregister(ours)
         assert selector.select(0) == []
 

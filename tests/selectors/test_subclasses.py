@@ -10,7 +10,7 @@ import pytest
 import fastmux
 from fastmux.selectors import EVENT_READ, EVENT_WRITE, EpollSelector
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @pytest.mark.parametrize("name", ["SelectSelector", "PollSelector", "EpollSelector"])
@@ -35,7 +35,7 @@ def test_methods_that_a_subclass_overrides_are_called(name, own, socketpair):
         selector.register(ours, EVENT_READ, "data")
         assert selector.select(0) == []
         theirs.send(b"x")
-        assert selector.select(PATIENCE) == selector.select(0) == ["data"]
+        assert selector.select(TIMEOUT) == selector.select(0) == ["data"]
         assert selector.modify(ours, EVENT_WRITE, 1).data == 1
         assert selector.select(0) == [1]
         selector.unregister(ours)

@@ -12,7 +12,7 @@ import pytest
 import fastmux
 from fastmux.selectors import EVENT_READ, EpollSelector
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def test_registering_in_one_thread_and_waiting_in_another_loses_nothing(start_thread):
@@ -37,7 +37,7 @@ def test_registering_in_one_thread_and_waiting_in_another_loses_nothing(start_th
                     selector.modify(ours, EVENT_READ, data)
             stop.set()
             thread.result()
-            assert {key.data for key, _ in selector.select(PATIENCE)} == {1999}
+            assert {key.data for key, _ in selector.select(TIMEOUT)} == {1999}
         finally:
             for pair in pairs:
                 for end in pair:

@@ -1,6 +1,6 @@
-"""A program that type checkers read and nobody runs: what must be accepted, with its types, and what must not.
+"""A program for type checkers only: calls that they must accept, with their types, and calls that they must reject.
 
-Every wrong line has a ``type: ignore``, and a checker that finds nothing to ignore there says so (``nox -s types``).
+Each wrong line has a ``type: ignore``; a checker reports it as unused if the line is accepted (``nox -s types``).
 """
 
 import asyncio

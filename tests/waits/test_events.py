@@ -1,4 +1,4 @@
-"""Every kind of event. Each report is compared with the standard library's for the same descriptor and events."""
+"""Every kind of event, with the standard library as the oracle."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 
 from fastmux import ERROR, HANGUP, PEER_CLOSED, PRIORITY, READ, WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 @pytest.fixture
 def report(poller, oracle):
-    """Register a file for events, wait for a report, and check that the standard library has the same."""
+    """Register a file for events, wait, and compare the report with that of the standard library."""
 
-    def report(fileobj, events, timeout=PATIENCE):
+    def report(fileobj, events, timeout=TIMEOUT):
         key = poller.register(fileobj, events)
         actual = poller.poll(timeout)
         expected = oracle(poller.mechanism, {key.fd: events})
@@ -72,7 +72,7 @@ def test_an_incoming_connection_is_reported_as_read(report):
         assert report(server, READ) == READ
 
 
-def test_a_connection_in_the_making_becomes_writable(report):
+def test_a_connecting_socket_becomes_writable(report):
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
         client.setblocking(False)
         client.connect_ex(server.getsockname())
@@ -90,11 +90,11 @@ def test_out_of_band_data_and_other_data_are_one_report(poller, oracle, tcp_pair
     ours, theirs = tcp_pair
     theirs.send(b"!", socket.MSG_OOB)
     theirs.send(b"data")
-    with select.epoll() as both_are_there:  # they arrive one after the other
+    with select.epoll() as both_are_there:  # wait for both: they arrive one after the other
         both_are_there.register(ours, READ | PRIORITY | 1 << 31)
         seen = 0
         while seen != READ | PRIORITY:
-            seen |= both_are_there.poll(PATIENCE)[0][1]
+            seen |= both_are_there.poll(TIMEOUT)[0][1]
 
     poller.register(ours, READ | PRIORITY)
 
@@ -110,7 +110,7 @@ def test_a_closed_peer_is_readable(report, poller, socketpair):
 
 
 def test_a_hangup_is_reported_without_being_asked_for(report, poller, socketpair):
-    """select alone is silent: it knows no events but those that were asked for."""
+    """Except on select, which knows no other events than the requested ones."""
     ours, theirs = socketpair
     theirs.close()
 
@@ -149,7 +149,7 @@ def test_asking_for_error_and_hangup_changes_nothing(report, poller, socketpair)
 
 
 def reset(connection):
-    """Close a TCP connection with a reset instead of a farewell."""
+    """Close a TCP connection with a reset."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -161,19 +161,18 @@ def test_a_reset_connection_has_an_error_and_hangs_up(report, poller, tcp_pair):
     assert report(ours, READ) == (READ if poller.mechanism == "select" else READ | ERROR | HANGUP)
 
 
-def test_a_reset_connection_is_reported_to_those_who_want_to_write(report, poller, tcp_pair):
-    """Whoever waits to send must learn that there is nobody left to send to."""
+def test_a_reset_connection_ends_a_wait_to_write(report, poller, tcp_pair):
     ours, theirs = tcp_pair
     reset(theirs)
     with select.epoll() as arrival:
         arrival.register(ours, 0)
-        assert arrival.poll(PATIENCE)
+        assert arrival.poll(TIMEOUT)
 
     assert report(ours, WRITE) == (WRITE if poller.mechanism == "select" else WRITE | ERROR | HANGUP)
 
 
-def test_a_refused_connection_is_reported_to_those_who_want_to_write(report, poller):
-    with socket.socket() as listener:  # bound, so that nobody else takes the port, but not listening
+def test_a_refused_connection_ends_a_wait_to_write(report, poller):
+    with socket.socket() as listener:  # reserves the port, but does not listen
         listener.bind(("127.0.0.1", 0))
         with socket.socket() as client:
             client.setblocking(False)
@@ -197,7 +196,7 @@ def test_a_half_closed_peer_is_reported_if_asked_for(poller, oracle, pair, reque
 
     theirs.shutdown(socket.SHUT_WR)
 
-    assert poller.poll(PATIENCE) == [(ours.fileno(), READ | PEER_CLOSED)]
+    assert poller.poll(TIMEOUT) == [(ours.fileno(), READ | PEER_CLOSED)]
     assert oracle(poller.mechanism, {ours.fileno(): READ | PEER_CLOSED}) == poller.poll(0)
 
 
@@ -239,7 +238,7 @@ def test_one_report_per_descriptor_however_much_has_happened(poller, socketpair)
     for _ in range(5):
         theirs.send(b"x")
 
-    assert poller.poll(PATIENCE) == [(ours.fileno(), READ)]
+    assert poller.poll(TIMEOUT) == [(ours.fileno(), READ)]
 
 
 def test_events_of_several_descriptors_come_together(poller, oracle, make_socketpair):

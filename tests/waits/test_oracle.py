@@ -1,4 +1,4 @@
-"""The standard library side by side: the same operations on the same descriptors, the same reports."""
+"""The same operations on a poller and on the standard library: equal reports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastmux import EDGE, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 
-#: What each mechanism can be asked for, but for EXCLUSIVE: it is about which of several sets is told.
+#: The events of each mechanism, without EXCLUSIVE, whose reports depend on other epoll sets.
 BITS = {
     "epoll": [READ, WRITE, PRIORITY, PEER_CLOSED, EDGE, ONESHOT],
     "poll": [READ, WRITE, PRIORITY, PEER_CLOSED],
@@ -29,7 +29,7 @@ bounded = settings(
 
 
 class Reference:
-    """The standard module's object for a mechanism, with the operations of a poller."""
+    """The standard object for a mechanism, with the operations of a poller."""
 
     def __init__(self, mechanism):
         self.mechanism = mechanism
@@ -122,14 +122,14 @@ class World:
             elif operation == "close peer":
                 theirs.close()
         except OSError:
-            pass  # of the sockets: nothing to read, no room, not connected; both sides see the same
+            pass  # of the sockets (empty, full, not connected): the same for both sides
 
     def compare(self, ways):
         expected = self.reference.poll()
         for way in ways:
             actual = getattr(self, way)()
             assert expected == actual, way
-            # What was told once is not told again: to the second way of asking it is news from the reference.
+            # A trigger does not report twice, so each way to wait compares with a new report of the reference.
             if self.reference.mechanism == "epoll":
                 expected = self.reference.poll()
 
@@ -150,7 +150,7 @@ OPERATIONS = ["watch", "unwatch", "send", "receive", "drain", "fill", "empty", "
 WAYS = ["poll", "select", "wait"]
 PAIRS = 4
 
-# Watching must come up often, or there is nothing to compare.
+# Mostly registrations: without them there is nothing to compare.
 steps = st.lists(
     st.tuples(
         st.sampled_from(["watch", "watch", "watch", "send", "send", *OPERATIONS]),
@@ -181,8 +181,8 @@ def test_random_operations_give_the_same_reports(make_poller, steps):
     sizes=st.lists(st.tuples(st.integers(0, 12), st.integers(1, 6)), min_size=1, max_size=8),
     capacity=st.integers(1, 8),
 )
-def test_random_sizes_of_results_leave_nobody_out(make_poller, sizes, capacity):
-    """However few are asked for, as many rounds as are needed for all report every one that is ready."""
+def test_random_sizes_of_results_leave_no_descriptor_out(make_poller, sizes, capacity):
+    """With any maxevents, the minimum number of rounds reports every ready descriptor."""
     with World(make_poller(capacity=capacity), 12) as world:
         for i in range(len(world.pairs)):
             world.do("watch", i, READ)
@@ -199,7 +199,7 @@ def test_random_sizes_of_results_leave_nobody_out(make_poller, sizes, capacity):
 
 
 def combinations():
-    """Every set of bits for one descriptor, but for those that no mechanism takes."""
+    """Yield every combination of events for one descriptor."""
     every = [READ, WRITE, PRIORITY, PEER_CLOSED, EDGE, ONESHOT, EXCLUSIVE]
     for number in range(1 << len(every)):
         yield sum(bit for i, bit in enumerate(every) if number >> i & 1)
@@ -228,7 +228,7 @@ def test_every_combination_of_events_is_taken_or_refused_as_by_the_kernel(epoll_
 
 
 def test_every_change_between_two_combinations_reports_as_a_fresh_registration(poller, socketpair):
-    """Whatever was watched for before, modify() ends where register() would have begun."""
+    """After modify(), a descriptor reports as after register(), from any earlier events."""
     ours, theirs = socketpair
     theirs.send(b"x")
     possible = []
@@ -251,7 +251,7 @@ def test_every_change_between_two_combinations_reports_as_a_fresh_registration(p
 
 @pytest.mark.parametrize("events", [READ, WRITE, READ | WRITE], ids=["READ", "WRITE", "both"])
 def test_the_keys_of_the_standard_selectors_are_the_same(poller, make_socketpair, events):
-    """For plain reading and writing, select() is that of the standard library's selectors."""
+    """For READ and WRITE, select() returns the result of the standard selectors."""
     classes = {
         "epoll": selectors.EpollSelector,
         "poll": selectors.PollSelector,

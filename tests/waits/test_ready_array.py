@@ -1,4 +1,4 @@
-"""wait(), fds and events: the ready array itself; maxevents and fairness; growing."""
+"""The ready array: wait(), fds and events, maxevents, fairness and growth."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from fastmux import READ, WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def rows(poller, n):
@@ -17,7 +17,7 @@ def rows(poller, n):
 
 @pytest.fixture
 def register_ready(poller, make_eventfd):
-    """Register so many new descriptors that are ready to be read; return what must be reported."""
+    """Register so many readable descriptors; return their reports."""
 
     def register(count):
         return sorted((poller.register(make_eventfd(1), READ).fd, READ) for _ in range(count))
@@ -126,7 +126,7 @@ def test_rows_can_be_read_after_close_through_a_view_that_was_kept(poller, make_
 # Capacity
 
 
-def test_capacity_is_1024_unless_told_otherwise(make_poller):
+def test_capacity_is_1024_by_default(make_poller):
     assert make_poller().capacity == 1024
     assert make_poller(capacity=7).capacity == 7
 
@@ -178,7 +178,7 @@ def test_a_view_that_is_kept_stays_readable_when_the_poller_grows(make_poller, m
 
 
 def test_the_rows_of_the_last_wait_stay_while_the_poller_grows(make_poller, make_eventfd):
-    """Growing does not take away what wait() has just returned and nobody has read yet."""
+    """Growth keeps the unread rows of the last wait()."""
     poller = make_poller(capacity=1)
     first = make_eventfd(1)
     poller.register(first, READ)
@@ -210,7 +210,7 @@ def test_a_waiter_that_began_before_the_growth_still_reports(make_poller, make_e
     poller = make_poller(capacity=1)
     idle = [make_eventfd() for _ in range(9)]
     poller.register(idle[0], READ)
-    waiter = start_thread(poller.poll, 3 * PATIENCE).until_blocked()
+    waiter = start_thread(poller.poll, 3 * TIMEOUT).until_blocked()
 
     for fd in idle[1:]:
         poller.register(fd, READ)
@@ -252,7 +252,7 @@ def test_maxevents_beyond_what_is_ready_reports_all(poller, register_ready, maxe
     expected = register_ready(10)
 
     assert sorted(poller.poll(0, maxevents)) == expected
-    assert sorted(poller.poll(PATIENCE, maxevents=maxevents)) == expected
+    assert sorted(poller.poll(TIMEOUT, maxevents=maxevents)) == expected
 
 
 def test_a_poll_after_a_cut_one_reports_all(poller, register_ready):

@@ -1,4 +1,4 @@
-"""How long a wait lasts: never less than asked for. How much longer is not asserted, but for hangs."""
+"""Timeouts: a wait is never shorter, and does not hang. How much longer it takes is not tested."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from fastmux import EDGE, READ, WRITE
 
-PATIENCE = 20.0
-#: More than any wait that should be over by then.
+TIMEOUT = 20.0
+#: Seconds that count as a hang.
 HANG = 10.0
 
 
 def elapsed(function, *args):
-    """Call a function and return what it returned and how many seconds it took."""
+    """Call a function; return its result and its duration in seconds."""
     start = time.monotonic()
     result = function(*args)
     return result, time.monotonic() - start
@@ -82,13 +82,13 @@ def test_a_timeout_can_be_given_by_name(poller):
 def test_an_event_during_a_wait_ends_it(wait, poller, socketpair, start_thread):
     ours, theirs = socketpair
     poller.register(ours, READ)
-    waiter = start_thread(elapsed, wait, 3 * PATIENCE).until_blocked()
+    waiter = start_thread(elapsed, wait, 3 * TIMEOUT).until_blocked()
 
     theirs.send(b"x")
 
     result, seconds = waiter.result()
     assert result
-    assert seconds < 3 * PATIENCE
+    assert seconds < 3 * TIMEOUT
 
 
 def test_a_wait_with_maxevents_is_never_shorter_than_its_timeout(poller):
@@ -99,7 +99,7 @@ def test_a_wait_with_maxevents_is_never_shorter_than_its_timeout(poller):
 
 
 def test_changes_of_the_set_do_not_end_a_wait(poller, make_socketpair, start_thread):
-    """Registering, modifying and unregistering what is not ready is nothing to report."""
+    """Changes of idle descriptors are no events."""
     pairs = [make_socketpair() for _ in range(3)]
     waiter = start_thread(elapsed, poller.poll, 0.15).until_blocked()
 
@@ -117,7 +117,7 @@ def test_reported_edges_do_not_end_the_next_wait(epoll_poller, socketpair):
     ours, theirs = socketpair
     epoll_poller.register(ours, READ | EDGE)
     theirs.send(b"x")
-    assert epoll_poller.poll(PATIENCE)
+    assert epoll_poller.poll(TIMEOUT)
 
     result, seconds = elapsed(epoll_poller.poll, 0.02)
 

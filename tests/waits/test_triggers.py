@@ -6,11 +6,11 @@ import pytest
 
 from fastmux import EDGE, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def drain(sock):
-    """Read until there is nothing left."""
+    """Read until the socket is empty."""
     received = b""
     while True:
         try:
@@ -22,7 +22,7 @@ def drain(sock):
 # Level
 
 
-def test_level_is_told_again_until_all_is_read(poller, socketpair):
+def test_level_reports_again_until_all_is_read(poller, socketpair):
     ours, theirs = socketpair
     poller.register(ours, READ)
     theirs.send(b"ab")
@@ -46,7 +46,7 @@ def test_level_reports_what_was_ready_before_registration(poller, socketpair):
 # Edge
 
 
-def test_edge_is_told_once(epoll_poller, socketpair):
+def test_edge_reports_once(epoll_poller, socketpair):
     ours, theirs = socketpair
     epoll_poller.register(ours, READ | EDGE)
     theirs.send(b"x")
@@ -63,7 +63,7 @@ def test_edge_reports_what_was_ready_before_registration(epoll_poller, socketpai
     assert epoll_poller.poll(0) == [(ours.fileno(), READ)]
 
 
-def test_edge_is_told_again_on_new_data_though_the_old_is_unread(epoll_poller, socketpair):
+def test_edge_reports_again_on_new_data_though_the_old_is_unread(epoll_poller, socketpair):
     ours, theirs = socketpair
     epoll_poller.register(ours, READ | EDGE)
     theirs.send(b"x")
@@ -83,7 +83,7 @@ def test_a_reader_that_drains_misses_nothing_with_edge(epoll_poller, socketpair)
     received = b""
     for message in (b"a", b"bcd", b"efghi"):
         theirs.send(message)
-        assert epoll_poller.poll(PATIENCE) == [(ours.fileno(), READ)]
+        assert epoll_poller.poll(TIMEOUT) == [(ours.fileno(), READ)]
         received += drain(ours)
 
     assert received == b"abcdefghi"
@@ -104,7 +104,7 @@ def test_modify_asks_an_edge_registration_to_report_once_more(epoll_poller, sock
 
 
 def test_edge_for_both_directions_reports_all_that_holds(epoll_poller, socketpair):
-    """An edge of one direction reports the other as well if that holds."""
+    """An edge of one direction reports the other direction, too, if it is ready."""
     ours, theirs = socketpair
     epoll_poller.register(ours, READ | WRITE | EDGE)
     assert epoll_poller.poll(0) == [(ours.fileno(), WRITE)]
@@ -131,7 +131,7 @@ def test_modify_from_edge_to_level_and_back(epoll_poller, socketpair):
 # One-shot
 
 
-def test_oneshot_is_told_once_even_on_new_data(epoll_poller, socketpair):
+def test_oneshot_reports_once_even_on_new_data(epoll_poller, socketpair):
     ours, theirs = socketpair
     epoll_poller.register(ours, READ | ONESHOT)
     theirs.send(b"x")
@@ -174,7 +174,7 @@ def test_modify_rearms_oneshot_for_other_events(epoll_poller, socketpair):
     assert epoll_poller.poll(0) == [(ours.fileno(), WRITE)]
 
 
-def test_oneshot_and_edge_together_are_told_once_until_rearmed(epoll_poller, socketpair):
+def test_oneshot_and_edge_together_report_once_until_rearmed(epoll_poller, socketpair):
     ours, theirs = socketpair
     epoll_poller.register(ours, READ | ONESHOT | EDGE)
     theirs.send(b"x")
@@ -227,7 +227,7 @@ def test_exclusive_is_refused_with_what_the_kernel_cannot_combine(epoll_poller, 
 
 
 def test_modify_to_exclusive_and_back(epoll_poller, socketpair):
-    """The kernel has no such modification: it takes a removal and an addition."""
+    """The kernel cannot modify to or from EXCLUSIVE, so modify() removes and adds."""
     ours, theirs = socketpair
     theirs.send(b"x")
     epoll_poller.register(ours, READ)
@@ -273,7 +273,7 @@ def test_exclusive_wakes_at_least_one_of_several_pollers(epoll_poller, make_poll
     assert any(each.poll(0) == [(ours.fileno(), READ)] for each in pollers)
 
 
-# Mechanisms without memory
+# Mechanisms without state
 
 
 @pytest.mark.parametrize(("name", "trigger"), [("EDGE", EDGE), ("ONESHOT", ONESHOT), ("EXCLUSIVE", EXCLUSIVE)])

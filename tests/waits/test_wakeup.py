@@ -1,4 +1,4 @@
-"""wakeup(), from the same thread, from others and from signal handlers, before and during waits."""
+"""wakeup() from the same thread, other threads and signal handlers, before and during waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from fastmux import READ, WRITE
 
-PATIENCE = 20.0
+TIMEOUT = 20.0
 
 
 def test_a_wakeup_from_another_thread_ends_a_wait(wait, poller, start_thread):
@@ -44,13 +44,13 @@ def test_several_wakeups_before_a_wait_count_as_one(poller, start_thread):
         poller.wakeup()
     assert poller.poll(None) == []
 
-    waiter = start_thread(poller.poll).until_blocked()  # would not block if another wake-up were left
+    waiter = start_thread(poller.poll).until_blocked()  # would not block with a pending wake-up
     poller.wakeup()
 
     assert waiter.result() == []
 
 
-def test_a_wakeup_is_used_up_by_a_wait_that_does_not_wait(poller, start_thread):
+def test_a_non_blocking_wait_consumes_a_wakeup(poller, start_thread):
     poller.wakeup()
     assert poller.poll(0) == []
 
@@ -65,7 +65,7 @@ def test_a_woken_wait_reports_what_is_ready(poller, socketpair):
     poller.register(ours, WRITE)
     poller.wakeup()
 
-    assert poller.poll(PATIENCE) == [(ours.fileno(), WRITE)]
+    assert poller.poll(TIMEOUT) == [(ours.fileno(), WRITE)]
 
 
 def test_a_wakeup_is_never_reported_as_an_event(poller, socketpair):
@@ -85,15 +85,15 @@ def test_a_wakeup_ends_exactly_one_of_two_waits(poller, start_thread):
         waiter.until_blocked()
 
     poller.wakeup()
-    assert ended.get(timeout=PATIENCE) == []
+    assert ended.get(timeout=TIMEOUT) == []
     with pytest.raises(queue.Empty):
         ended.get(timeout=0.1)
 
     poller.wakeup()
-    assert ended.get(timeout=PATIENCE) == []
+    assert ended.get(timeout=TIMEOUT) == []
 
 
-def test_every_wakeup_gets_through_in_a_long_conversation(poller, start_thread):
+def test_no_wakeup_is_lost_in_a_long_conversation(poller, start_thread):
     rounds = 200
     turns: queue.Queue[int] = queue.Queue()
 
@@ -105,7 +105,7 @@ def test_every_wakeup_gets_through_in_a_long_conversation(poller, start_thread):
     waiter = start_thread(answer)
     for i in range(rounds):
         poller.wakeup()
-        assert turns.get(timeout=PATIENCE) == i
+        assert turns.get(timeout=TIMEOUT) == i
     waiter.result()
 
 
