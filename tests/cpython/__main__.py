@@ -1,11 +1,10 @@
-"""Run CPython's own tests on fastmux: each suite on the plain interpreter, with fastmux.patch(), and those of asyncio
-on fastmux.EventLoop, too.
+"""Run CPython's own tests on fastmux: each suite on the plain interpreter and with fastmux.patch(); those of asyncio
+also on fastmux.EventLoop.
 
     python tests/cpython [SUITE...]
 
-The tests are those of the interpreter that this runs on, out of its installed ``test`` package. It fails if a test
-fails that does not fail on the plain interpreter in the same run, if a suite has run no test, or if what it ran on was
-not fastmux's.
+The tests are those in the ``test`` package of this interpreter. The run fails if a test fails that passes on the plain
+interpreter, if a suite has run no test, or if a suite did not use fastmux.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def failures(result: dict[str, Any]) -> dict[str, str]:
 
 
 def judge(suite: str, way: str, plain: dict[str, Any], patched: dict[str, Any]) -> tuple[str, list[str]]:
-    """Return one line on a suite, and what is wrong with it."""
+    """Return a summary line of a suite, and its failures."""
     if plain["notes"] == patched["notes"] == ["absent"]:
         return "not in this version of Python", []
     wrong = [note for note in patched["notes"] if note not in plain["notes"]]
@@ -65,7 +64,7 @@ def judge(suite: str, way: str, plain: dict[str, Any], patched: dict[str, Any]) 
     for name, text in failures(patched).items():
         if name in failures(plain):
             continue
-        # A busy machine makes some of CPython's tests late; once more, alone.
+        # Some of CPython's tests fail on a busy machine. Retry alone.
         if not failures(run(suite, way, name)):
             again.append(name)
         else:
@@ -90,7 +89,7 @@ def main() -> None:
         "--jobs", type=int, default=2 * (os.cpu_count() or 1), help="processes at once (default: %(default)s)"
     )
     options = parser.parse_args()
-    # A shell that starts this in the background has it, and all that it starts, ignore Ctrl-C. Tests wait for that.
+    # A shell that starts this in the background makes it, and its children, ignore Ctrl-C. Some tests need it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if unknown := set(options.suites) - set(known):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")

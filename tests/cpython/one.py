@@ -1,4 +1,4 @@
-"""Run one of CPython's test modules in this process, and write what became of each test as JSON.
+"""Run one of CPython's test modules in this process, and write the outcome of each test as JSON.
 
 python tests/cpython/one.py SUITE plain|patched|loop OUTPUT [TEST...]
 """
@@ -20,19 +20,19 @@ from suites import LOOP, SUITES
 
 #: Bytes of address space.
 MEMORY = 8 << 30
-#: What the test package may use: nothing that takes long for its own sake.
+#: Resources for the test package: none that only take long.
 RESOURCES = {"cpu": None, "subprocess": None}
 
 
 class Record(unittest.TestResult):
-    """What became of each test: its id -> "passed", "skipped" or the text of its failure."""
+    """The outcome of each test: its id -> "passed", "skipped" or the text of its failure."""
 
     def __init__(self) -> None:
         super().__init__()
         self.outcomes: dict[str, str] = {}
 
     def note(self, test: unittest.TestCase, outcome: str) -> None:
-        # Addresses in the ids of subtests and class-level failures would differ from run to run.
+        # Ids of subtests and class-level failures have addresses, which differ between runs.
         name = re.sub(r"0x[0-9a-f]+", "0x", test.id())
         if self.outcomes.get(name, "passed") in ("passed", "skipped"):
             self.outcomes[name] = outcome
@@ -59,8 +59,8 @@ class Record(unittest.TestResult):
             self.note(test, self._exc_info_to_string(error, test))  # type: ignore[attr-defined]
 
 
-def put_loop_in_place() -> None:
-    """Have fastmux.EventLoop be what asyncio calls its event loop, for tests that are loaded from now on."""
+def install_loop() -> None:
+    """Replace the event loop classes of asyncio by fastmux.EventLoop, for tests that are loaded later."""
     import asyncio
     from asyncio import unix_events
 
@@ -68,28 +68,28 @@ def put_loop_in_place() -> None:
 
     namespaces: tuple[Any, ...] = (asyncio, unix_events)
     for namespace in namespaces:
-        for name in ("SelectorEventLoop", "EventLoop"):  # the second one from Python 3.13 on
+        for name in ("SelectorEventLoop", "EventLoop"):  # EventLoop is new in Python 3.13
             if hasattr(namespace, name):
                 setattr(namespace, name, fastmux.EventLoop)
     namespaces[1]._UnixDefaultEventLoopPolicy._loop_factory = fastmux.EventLoop
 
 
-def wrong(checks: tuple[str, ...], module: Any) -> list[str]:
-    """The checks that do not hold."""
+def failed(checks: tuple[str, ...], module: Any) -> list[str]:
+    """Return the failed checks."""
     import fastmux
 
     names: dict[str, Any] = {"fastmux": fastmux, "suite": module}
     for check in checks:
         for name in re.findall(r"\b[a-z_]+\b(?=\.)", check):
             if name not in names:
-                with contextlib.suppress(ImportError):  # an attribute further down
+                with contextlib.suppress(ImportError):  # an attribute, not a module
                     names[name] = importlib.import_module(name)
     return [check for check in checks if not eval(check, names)]
 
 
 def main() -> None:
     name, how, output, *only = sys.argv[1:]
-    # Whatever goes wrong is not to take the machine along.
+    # A runaway test must not use up the memory of the machine.
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
     (suite,) = (suite for suite in SUITES if suite.name == name)
     if how != "plain":
@@ -98,7 +98,7 @@ def main() -> None:
         assert fastmux.implementation == "c", "the extension is missing"
         fastmux.patch()
     if how == "loop":
-        put_loop_in_place()
+        install_loop()
     from test import support
 
     support.use_resources = {**RESOURCES, **dict.fromkeys(suite.resources)}
@@ -110,14 +110,14 @@ def main() -> None:
     except ImportError:
         if importlib.util.find_spec(f"test.{name}") is not None:
             raise
-        notes.append("absent")  # from this version of Python
+        notes.append("absent")  # in this version of Python
     except unittest.SkipTest as error:
         notes.append(f"skipped: {error}")
     else:
         loader = unittest.defaultTestLoader
         tests = loader.loadTestsFromNames(only) if only else loader.loadTestsFromModule(module)
         checks = {"plain": (), "patched": suite.checks, "loop": LOOP}[how]
-        if found := wrong(checks, module):
+        if found := failed(checks, module):
             notes.append(f"not fastmux's: {'; '.join(found)}")
         tests.run(record)
     with open(output, "w", encoding="utf-8") as file:

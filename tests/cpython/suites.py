@@ -1,4 +1,4 @@
-"""Which of CPython's own test modules are run, and what must be fastmux's in each."""
+"""The test modules of CPython, each with checks that it uses fastmux."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ class Suite(NamedTuple):
     """A module of the interpreter's test package."""
 
     name: str
-    #: Expressions that must hold once the module is loaded and patched; with the names fastmux, the loaded module as
-    #: ``suite``, and every module that they mention.
+    #: Expressions that must be true in the patched process, with the names fastmux, ``suite`` (the loaded module) and
+    #: every module in them.
     checks: tuple[str, ...]
-    #: What the tests may use beyond the usual.
+    #: Additional resources of the test package.
     resources: tuple[str, ...] = ()
-    #: Compared with the plain interpreter: "patched" by fastmux.patch(), or that and with fastmux.EventLoop as the
-    #: event loop, "loop".
+    #: The runs to compare with the plain interpreter: "patched" by fastmux.patch(), and "loop", also with
+    #: fastmux.EventLoop.
     ways: tuple[str, ...] = ("patched",)
 
 
 _ASYNCORE = ("asyncore.select.select is fastmux.select.select", "asyncore.select.poll is fastmux.select.poll")
-#: On its own selectors too, not only with its own loop.
+#: With fastmux's selectors, and with its loop.
 _ALL = ("patched", "loop")
 _ASYNCIO = (
     "selectors.EpollSelector is fastmux.selectors.EpollSelector",
     "asyncio.selector_events.selectors.DefaultSelector is fastmux.selectors.DefaultSelector",
     "isinstance(asyncio.SelectorEventLoop()._selector, fastmux.selectors.EpollSelector)",
 )
-#: What must hold with the loop in place, of every suite that is run in this way.
+#: The checks of every "loop" run.
 LOOP = (
     "asyncio.SelectorEventLoop is fastmux.EventLoop",
     "type(asyncio.new_event_loop()) is fastmux.EventLoop",
@@ -55,7 +55,7 @@ _LOOP_ONLY = [
     "waitfor",
 ]
 
-#: Those that take long come first.
+#: The longest first.
 SUITES = [
     Suite("test_subprocess", ("subprocess._PopenSelector is fastmux.selectors.PollSelector",)),
     Suite(
@@ -71,7 +71,7 @@ SUITES = [
     Suite("test_select", ("suite.select.select is fastmux.select.select",)),
     Suite("test_poll", ("suite.select.poll is fastmux.select.poll",)),
     Suite("test_epoll", ("suite.select.epoll is fastmux.select.epoll",)),
-    # Its network is the loopback interface.
+    # The network is the loopback interface.
     Suite("test_socketserver", ("socketserver._ServerSelector is fastmux.selectors.PollSelector",), ("network",)),
     Suite("test_asyncore", _ASYNCORE),
     Suite("test_asynchat", _ASYNCORE),

@@ -1,1 +1,1 @@
-"""The programs in examples/, each as a person would use it."""
+"""The programs in examples/, run by their command lines."""

@@ -1,4 +1,4 @@
-"""What the tests of the examples share: running programs as a person does."""
+"""Fixtures that run the example programs: servers, commands and terminals."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ import pytest
 
 import fastmux
 
-from .crowd import PATIENCE, Crowd, open_connection
+from .crowd import TIMEOUT, Crowd, open_connection
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 MECHANISMS = fastmux.Poller.mechanisms
-#: The ways in which a server can wait.
+#: The options for each way to wait.
 WAYS = [*(["--mechanism", name] for name in MECHANISMS), *([["--edge"]] if "epoll" in MECHANISMS else [])]
 
 
@@ -34,7 +34,7 @@ def command(program: str, *options: str) -> list[str]:
     return [sys.executable, str(EXAMPLES / f"{program}.py"), *options]
 
 
-#: Runs a program with reads so small that a few hundred bytes are more than one turn of an edge-triggered loop takes.
+#: Runs a program with reads of 16 bytes, so that one turn of an edge-triggered loop leaves data in the socket.
 TINY_READS = """
 import importlib, sys
 sys.path.insert(0, sys.argv.pop(1))
@@ -46,7 +46,7 @@ serving.run(program.main)
 
 
 class Server:
-    """A running server; it has said where it listens."""
+    """A running server that has printed its addresses."""
 
     def __init__(self, program: str, *options: str, ports: int = 1, tiny_reads: bool = False) -> None:
         arguments = command(program, *options)
@@ -58,9 +58,9 @@ class Server:
         )
         self.addresses = []
         for _ in range(ports):
-            told = self.line()
-            assert told.startswith("listening on "), told + self.end(signal.SIGKILL)[2]
-            host, _, port = told.removeprefix("listening on ").rpartition(":")
+            line = self.line()
+            assert line.startswith("listening on "), line + self.end(signal.SIGKILL)[2]
+            host, _, port = line.removeprefix("listening on ").rpartition(":")
             self.addresses.append((host.strip("[]"), int(port)))
         self.address = self.addresses[0]
 
@@ -69,34 +69,34 @@ class Server:
         return self.process.pid
 
     def line(self) -> str:
-        """The next line that it prints."""
+        """Return the next line of its output."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().rstrip("\n")
 
     def descriptors(self) -> int:
-        """How many it has open."""
+        """Return the number of its open descriptors."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def peak_memory(self) -> int:
-        """The most bytes of memory that it has had at a time."""
+        """Return its peak resident memory in bytes."""
         status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
     def cpu_seconds(self, pid: int | None = None) -> float:
-        """What it has used, or one of its children."""
+        """Return the CPU time of the server, or of one of its children."""
         fields = Path(f"/proc/{pid or self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
-        """Send a signal; return the exit status and what was still to be read from the two channels."""
+        """Send a signal; return the exit status and the rest of stdout and stderr."""
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=PATIENCE)
+        out, err = self.process.communicate(timeout=TIMEOUT)
         return self.process.returncode, out, err
 
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., Server]]:
-    """Start servers on a free port; those that a test does not end must end well afterwards."""
+    """Start servers on a free port. After the test, those still running must exit with status 0 on SIGTERM."""
     servers: list[Server] = []
 
     def start_one(program: str, *options: str, ports: int = 1, tiny_reads: bool = False) -> Server:
@@ -135,19 +135,19 @@ def connect() -> Iterator[Callable[..., socket.socket]]:
 
 @pytest.fixture
 def run_example() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a program to its end."""
+    """Run a program until it exits."""
 
     def run(program: str, *options: str, **how: Any) -> subprocess.CompletedProcess[str]:
         how = {"stdin": subprocess.DEVNULL} | how if "input" not in how else how
         return subprocess.run(
-            command(program, *options), capture_output=True, text=True, timeout=PATIENCE, check=False, **how
+            command(program, *options), capture_output=True, text=True, timeout=TIMEOUT, check=False, **how
         )
 
     return run
 
 
 class Terminal:
-    """A program in a terminal of its own, as it would be in a window."""
+    """A program in a pseudo-terminal of its own."""
 
     def __init__(self, program: str, *options: str) -> None:
         self.master, slave = pty.openpty()
@@ -168,19 +168,19 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def expect(self, text: str) -> None:
-        """Read the screen until this is on it; then forget what was before."""
-        deadline = time.monotonic() + PATIENCE
+        """Read the output up to and including this text."""
+        deadline = time.monotonic() + TIMEOUT
         while text not in self.shown:
             ready = select.select([self.master], [], [], max(deadline - time.monotonic(), 0))[0]
-            assert ready, f"no {text!r} after {PATIENCE} s, only {self.shown!r}"
+            assert ready, f"no {text!r} after {TIMEOUT} s, only {self.shown!r}"
             try:
                 self.shown += os.read(self.master, 65536).decode()
-            except OSError:  # all others have closed the terminal
+            except OSError:  # the terminal is closed
                 pytest.fail(f"no {text!r} before the end, only {self.shown!r}")
         self.shown = self.shown.partition(text)[2]
 
     def status(self) -> int:
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
     def close(self) -> None:
         self.process.kill()
@@ -216,8 +216,8 @@ def receive(sock: socket.socket, size: int) -> bytes:
 
 @pytest.fixture
 def crowd(descriptors_limit: Callable[[int], None]) -> Iterator[Crowd]:
-    """A crowd that may have more than a thousand members."""
+    """A crowd with up to 4,000 descriptors."""
     descriptors_limit(4096)
-    people = Crowd()
-    yield people
-    people.leave()
+    clients = Crowd()
+    yield clients
+    clients.leave()

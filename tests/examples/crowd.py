@@ -1,6 +1,6 @@
-"""A crowd of clients, good and bad.
+"""Many clients at once: well-behaved ones, ones that do not read, and ones that reset.
 
-It waits with the standard library's epoll: the servers on fastmux are judged by it.
+They wait with the standard library's epoll, so that a bug in fastmux cannot hide itself.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import struct
 import time
 from typing import Any
 
-#: Seconds after which something that must happen counts as not happening.
-PATIENCE = 30.0
+#: Seconds after which a test gives up.
+TIMEOUT = 30.0
 
 
 def open_connection(address: tuple[str, int], receive_buffer: int | None = None) -> socket.socket:
-    """Connect; with a small receive_buffer, the kernel keeps little for one who does not read."""
+    """Connect. A small receive_buffer limits the unread data that the kernel stores."""
     sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     try:
-        sock.settimeout(PATIENCE)
+        sock.settimeout(TIMEOUT)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.connect(address)
@@ -35,8 +35,8 @@ def reset(sock: socket.socket) -> None:
     sock.close()
 
 
-class Talker:
-    """One of a crowd: sends its message, and compares what comes back with it (or with what is expected)."""
+class EchoClient:
+    """A client that sends its message, and compares the echo with it."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class Talker:
         return (select.EPOLLIN if self.reads else 0) | (select.EPOLLOUT if self.sent < to_send else 0)
 
     def on_ready(self, events: int) -> bool:
-        """Send or receive one piece; return False when nothing more will come of this one."""
+        """Send or receive one piece; return False when the client has finished."""
         if events & select.EPOLLOUT:
             self.sent += self.sock.send(self.message[self.sent : self.sent + 262144])
             if self.reset_after is not None and self.sent >= self.reset_after:
@@ -77,35 +77,35 @@ class Crowd:
     """Many clients at once in one loop."""
 
     def __init__(self) -> None:
-        self.talkers: list[Talker] = []
-        #: Those whose message has come back, in this order.
-        self.finished: list[Talker] = []
+        self.clients: list[EchoClient] = []
+        #: The clients in the order in which they finished.
+        self.finished: list[EchoClient] = []
 
-    def add(self, *args: Any, **how: Any) -> Talker:
-        self.talkers.append(Talker(*args, **how))
-        return self.talkers[-1]
+    def add(self, *args: Any, **how: Any) -> EchoClient:
+        self.clients.append(EchoClient(*args, **how))
+        return self.clients[-1]
 
     def run(self) -> None:
-        """Talk until everybody who reads has got everything, and everybody who resets has done it."""
-        by_fd = {talker.sock.fileno(): talker for talker in self.talkers}
-        waiting = {fd for fd, talker in by_fd.items() if talker.reads or talker.reset_after is not None}
-        deadline = time.monotonic() + PATIENCE
+        """Send and receive until every reading client has its whole echo, and every resetting one has reset."""
+        by_fd = {client.sock.fileno(): client for client in self.clients}
+        waiting = {fd for fd, client in by_fd.items() if client.reads or client.reset_after is not None}
+        deadline = time.monotonic() + TIMEOUT
         with select.epoll() as poller:
-            for fd, talker in by_fd.items():
-                poller.register(fd, talker.interest())
+            for fd, client in by_fd.items():
+                poller.register(fd, client.interest())
             while waiting:
                 assert time.monotonic() < deadline, f"{len(waiting)} clients are not served"
                 for fd, events in poller.poll(1):
-                    talker = by_fd[fd]
-                    before = talker.interest()
-                    if not talker.on_ready(events) and fd in waiting:
+                    client = by_fd[fd]
+                    before = client.interest()
+                    if not client.on_ready(events) and fd in waiting:
                         waiting.discard(fd)
-                        self.finished.append(talker)
-                    if talker.sock.fileno() >= 0 and talker.interest() != before:
-                        poller.modify(fd, talker.interest())
+                        self.finished.append(client)
+                    if client.sock.fileno() >= 0 and client.interest() != before:
+                        poller.modify(fd, client.interest())
 
     def leave(self) -> None:
-        for talker in self.talkers:
-            talker.sock.close()
-        self.talkers.clear()
+        for client in self.clients:
+            client.sock.close()
+        self.clients.clear()
         self.finished.clear()

@@ -1,4 +1,4 @@
-"""examples/echo_client.py against examples/echo_server.py: in a terminal, and as a part of commands."""
+"""examples/echo_client.py against examples/echo_server.py: in a terminal and in pipelines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import fastmux
 
 from .conftest import command, content
-from .crowd import PATIENCE
+from .crowd import TIMEOUT
 
 NAME = "echo_client"
 
@@ -37,8 +37,8 @@ def test_lines_typed_in_a_terminal_come_back(open_terminal, server, mechanism):
     for line in ("hello", "twice", "two\nlines"):
         terminal.type(line + "\n")
         shown = line.replace("\n", "\r\n") + "\r\n"
-        terminal.expect(shown)  # what the terminal shows of the typing
-        terminal.expect(shown)  # what comes back
+        terminal.expect(shown)  # echo of the terminal
+        terminal.expect(shown)  # echo of the server
     terminal.type("\x04")
 
     assert terminal.status() == 0
@@ -58,10 +58,10 @@ def test_an_interrupt_ends_it_in_one_line(open_terminal, server, how):
     assert terminal.status() == 128 + (signal.SIGINT if how == "key" else signal.SIGTERM)
 
 
-def test_what_the_server_says_shows_while_the_user_types_nothing(open_terminal, mechanism):
+def test_output_of_the_server_shows_without_any_input(open_terminal, mechanism):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         terminal = open_terminal(NAME, "--port", str(listener.getsockname()[1]), *mechanism)
-        listener.settimeout(PATIENCE)
+        listener.settimeout(TIMEOUT)
         peer, _ = listener.accept()
     with peer:
         peer.sendall(b"by the way\n")
@@ -77,7 +77,7 @@ def test_20_mebibytes_make_an_exact_copy(server, mechanism, tmp_path, source):
     program = command(NAME, *port_of(server), *mechanism)
     shell = '"$@" < "$0"' if source == "file" else 'cat "$0" | "$@"'
     with copy.open("wb") as out:
-        finished = subprocess.run(["bash", "-c", shell, str(original), *program], stdout=out, timeout=PATIENCE)
+        finished = subprocess.run(["bash", "-c", shell, str(original), *program], stdout=out, timeout=TIMEOUT)
 
     assert finished.returncode == 0
     assert copy.read_bytes() == original.read_bytes()

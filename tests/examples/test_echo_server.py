@@ -1,11 +1,11 @@
-"""examples/echo_server.py: as simple as it can be, and correct under many clients."""
+"""examples/echo_server.py under many clients."""
 
 from __future__ import annotations
 
 import socket
 
 from .conftest import content, receive
-from .crowd import PATIENCE, reset
+from .crowd import TIMEOUT, reset
 
 NAME = "echo_server"
 
@@ -33,7 +33,7 @@ def test_many_mebibytes_come_back_while_others_are_served(start, way, crowd):
     assert crowd.finished[-1] is large
 
 
-def test_a_client_that_never_reads_costs_no_memory_and_delays_nobody(start, way, crowd):
+def test_a_client_that_never_reads_costs_no_memory_and_delays_no_other(start, way, crowd):
     server = start(NAME, *way)
     before = server.peak_memory()
     silent = [crowd.add(server.address, content(4 << 20), reads=False, receive_buffer=4096) for _ in range(20)]
@@ -42,11 +42,11 @@ def test_a_client_that_never_reads_costs_no_memory_and_delays_nobody(start, way,
 
     crowd.run()
 
-    assert all(talker.sent > 0 for talker in silent)
+    assert all(client.sent > 0 for client in silent)
     assert server.peak_memory() - before < 16 << 20  # of the 80 MiB that they have to send
 
 
-def test_what_came_before_the_end_of_input_is_still_sent(start, way, connect):
+def test_data_received_before_the_end_of_input_is_still_sent(start, way, connect):
     server = start(NAME, *way)
     client, idle = connect(server), connect(server)
     message = content(300_000)
@@ -58,7 +58,7 @@ def test_what_came_before_the_end_of_input_is_still_sent(start, way, connect):
     assert receive(idle, 1) == b""
 
 
-def test_what_one_turn_leaves_in_the_socket_is_read_in_the_next(start, way, connect):
+def test_data_left_in_the_socket_is_read_in_the_next_turn(start, way, connect):
     client = connect(start(NAME, *way, tiny_reads=True))
     client.sendall(content(5000))
     assert receive(client, 5000) == content(5000)
@@ -72,6 +72,6 @@ def test_resets_leave_others_unharmed(start, way, connect):
     reset(unread)
     reset(bad)
 
-    good.settimeout(PATIENCE)
+    good.settimeout(TIMEOUT)
     good.sendall(b"still here")
     assert receive(good, 10) == b"still here"

@@ -1,4 +1,4 @@
-"""What holds for every server among the examples, and for every program: options, messages, signals, descriptors."""
+"""Every example program: options, messages, signals and descriptors."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from .conftest import EXAMPLES, MECHANISMS
-from .crowd import PATIENCE
+from .crowd import TIMEOUT
 
 PROGRAMS = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "serving")
 SERVERS = ["watch_browser", "watch_ports", "echo_server", "queued_echo_server", "chat_server", "prefork_server"]
-#: What makes each of them answer with at least a byte.
+#: A request to each server that it answers with at least a byte.
 REQUESTS = dict.fromkeys(SERVERS, b"x") | {"watch_browser": b"GET / HTTP/1.1\r\n\r\n", "watch_ports": b"\n\n"}
 
 
@@ -73,7 +73,7 @@ def test_a_port_that_is_taken_is_named_in_one_line(run_example, name):
     ],
     ids=["not our address", "no such port", "no number", "no such mechanism"],
 )
-def test_what_cannot_be_done_is_said(run_example, options, status, message):
+def test_an_impossible_option_is_reported(run_example, options, status, message):
     finished = run_example("echo_server", *options)
 
     assert (finished.returncode, finished.stdout) == (status, "")
@@ -119,7 +119,7 @@ def test_it_listens_on_ipv6_as_well(start, connect):
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_without_a_free_descriptor_it_does_not_spin(start, connect, name):
-    """prefork_server's processes have limits of their own: here there is one."""
+    """prefork_server runs with one process, because each process has its own limit."""
     server = start(name, *(["--processes", "1"] if name == "prefork_server" else []))
     first = connect(server)
     first.sendall(REQUESTS[name])
@@ -132,7 +132,7 @@ def test_without_a_free_descriptor_it_does_not_spin(start, connect, name):
         (pid,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     used = len(os.listdir(f"/proc/{pid}/fd"))
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, used))
-    second = connect(server)  # the kernel lets it wait
+    second = connect(server)  # pending in the kernel
     second.sendall(REQUESTS[name])
 
     before = server.cpu_seconds(pid)
@@ -147,7 +147,7 @@ def test_without_a_free_descriptor_it_does_not_spin(start, connect, name):
         assert second.recv(1)
 
 
-def test_a_pause_ends_also_when_nobody_leaves_and_those_who_are_in_are_served_meanwhile(start, way, connect):
+def test_a_pause_of_accepts_ends_by_itself_and_clients_are_served_meanwhile(start, way, connect):
     server = start("echo_server", *way)
     first = connect(server)
     first.sendall(b"x")
@@ -169,15 +169,15 @@ def test_a_pause_ends_also_when_nobody_leaves_and_those_who_are_in_are_served_me
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_when_nobody_reads_what_it_prints_it_ends_quietly(start, name):
+def test_a_closed_output_ends_it_quietly(start, name):
     server = start(name, *(["--grace", "0"] if name == "prefork_server" else []))
     if name == "prefork_server":
         server.line()
     server.process.stdout.close()
     server.process.stdout = None
-    with socket.create_connection(server.address, timeout=PATIENCE):
-        if name in ("echo_server", "queued_echo_server", "prefork_server"):  # they print nothing before the end
+    with socket.create_connection(server.address, timeout=TIMEOUT):
+        if name in ("echo_server", "queued_echo_server", "prefork_server"):  # no output before the end
             server.process.terminate()
-        _, err = server.process.communicate(timeout=PATIENCE)
+        _, err = server.process.communicate(timeout=TIMEOUT)
 
     assert (server.process.returncode, err) == (128 + signal.SIGPIPE, "")

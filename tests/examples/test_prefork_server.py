@@ -12,20 +12,20 @@ from pathlib import Path
 import pytest
 
 from .conftest import MECHANISMS, content, receive
-from .crowd import PATIENCE
+from .crowd import TIMEOUT
 
 NAME = "prefork_server"
 
 
 def processes_of(server) -> list[int]:
-    """The processes that serve, once all of them are there."""
+    """Return the serving processes, once all are running."""
     assert " processes, with" in (line := server.line()), line
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
     return [int(pid) for pid in children.split()]
 
 
 def wait_until(condition) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -48,7 +48,7 @@ def test_exclusive_wakes_fewer_processes(run_example, edge):
 
     assert (finished.returncode, finished.stderr) == (0, "")
     counted = wake_ups(finished.stdout)
-    # Four times as many on an idle machine. On a busy one, who has not gone back to sleep yet is not woken either.
+    # On an idle machine four times as many. On a busy one, a process that is still awake is not woken.
     assert counted["with"] < counted["without"], finished.stdout
 
 
@@ -78,7 +78,7 @@ def test_1000_clients_are_served_by_the_processes_together(start, way, crowd):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_signal_lets_those_finish_who_are_connected(start, way, connect, number):
+def test_a_signal_lets_connected_clients_finish(start, way, connect, number):
     server = start(NAME, *way, "--processes", "2", "--grace", "30")
     client = connect(server)
     client.sendall(b"before")
@@ -97,7 +97,7 @@ def test_a_signal_lets_those_finish_who_are_connected(start, way, connect, numbe
     client.sendall(b"after")
     assert receive(client, 5) == b"after"
     client.close()
-    out, err = server.process.communicate(timeout=PATIENCE)
+    out, err = server.process.communicate(timeout=TIMEOUT)
     assert (server.process.returncode, err) == (0, "")
     assert "served " in out
 
@@ -109,13 +109,13 @@ def test_a_signal_to_every_process_is_graceful_too(start, connect):
     client.sendall(b"before")
     assert receive(client, 6) == b"before"
 
-    for pid in (server.pid, *processes):  # what a terminal does at Ctrl-C
+    for pid in (server.pid, *processes):  # as Ctrl-C in a terminal does
         os.kill(pid, signal.SIGINT)
     client.sendall(b"after")
     assert receive(client, 5) == b"after"
     client.close()
 
-    out, err = server.process.communicate(timeout=PATIENCE)
+    out, err = server.process.communicate(timeout=TIMEOUT)
     assert (server.process.returncode, err) == (0, "")
     assert out.endswith("served 1 clients\n")
 
@@ -144,7 +144,7 @@ def test_a_process_that_is_killed_is_reported_and_the_others_go_on(start, connec
     assert receive(client, 6) == b"served"
     client.close()
     os.kill(other, signal.SIGKILL)
-    out, err = server.process.communicate(timeout=PATIENCE)
+    out, err = server.process.communicate(timeout=TIMEOUT)
     assert (server.process.returncode, err) == (1, "")
     assert f"process {other} was ended by SIGKILL\n" in out
 

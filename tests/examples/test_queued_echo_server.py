@@ -1,4 +1,4 @@
-"""examples/queued_echo_server.py: the echo server done properly, under clients that are not."""
+"""examples/queued_echo_server.py under slow, silent and resetting clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 import pytest
 
 from .conftest import content, receive
-from .crowd import PATIENCE, reset
+from .crowd import TIMEOUT, reset
 
 NAME = "queued_echo_server"
 
@@ -28,7 +28,7 @@ def assert_echoes(sock: socket.socket, message: bytes) -> None:
 
 
 def test_1000_clients_many_of_them_hostile_and_some_of_them_large(start, way, crowd, connect):
-    """100 never read, 100 reset in mid-message, 3 pass 50 MiB each (one of them reading slowly); 797 behave."""
+    """100 never read, 100 reset in mid-message, 3 echo 50 MiB each (one reads slowly), 797 are well-behaved."""
     limit = 64 * 1024
     server = start(NAME, *way, "--queue-limit", str(limit))
     before = server.peak_memory()
@@ -44,10 +44,10 @@ def test_1000_clients_many_of_them_hostile_and_some_of_them_large(start, way, cr
 
     crowd.run()
 
-    # Everybody who reads has the own bytes back: the crowd compares them.
-    assert all(talker.received == len(talker.message) for talker in (*large, *small))
-    assert set(crowd.finished[-2:]) < set(large), "somebody had to wait for the large ones"
-    # What is queued for those who do not read is bounded, whatever they send.
+    # Every reading client has its own bytes back: the crowd compares them.
+    assert all(client.received == len(client.message) for client in (*large, *small))
+    assert set(crowd.finished[-2:]) < set(large), "a small client had to wait for the large ones"
+    # The queues of clients that do not read are bounded.
     assert server.peak_memory() - before < 48 << 20
     assert_echoes(connect(server), b"and is still served")
     crowd.leave()
@@ -56,7 +56,7 @@ def test_1000_clients_many_of_them_hostile_and_some_of_them_large(start, way, cr
     assert out.startswith("served 1001 clients (")
 
 
-def test_a_client_that_does_not_read_is_not_read_from_either(server, connect):
+def test_the_server_does_not_read_from_a_client_that_does_not_read(server, connect):
     message = content(1 << 20)
     client, other = connect(server), connect(server)
     client.setblocking(False)
@@ -71,13 +71,13 @@ def test_a_client_that_does_not_read_is_not_read_from_either(server, connect):
     time.sleep(0.3)
     assert server.cpu_seconds() - before < 0.15, "it spins while it waits for the client"
 
-    client.settimeout(PATIENCE)
+    client.settimeout(TIMEOUT)
     found = receive(client, sent)
     assert found == (message * (sent // len(message) + 1))[:sent]
     assert_echoes(client, b"awake again")
 
 
-def test_what_came_before_the_end_of_input_is_still_sent(server, connect):
+def test_data_received_before_the_end_of_input_is_still_sent(server, connect):
     message = content(1 << 20)
     client, idle = connect(server), connect(server)
 
@@ -89,7 +89,7 @@ def test_what_came_before_the_end_of_input_is_still_sent(server, connect):
     assert receive(idle, 1) == b""
 
 
-def test_what_one_turn_leaves_in_the_socket_is_read_in_the_next(start, way, connect):
+def test_data_left_in_the_socket_is_read_in_the_next_turn(start, way, connect):
     server = start(NAME, *way, tiny_reads=True)
     assert_echoes(connect(server), content(5000))
 
@@ -108,7 +108,7 @@ def test_a_reset_leaves_other_clients_unharmed(server, connect):
     assert server.end()[0] == 0
 
 
-def test_who_moves_no_byte_for_too_long_is_dropped_and_nobody_else(start, way, connect):
+def test_only_idle_clients_are_dropped(start, way, connect):
     server = start(NAME, *way, "--idle-timeout", "1", "--queue-limit", "1000")
     busy = connect(server)
     assert_echoes(busy, b"first")
@@ -117,11 +117,11 @@ def test_who_moves_no_byte_for_too_long_is_dropped_and_nobody_else(start, way, c
     stalled.setblocking(False)
     message = content(1 << 20)
     with contextlib.suppress(BlockingIOError):
-        while True:  # until nothing moves any more
+        while True:  # until the buffers are full
             stalled.send(message)
 
-    for count in (before + 2, before):  # both are let in, and both are dropped
-        deadline = time.monotonic() + PATIENCE
+    for count in (before + 2, before):  # the server accepts both, and drops both
+        deadline = time.monotonic() + TIMEOUT
         while server.descriptors() != count:
             assert time.monotonic() < deadline
             assert_echoes(busy, b"busy")

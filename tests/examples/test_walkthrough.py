@@ -1,6 +1,6 @@
-"""docs/walkthrough.md: its commands do what it says, run as they are printed, and its pictures are true.
+"""docs/walkthrough.md: the printed commands have the printed output, and the pictures are correct.
 
-And the links of all pages.
+Also the links of all pages.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ import pytest
 import fastmux
 
 from .conftest import receive
-from .crowd import PATIENCE
+from .crowd import TIMEOUT
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "walkthrough.md"
 SECTIONS = {part.partition("\n")[0]: part for part in re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE)[1:]}
-#: What serves until it is interrupted.
+#: Commands that start a server.
 SERVING = re.compile(r"^python examples/(\w+_server|watch_browser|watch_ports)\.py (?!.*--compare)(?!.*--edge --mech)")
 
 
 def blocks(section: str) -> list[tuple[str, str]]:
-    """The fenced blocks of a section: language and text."""
+    """Return language and text of the fenced blocks of a section."""
     return re.findall(r"^```(\w+)\n(.*?)^```$", SECTIONS[section], re.MULTILINE | re.DOTALL)
 
 
 def headings(page: Path) -> set[str]:
-    """The anchors of a page."""
+    """Return the anchors of a page."""
     found = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
 
@@ -54,12 +54,12 @@ def free(port: int) -> bool:
 
 
 def pattern(text: str) -> str:
-    """What printed text looks like, with any numbers."""
+    """Return a pattern of printed text with any numbers."""
     return re.sub(r"\d+", r"\\d+", re.escape(text.rstrip("\n")))
 
 
 class Shell:
-    """Runs commands as they are printed, where `python` is the one that runs this test."""
+    """Runs commands as printed. `python` is the interpreter of this test."""
 
     def __init__(self, bin_path: Path) -> None:
         wrapper = bin_path / "python"  # a link would not find the packages of a virtual environment
@@ -75,7 +75,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
             **self.how,
         )
@@ -83,9 +83,9 @@ class Shell:
         return finished.stdout
 
     def serve(self, command: str) -> None:
-        """Start a server, and return when it listens everywhere."""
+        """Start a server, and return when it listens on all ports."""
         ports = [int(port) for port in re.search(r"--port ([\d ]+)", command)[1].split()]
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not all(free(port) for port in ports):
             assert time.monotonic() < deadline, f"port {ports} is in use"
             time.sleep(0.1)
@@ -99,7 +99,7 @@ class Shell:
         """End the servers with Ctrl-C."""
         for server in self.servers:
             server.send_signal(signal.SIGINT)
-            server.communicate(timeout=PATIENCE)
+            server.communicate(timeout=TIMEOUT)
             assert server.returncode == 0
 
 
@@ -133,12 +133,12 @@ def test_the_blocking_server_serves_one_client_at_a_time(shell, tmp_path, connec
     (tmp_path / "blocking.py").write_text(program)
     with subprocess.Popen([sys.executable, str(tmp_path / "blocking.py")]) as server:
         try:
-            deadline = time.monotonic() + PATIENCE
+            deadline = time.monotonic() + TIMEOUT
             while free(7000):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
             first = second = None
-            while first is None:  # bound, but perhaps not listening yet
+            while first is None:  # bound, but not listening yet
                 assert time.monotonic() < deadline
                 with contextlib.suppress(ConnectionRefusedError):
                     first = connect(("127.0.0.1", 7000))

@@ -1,4 +1,4 @@
-"""examples/watch_browser.py, with a real browser and with visitors that are none."""
+"""examples/watch_browser.py with a real browser and with raw connections."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from .conftest import receive
-from .crowd import PATIENCE, reset
+from .crowd import TIMEOUT, reset
 
 NAME = "watch_browser"
 
@@ -21,13 +21,13 @@ def browse(chromium):
 
     def visit(address: tuple[str, int]) -> str:
         command = [*chromium, "--dump-dom", f"http://{address[0]}:{address[1]}/"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=2 * PATIENCE, check=True).stdout
+        return subprocess.run(command, capture_output=True, text=True, timeout=2 * TIMEOUT, check=True).stdout
 
     return visit
 
 
 def visit(address: tuple[str, int], path: str = "/") -> http.client.HTTPResponse:
-    connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(*address, timeout=TIMEOUT)
     connection.request("GET", path)
     return connection.getresponse()
 

@@ -11,7 +11,7 @@ from .conftest import receive
 NAME = "watch_ports"
 
 
-def test_clients_at_all_ports_at_once_learn_which_they_came_to(start, way, connect):
+def test_clients_at_all_ports_at_once_are_shown_their_port(start, way, connect):
     server = start(NAME, *way, ports=3)
     doors = server.addresses * 5
     visitors = [connect(address) for address in doors]
@@ -38,4 +38,4 @@ def test_a_port_that_is_taken_is_named(run_example):
 
     assert finished.returncode == 1
     assert finished.stderr == f"cannot listen on 127.0.0.1:{taken}: Address already in use\n"
-    assert finished.stdout.count("\n") == 1  # the first had been free
+    assert finished.stdout.count("\n") == 1  # the first port was free

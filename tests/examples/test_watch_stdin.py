@@ -1,4 +1,4 @@
-"""examples/watch_stdin.py, in a terminal and out of it."""
+"""examples/watch_stdin.py with a terminal, pipes and files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import fastmux
 
 from .conftest import command
-from .crowd import PATIENCE
+from .crowd import TIMEOUT
 
 NAME = "watch_stdin"
 
@@ -27,7 +27,7 @@ def test_in_a_terminal_each_line_is_printed_as_it_is_typed(open_terminal, mechan
     terminal.expect("line 1: first\r\n")
     terminal.type("two at\nonce\n")
     terminal.expect("line 2: two at\r\nline 3: once\r\n")
-    terminal.type("no end\x04")  # Ctrl-D within a line passes on what there is of it
+    terminal.type("no end\x04")  # Ctrl-D within a line flushes the part so far
     terminal.type(" yet\n")
     terminal.expect("line 4: no end yet\r\n")
     terminal.type("\x04")
@@ -86,7 +86,7 @@ def test_a_regular_file_is_read_to_its_end(run_example, mechanism, tmp_path):
 
 def test_without_any_input_it_says_so():
     shell = ["bash", "-c", '"$@" <&-', "bash", *command(NAME)]
-    finished = subprocess.run(shell, capture_output=True, text=True, timeout=PATIENCE)
+    finished = subprocess.run(shell, capture_output=True, text=True, timeout=TIMEOUT)
 
     assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", "there is no standard input\n")
 

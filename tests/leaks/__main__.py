@@ -1,9 +1,9 @@
-"""Look for leaks: do the same thing over and over, each in a fresh interpreter, and see that nothing is held in the end
-that was not held in the beginning: resident memory, blocks of Python's allocator, bytes of malloc(), open descriptors.
+"""Find leaks: repeat each operation in a fresh interpreter, and compare the process before and after: resident memory,
+blocks of Python's allocator, bytes of malloc(), open descriptors.
 
     python tests/leaks [--full | --rounds N] [WORD...]
 
-Of several words, cases are run that have one in their name.
+With words, only cases with one of them in their name are run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from measure import MARGINS
 
 import fastmux
 
-#: A short run does one in so many of the rounds, and so many at least.
+#: A short run has this fraction of the rounds, and at least so many.
 SHORT, FEWEST = 50, 200
 #: Seconds for one case.
 LIMIT = 1800
@@ -35,9 +35,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("words", nargs="*", metavar="WORD")
     counts = parser.add_mutually_exclusive_group()
-    counts.add_argument("--full", action="store_true", help="a million rounds of what is cheap; takes some ten minutes")
-    counts.add_argument("--rounds", type=int, metavar="N", help="of every case")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="where the figures go")
+    counts.add_argument("--full", action="store_true", help="up to a million rounds of a case; about ten minutes")
+    counts.add_argument("--rounds", type=int, metavar="N", help="rounds of each case")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="file for the figures")
     args = parser.parse_args()
     args.names = [name for name in CASES if not args.words or any(word in name for word in args.words)]
     if not args.names:

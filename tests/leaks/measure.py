@@ -1,4 +1,4 @@
-"""What a process holds: resident memory, blocks of Python's and bytes of the C library's allocator, descriptors."""
+"""Measure the process: resident memory, blocks of Python's allocator, bytes of malloc(), open descriptors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-#: Rounds before the first look, as a share of those between the two looks, and at least.
+#: Rounds before the first measurement: this share of the measured rounds, and at least so many.
 WARM_UP, FEWEST = 0.2, 200
-#: By how much more may be held at the end. (The kernel counts pages for each CPU, and adds up now and then. The
-#: blocks are what caches of the interpreter hold; the bytes, what a table of its own may have grown by.)
+#: Growth that is no leak. (Memory: the kernel counts pages for each CPU, and adds them up now and then. Blocks: caches
+#: of the interpreter. Bytes: growth of a table of the interpreter.)
 MARGINS = {"memory": 1024 * 1024, "blocks": 100, "bytes": 16 * 1024, "descriptors": 0}
 
 
@@ -24,13 +24,13 @@ class Info(ctypes.Structure):
     _fields_ = [("counts", ctypes.c_size_t * 10)]
 
 
-mallinfo2: Any = getattr(ctypes.CDLL(None), "mallinfo2", None)  # of glibc, from 2.33 on
+mallinfo2: Any = getattr(ctypes.CDLL(None), "mallinfo2", None)  # glibc 2.33 and newer
 if mallinfo2 is not None:
     mallinfo2.restype = Info
 
 
 def held() -> dict[str, int]:
-    """What is held now, garbage apart."""
+    """Collect garbage; return the current use."""
     gc.collect()
     found = {
         "memory": int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,
@@ -39,15 +39,15 @@ def held() -> dict[str, int]:
     }
     if mallinfo2 is not None:
         counts = mallinfo2().counts
-        found["bytes"] = counts[4] + counts[7]  # in small pieces, and in those with pages of their own
+        found["bytes"] = counts[4] + counts[7]  # small allocations, and those by mmap()
     return found
 
 
 def measure(step: Callable[[], Any], rounds: int) -> dict[str, dict[str, int]]:
-    """Take so many steps; return what was held before and after, and what has grown too much."""
+    """Make so many rounds; return the use before and after, its growth, and the part above the margins."""
     for _ in range(max(int(rounds * WARM_UP), FEWEST)):
         step()
-    held()  # the first look leaves something behind
+    held()  # the first measurement allocates memory itself
     before = held()
     for _ in range(rounds):
         step()

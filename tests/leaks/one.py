@@ -1,4 +1,4 @@
-"""Measure one case: ``python tests/leaks/one.py CASE ROUNDS`` prints what was held before and after, as JSON."""
+"""Measure one case: ``python tests/leaks/one.py CASE ROUNDS`` prints the use before and after as JSON."""
 
 from __future__ import annotations
 

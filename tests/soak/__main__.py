@@ -1,11 +1,10 @@
-"""A soak: the queued echo server for a long time under clients that come and go, in order and not.
+"""A soak test: the queued echo server for a long time under clients that connect, talk, and close or reset.
 
     python tests/soak --minutes 30 --connections 8000
 
-Every byte is accounted for. It fails (status 1) if one is missing, doubled or wrong, if the server's open descriptors
-do not return to what they were, or if its memory grows: at rest, after all clients have left, from the end of the
-warm-up to the end; and under load, from the first quarter of the time to the last. Ctrl-C ends it sooner; it reports
-then, too.
+Every byte is counted. The test fails (status 1) if a byte is missing, duplicated or wrong, if the server's number of
+open descriptors at rest changes, or if its memory grows: at rest, without clients, from the end of the warm-up to the
+end; and under load, from the first quarter of the time to the last. Ctrl-C ends it early, with a report.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from verdict import MIB, judge, memory_limit, quarters
 
 import fastmux
 
-#: Descriptors of either process that are not connections, with room to spare.
+#: An upper limit of the descriptors of either process that are no connections.
 OTHERS = 100
-#: Seconds for everybody to come to an end.
-PATIENCE = 60.0
+#: Seconds for all clients to finish.
+TIMEOUT = 60.0
 
 
 def arguments() -> argparse.Namespace:
@@ -53,14 +52,14 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--mechanism", choices=fastmux.Poller.mechanisms, help="of the server (default: the best)")
     parser.add_argument("--edge", action="store_true", help="the server is edge-triggered")
-    parser.add_argument("--seed", type=int, help="of everything random (default: another one each time)")
-    parser.add_argument("--output", type=Path, metavar="FILE.json", help="where the samples go")
-    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="where they are drawn")
+    parser.add_argument("--seed", type=int, help="of all random numbers (default: a new one)")
+    parser.add_argument("--output", type=Path, metavar="FILE.json", help="file for the samples")
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help="file for their picture")
     args = parser.parse_args()
     if not (0 < args.minutes < 1e6 and 0 < args.pause < 1e6):
         parser.error("--minutes and --pause must be above 0")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # the server inherits it
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # inherited by the server
     most = sys.maxsize if hard == resource.RLIM_INFINITY else hard - OTHERS
     if not 0 < args.connections <= most:
         parser.error(f"--connections must be from 1 to {most}, because of the hard limit of open files")
@@ -70,13 +69,13 @@ def arguments() -> argparse.Namespace:
 
 
 class Soak:
-    """One run: its phases, and what is measured in them."""
+    """One run: its phases and their samples."""
 
     def __init__(self, args: argparse.Namespace, server: Server, show: Any) -> None:
         self.args = args
         self.server = server
         self.show = show
-        self.load = Load(server.address, args.seed, args.pause, scripts.invite)
+        self.load = Load(server.address, args.seed, args.pause, scripts.make_client)
         self.seconds = 60 * args.minutes
         self.interval = min(1.0, self.seconds / 60)
         self.interrupted = False
@@ -100,7 +99,7 @@ class Soak:
         self.note_rest("at the end")
 
     def phase(self, name: str, seconds: float, rise: float) -> None:
-        """Let clients in, all within the seconds of the rise; keep their number; then have all come to an end."""
+        """Add clients over the seconds of the rise; keep their number; then let all finish."""
         load, wanted = self.load, self.args.connections
         began = now = time.monotonic()
         due = began + self.interval
@@ -111,15 +110,13 @@ class Soak:
             if now >= due:
                 due += self.interval
                 self.sample(name if load.wanted == wanted else "rise")
-        load.drain(PATIENCE)
+        load.drain(TIMEOUT)
 
     def note_rest(self, when: str) -> None:
-        """Note what the server has open and in memory, when no client is there any more."""
+        """Record the descriptors and the memory of the server without clients."""
         if not self.server.alive():
             return
-        self.server.come_to_rest(
-            self.rest.get("at the start", {}).get("descriptors", 0), PATIENCE if self.rest else 0.5
-        )
+        self.server.come_to_rest(self.rest.get("at the start", {}).get("descriptors", 0), TIMEOUT if self.rest else 0.5)
         self.sample("rest")
         self.rest[when] = {name: self.samples[-1][name] for name in ("descriptors", "memory")}
 
@@ -146,7 +143,7 @@ class Soak:
         names = ("connected", "closed", "resets", "messages", "sent", "received", "lost")
         return {name: getattr(self.load, name) for name in names}
 
-    def document(self, told: dict[str, int]) -> dict[str, Any]:
+    def document(self, counts: dict[str, int]) -> dict[str, Any]:
         args = self.args
         return {
             "command": f"python tests/soak {' '.join(sys.argv[1:])}",
@@ -159,7 +156,7 @@ class Soak:
             "interrupted": self.interrupted,
             "seconds": round(time.monotonic() - self.began, 1),
             "totals": self.totals(),
-            "server": told,
+            "server": counts,
             "rest": self.rest,
             "quarters": quarters(self.samples),
             "samples": self.samples,
@@ -167,7 +164,7 @@ class Soak:
 
 
 def soak(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """Run; return what was measured, and what is wrong."""
+    """Run; return the measurements and the failures."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     options = [*(["--mechanism", args.mechanism] if args.mechanism else []), *(["--edge"] if args.edge else [])]
@@ -184,11 +181,11 @@ def soak(args: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
 
             run = Soak(args, server, show)
             run.run()
-        told, wrong = server.stop()
+        counts, wrong = server.stop()
     finally:
         if server.alive():
             server.kill()
-    document = run.document(told)
+    document = run.document(counts)
     return document, run.load.wrong[:20] + wrong + judge(document)
 
 

@@ -1,10 +1,10 @@
-"""The load: many clients in one loop, each of which follows a script (see scripts.py) and checks every byte.
+"""The load: many clients in one loop. Each client follows a script (see scripts.py) and checks every byte.
 
-It waits with the standard library's epoll: the server on fastmux is judged by it.
+The loop waits with the standard library's epoll, so that a bug in fastmux cannot hide itself.
 
-What a client sends is a piece of one large random block, which begins somewhere else for each client. So a byte that is
-missing, doubled, at the wrong place or somebody else's is seen at once, and checking costs no copy. A stream that is
-longer than the block begins anew; its length, which is no round number, is checked as well.
+A client sends pieces of one large random block, from a start of its own. So the check finds every byte that is missing,
+duplicated, in the wrong place or of another client, without a copy. A longer stream wraps around the block; the check
+of its length finds a missing block.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from typing import Any
 
 BLOCK = 4_194_301  # a prime
 PIECE = 256 * 1024
-#: Connections that may be on their way at once, and sends per event.
+#: The most pending connections, and the most sends per event.
 CONNECTING, SENDS = 256, 16
-#: A free choice of port is made for each connection, not once for the address. (Named in socket since Python 3.12.)
+#: Choose a free port at connect(), for each pair of addresses. (In the socket module since Python 3.12.)
 IP_BIND_ADDRESS_NO_PORT = 24
 CONGESTED = (errno.EINPROGRESS, errno.EAGAIN)
 
-#: What a script waits for: so many seconds, or that something is true.
+#: The condition that a script yields: seconds, or a function that returns true.
 Wait = float | Callable[[], bool]
 
 
 class EchoError(Exception):
-    """The server has not done what it should."""
+    """A wrong answer of the server."""
 
 
 class Client:
-    """One connection: what its script has it say, what came back of that, and what the script is waiting for."""
+    """One connection: its script, queued messages, counts of bytes, and the condition that the script waits for."""
 
     def __init__(self, load: Load, kind: str, receive_buffer: int | None) -> None:
         self.load = load
         self.kind = kind
-        self.start = load.dice.randrange(BLOCK)
-        self.messages: collections.deque[int] = collections.deque()  # the rest of the first, and the sizes of others
-        self.said = self.sent = self.received = 0  # bytes
-        self.connected = self.over = False  # over: the server sends no more
-        self.reads = self.ends = True  # ends: the end of what the server sends is a surprise
+        self.start = load.rng.randrange(BLOCK)
+        self.messages: collections.deque[int] = collections.deque()  # sizes; of the first, the unsent rest
+        self.queued = self.sent = self.received = 0  # bytes
+        self.connected = self.over = False  # over: end of stream received
+        self.reads = self.ends = True  # ends: an end of stream is an error
         self.script: Iterator[Wait] = iter(())
-        self.waits_for: Callable[[], bool] | None = lambda: self.connected
+        self.condition: Callable[[], bool] | None = lambda: self.connected
         self.sock = socket.socket()
         try:
             self.sock.setblocking(False)
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if receive_buffer is not None:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-            # One address has 28,000 ports, and those of closed connections are not free at once.
+            # One address has 28,000 ports, and closed connections keep theirs for a while.
             self.sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            self.sock.bind((f"127.0.0.{load.dice.randrange(2, 200)}", 0))
+            self.sock.bind((f"127.0.0.{load.rng.randrange(2, 200)}", 0))
             if (result := self.sock.connect_ex(load.address)) not in CONGESTED:
                 raise OSError(result, os.strerror(result))
             self.fd = self.sock.fileno()
@@ -71,22 +71,22 @@ class Client:
 
     # For scripts
 
-    def say(self, size: int) -> None:
-        """Send one message more as soon as those before are sent."""
+    def queue_message(self, size: int) -> None:
+        """Queue a message of this size."""
         self.messages.append(size)
-        self.said += size
+        self.queued += size
 
     def all_sent(self) -> bool:
         return not self.messages
 
     def echoed(self) -> bool:
-        return self.received == self.said
+        return self.received == self.queued
 
     def ended(self) -> bool:
         return self.over
 
     def leave(self) -> Iterator[Wait]:
-        """Close in order: all that was said must come back, before or after the end is announced."""
+        """Close orderly: shut down sending, and expect the rest of the echo before the end of the stream."""
         yield self.all_sent
         self.ends = False
         self.sock.shutdown(socket.SHUT_WR)
@@ -109,18 +109,18 @@ class Client:
             self.load.connected += 1
         elif events & ~select.EPOLLOUT:
             if not self.reads:
-                raise EchoError("the server has hung up on one who does not read")
+                raise EchoError("the server has hung up on a client that does not read")
             self.receive()
         if events & select.EPOLLOUT:
             self.transmit()
-        if self.waits_for is not None and self.waits_for():
-            self.go_on()
+        if self.condition is not None and self.condition():
+            self.advance()
 
     def receive(self) -> None:
         data = self.sock.recv(PIECE)
         if not data:
-            if self.ends or self.received != self.said:
-                raise EchoError(f"the end came after {self.received} of {self.said} bytes")
+            if self.ends or self.received != self.queued:
+                raise EchoError(f"the end came after {self.received} of {self.queued} bytes")
             self.over = True
             return
         if self.received + len(data) > self.sent:
@@ -147,23 +147,23 @@ class Client:
                 self.messages.popleft()
                 self.load.messages += 1
 
-    def go_on(self) -> None:
-        """Follow the script to the next thing that it has to wait for, or to its end."""
+    def advance(self) -> None:
+        """Run the script to its next unmet condition, or to its end."""
         while True:
             wait = next(self.script, None)
             if wait is None:
                 self.load.close(self)
                 return
             if not callable(wait):
-                self.waits_for = None
+                self.condition = None
                 self.load.call_later(wait, self)
                 return
-            self.waits_for = wait
+            self.condition = wait
             if not wait():
                 return
 
     def watch(self) -> None:
-        """Have the poller watch for what there is to do."""
+        """Update the events in the poller."""
         if not self.connected:
             return
         reading = select.EPOLLIN if self.reads and not self.over else 0
@@ -174,15 +174,17 @@ class Client:
 
 
 class Load:
-    """So many clients as are wanted, for as long as they are wanted."""
+    """Keeps the wanted number of clients connected."""
 
-    def __init__(self, address: tuple[str, int], seed: int, pause: float, invite: Callable[[Load], Client]) -> None:
+    def __init__(
+        self, address: tuple[str, int], seed: int, pause: float, make_client: Callable[[Load], Client]
+    ) -> None:
         self.address = address
         self.pause = pause  # seconds between the messages of a client, on average
-        self.invite = invite
-        self.dice = random.Random(seed)
-        block = self.dice.randbytes(BLOCK)
-        self.block = block + block[:PIECE]  # no piece has to be put together of two
+        self.make_client = make_client
+        self.rng = random.Random(seed)
+        block = self.rng.randbytes(BLOCK)
+        self.block = block + block[:PIECE]  # so that every piece is contiguous
         self.view = memoryview(self.block)
         self.poller = select.epoll()
         self.clients: dict[int, Client] = {}
@@ -195,7 +197,7 @@ class Load:
 
     @property
     def closing(self) -> bool:
-        """Whether everybody should come to an end."""
+        """Whether all clients should finish."""
         return self.wanted == 0
 
     def call_later(self, seconds: float, client: Client) -> None:
@@ -203,10 +205,10 @@ class Load:
         heapq.heappush(self._timers, (due, next(self._count), client))
 
     def turn(self, timeout: float) -> None:
-        """Let clients in, and do what there is to do; wait at most so many seconds for that."""
+        """Add missing clients, wait for at most so many seconds, and handle events and timers."""
         while len(self.clients) < self.wanted and self.connecting < CONNECTING:
             try:
-                client = self.invite(self)
+                client = self.make_client(self)
             except OSError as error:
                 self.wrong.append(f"cannot connect: {error}")
                 break
@@ -222,7 +224,7 @@ class Load:
         while self._timers and self._timers[0][0] <= now:
             _, _, client = heapq.heappop(self._timers)
             if self.clients.get(client.fd) is client:
-                self._attend(client, client.go_on)
+                self._attend(client, client.advance)
 
     def _attend(self, client: Client, function: Callable[..., None], *args: Any) -> None:
         try:
@@ -237,18 +239,18 @@ class Load:
         del self.clients[client.fd]
         if not client.connected:
             self.connecting -= 1
-        client.sock.close()  # which takes it out of the poller, too
+        client.sock.close()  # removes it from the poller, too
         self.closed += 1
 
-    def drain(self, patience: float) -> None:
-        """Have all come to their end; who does not within so many seconds is wrong."""
+    def drain(self, timeout: float) -> None:
+        """Let all clients finish; a client that has not after so many seconds is a failure."""
         self.wanted = 0
         self._timers = [(0, count, client) for _, count, client in self._timers]
         heapq.heapify(self._timers)
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while self.clients and time.monotonic() < deadline:
             self.turn(0.1)
         for client in list(self.clients.values()):
-            rest = f"{client.sent} sent of {client.said}, {client.received} received"
-            self.wrong.append(f"{client.kind}, {rest}: not finished after {patience:g} s")
+            rest = f"{client.sent} sent of {client.queued}, {client.received} received"
+            self.wrong.append(f"{client.kind}, {rest}: not finished after {timeout:g} s")
             self.close(client)

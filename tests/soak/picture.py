@@ -1,4 +1,4 @@
-"""The picture of a run: what was open and what was in memory, over time."""
+"""The picture of a run: connections, descriptors and memory over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PANELS = (
 
 
 def draw(path: Path, document: dict[str, Any]) -> None:
-    """Draw it on a background of its own, in large print: for light and dark pages, and for small screens."""
+    """Draw with a background and in large print, for light and dark pages and small screens."""
     from matplotlib import pyplot
     from matplotlib.ticker import FuncFormatter
 

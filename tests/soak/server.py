@@ -1,4 +1,4 @@
-"""The server: started by its real command line, looked at from outside, and stopped by a signal."""
+"""The server process: started by its command line, measured in /proc, stopped by a signal."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from pathlib import Path
 PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "queued_echo_server.py"
 PAGE = os.sysconf("SC_PAGE_SIZE")
 TICK = os.sysconf("SC_CLK_TCK")
-#: The GNU C library gives freed memory back at once, not when it likes: else the resident set tells of the moment that
-#: needed the most memory, which comes by chance, and not of what is in use.
+#: Makes the GNU C library return freed memory at once. By default the resident set stays at its random peak.
 ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": "131072", "MALLOC_MMAP_THRESHOLD_": "131072"}
-#: What it says at its end.
+#: The last line of its output.
 FAREWELL = re.compile(
     r"served (?P<served>\d+) clients \((?P<connected>\d+) still connected, (?P<broken>\d+) broken off, "
     r"(?P<idle>\d+) idle for too long\), echoed (?P<echoed>\d+) bytes"
@@ -24,7 +23,7 @@ FAREWELL = re.compile(
 
 
 class Server:
-    """The queued echo server in a process of its own, which Ctrl-C does not reach."""
+    """The queued echo server in a session of its own, without the Ctrl-C of the terminal."""
 
     def __init__(self, *options: str) -> None:
         self.command = [sys.executable, str(PROGRAM), "--port", "0", *options]
@@ -37,10 +36,10 @@ class Server:
             env={**os.environ, **ENVIRONMENT},
         )
         assert self.process.stdout is not None
-        told = self.process.stdout.readline()
-        if not told.startswith("listening on "):
+        line = self.process.stdout.readline()
+        if not line.startswith("listening on "):
             raise OSError(f"the server does not start: {self.kill()}")
-        host, _, port = told.removeprefix("listening on ").rpartition(":")
+        host, _, port = line.removeprefix("listening on ").rpartition(":")
         self.address = (host, int(port))
         self._files = Path(f"/proc/{self.process.pid}")
 
@@ -48,7 +47,7 @@ class Server:
         return len(os.listdir(self._files / "fd"))
 
     def memory(self) -> int:
-        """Its resident set in bytes."""
+        """Return the resident set in bytes."""
         return int((self._files / "statm").read_text().split()[1]) * PAGE
 
     def cpu_seconds(self) -> float:
@@ -58,14 +57,14 @@ class Server:
     def alive(self) -> bool:
         return self.process.poll() is None
 
-    def come_to_rest(self, descriptors: int, patience: float) -> None:
-        """Wait until it has only so many descriptors open, or for so many seconds."""
-        deadline = time.monotonic() + patience
+    def come_to_rest(self, descriptors: int, timeout: float) -> None:
+        """Wait until at most so many descriptors are open, or for so many seconds."""
+        deadline = time.monotonic() + timeout
         while self.alive() and self.descriptors() > descriptors and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def stop(self) -> tuple[dict[str, int], list[str]]:
-        """End it; return what it has counted, and what is wrong with its end."""
+        """Stop the server; return its counts, and the failures of its exit."""
         self.process.send_signal(signal.SIGTERM)
         try:
             out, err = self.process.communicate(timeout=30)
@@ -74,12 +73,12 @@ class Server:
         wrong = []
         if self.process.returncode != 0 or err:
             wrong.append(f"the server ended with status {self.process.returncode}: {err[-2000:]!r}")
-        told = FAREWELL.fullmatch(out.strip())
-        if told is None:
-            wrong.append(f"the server's last words are {out!r}")
-        return {name: int(text) for name, text in told.groupdict().items()} if told else {}, wrong
+        farewell = FAREWELL.fullmatch(out.strip())
+        if farewell is None:
+            wrong.append(f"the server's last line is {out!r}")
+        return {name: int(text) for name, text in farewell.groupdict().items()} if farewell else {}, wrong
 
     def kill(self) -> str:
-        """End it at once; return what it has complained about."""
+        """Kill the server; return its stderr."""
         self.process.kill()
         return self.process.communicate()[1][-2000:]

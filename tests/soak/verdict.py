@@ -1,4 +1,4 @@
-"""What must be true of a run; everything that is not is a line of text."""
+"""The checks of a run: each failure is a line of text."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import statistics
 from typing import Any
 
 MIB = 1024 * 1024
-#: Between two times with the same load, resident memory may grow by so much of itself and so many bytes: the allocators
-#: of Python and of the C library cannot give all back that is free.
+#: Allowed growth of resident memory between two times with the same load, as a share and in bytes: the allocators of
+#: Python and of the C library cannot return all free memory.
 SHARE, MARGIN = 0.1, 8 * MIB
-#: Descriptors that are open, but not to the load: on their way in or out at the moment of a sample.
+#: Open descriptors of connections that are being opened or closed during a sample.
 ON_THE_WAY = 64
 
 
@@ -18,10 +18,10 @@ def memory_limit(before: float) -> float:
 
 
 def quarters(samples: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The medians of the first and the last quarter of the time under load after the warm-up.
+    """Return the medians of the first and the last quarter of the time under load after the warm-up.
 
-    "memory apart from load" is without what a straight line through all samples makes of the bytes that are on their
-    way, of which there are more while other programs use the processor.
+    "memory apart from load" is corrected for the bytes in transit, by a linear regression over all samples: while other
+    programs use the processor, more bytes are in transit.
     """
     loaded = [sample for sample in samples if sample["phase"] == "load"]
     if len(loaded) < 8:
@@ -41,21 +41,21 @@ def quarters(samples: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def judge(document: dict[str, Any]) -> list[str]:
-    """All that is wrong with a run, apart from what its clients and the end of its server have said."""
+    """Return the failures of a run, without those of its clients and of the exit of its server."""
     wrong = []
-    totals, told, rest = document["totals"], document["server"], document["rest"]
+    totals, counts, rest = document["totals"], document["server"], document["rest"]
     lost = totals["sent"] - totals["received"]
     if lost != totals["lost"]:
         wrong.append(f"{lost} bytes have not come back, and {totals['lost']} of them were lost in resets")
-    if told:
-        if told["served"] != totals["connected"]:
-            wrong.append(f"{totals['connected']} have connected, and the server has served {told['served']}")
-        if told["connected"] or told["idle"]:
-            wrong.append(f"{told['connected']} still connected, {told['idle']} dropped as idle")
-        if told["broken"] > totals["resets"]:
-            wrong.append(f"{told['broken']} connections broke off, and only {totals['resets']} were reset")
-        if not totals["received"] <= told["echoed"] <= totals["sent"]:
-            wrong.append(f"{told['echoed']} bytes echoed, {totals['sent']} sent and {totals['received']} received")
+    if counts:
+        if counts["served"] != totals["connected"]:
+            wrong.append(f"{totals['connected']} have connected, and the server has served {counts['served']}")
+        if counts["connected"] or counts["idle"]:
+            wrong.append(f"{counts['connected']} still connected, {counts['idle']} dropped as idle")
+        if counts["broken"] > totals["resets"]:
+            wrong.append(f"{counts['broken']} connections broke off, and only {totals['resets']} were reset")
+        if not totals["received"] <= counts["echoed"] <= totals["sent"]:
+            wrong.append(f"{counts['echoed']} bytes echoed, {totals['sent']} sent and {totals['received']} received")
     for when in ("after warm-up", "at the end"):
         if when in rest and rest[when]["descriptors"] != rest["at the start"]["descriptors"]:
             wrong.append(f"at rest {when} {rest[when]['descriptors']} descriptors are open, "

@@ -1,0 +1,401 @@
+"""Pollers and selectors in forked children, under each fork policy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import traceback
+import warnings
+
+import pytest
+
+import fastmux
+from fastmux import EDGE, ONESHOT, READ, WRITE
+
+needs_core_epoll = pytest.mark.skipif(
+    fastmux.implementation != "c" or "epoll" not in fastmux.Poller.mechanisms,
+    reason="the standard EpollSelector has no fork policies",
+)
+
+
+def fork():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
+        return os.fork()
+
+
+def in_child(function, *args):
+    """Run a function in a forked child; fail with its traceback."""
+    ends = os.pipe()
+    child = fork()
+    if child == 0:
+        signal.alarm(20)
+        try:
+            function(*args)
+        except BaseException:
+            os.write(ends[1], traceback.format_exc().encode())
+        finally:
+            os._exit(0)
+    os.close(ends[1])
+    with open(ends[0]) as reader:
+        report = reader.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert not report, report
+    assert status == 0
+
+
+# rebuild
+
+
+def test_a_child_has_the_registrations_of_its_parent(poller, socketpair):
+    ours, theirs = socketpair
+    key = poller.register(ours, READ, data="ours")
+
+    def child():
+        assert poller.select(0) == []
+        theirs.send(b"x")
+        assert poller.select(20) == [(key, READ)]
+        assert poller.get_key(ours) == key
+        assert poller.audit() == []
+
+    in_child(child)
+
+
+def test_a_child_changes_nothing_of_its_parent(poller, socketpair):
+    ours, theirs = socketpair
+    key = poller.register(ours, READ)
+
+    def child():
+        poller.modify(ours, WRITE)
+        assert poller.poll(20) == [(ours.fileno(), WRITE)]
+        poller.unregister(ours)
+        poller.register(theirs, WRITE)
+        poller.wakeup()
+        poller.close()
+
+    in_child(child)
+    theirs.send(b"x")
+    assert poller.select(20) == [(key, READ)]
+    assert poller.audit() == []
+
+
+def test_a_child_does_not_disturb_a_wait_of_its_parent(poller, socketpair, start_thread):
+    ours, theirs = socketpair
+    poller.register(ours, READ)
+    waiting = start_thread(poller.poll, None).until_blocked()
+
+    def child():
+        poller.wakeup()
+        assert poller.poll(20) == []
+        poller.close()
+
+    in_child(child)
+    assert waiting.is_alive()
+    theirs.send(b"x")
+    assert waiting.result() == [(ours.fileno(), READ)]
+
+
+def test_a_wakeup_of_the_parent_is_not_for_the_child(poller):
+    poller.wakeup()
+
+    in_child(lambda: poller.poll(0.001))
+
+    assert poller.poll(20) == []
+
+
+def test_a_child_can_wait_while_its_parent_does(poller, socketpair, start_thread):
+    ours, _ = socketpair
+    poller.register(ours, READ)
+    waiting = start_thread(poller.poll, None).until_blocked()
+
+    def child():
+        woken = threading.Timer(0.01, poller.wakeup)
+        woken.start()
+        assert poller.poll(None) == []
+
+    in_child(child)
+    assert waiting.is_alive()
+    poller.wakeup()
+    assert waiting.result() == []
+
+
+def test_a_child_of_a_child_has_the_registrations_too(poller, socketpair):
+    ours, theirs = socketpair
+    key = poller.register(ours, READ)
+
+    def grandchild():
+        assert poller.select(20) == [(key, READ)]
+        poller.unregister(ours)
+
+    def child():
+        in_child(grandchild)
+        assert poller.select(0) == [(key, READ)]
+        in_child(grandchild)
+        assert poller.select(0) == [(key, READ)]
+
+    theirs.send(b"x")
+    in_child(child)
+
+
+def test_a_one_shot_registration_that_has_fired_stays_so_in_a_child(epoll_poller, socketpair):
+    ours, theirs = socketpair
+    poller = epoll_poller
+    poller.register(ours, READ | ONESHOT)
+    theirs.send(b"x")
+    assert poller.poll(20)
+
+    def child():
+        assert poller.poll(0) == []
+        poller.modify(ours, READ | ONESHOT)
+        assert poller.poll(20) == [(ours.fileno(), READ)]
+        assert poller.poll(0) == []
+
+    in_child(child)
+    assert poller.poll(0) == []
+
+
+def test_a_file_that_the_child_has_closed_is_not_watched(poller, make_socketpair):
+    ours, theirs = make_socketpair()
+    other, _ = make_socketpair()
+    poller.register(ours, READ)
+    poller.register(other, READ | WRITE)
+    fd = ours.fileno()
+
+    def child():
+        ours.close()
+        theirs.send(b"x") if poller.mechanism != "epoll" else None
+        poller.unregister(ours)
+        assert poller.poll(20) == [(other.fileno(), WRITE)]
+        assert fd not in poller.get_map()
+
+    in_child(child)
+
+
+def test_a_number_that_the_child_gave_to_another_file_is_not_watched(epoll_poller, make_socketpair):
+    """Poll and select know numbers only, so this holds on epoll only."""
+    ours, _ = make_socketpair()
+    other, their_other = make_socketpair()
+    poller = epoll_poller
+    poller.register(ours, READ)
+    their_other.send(b"x")
+
+    def child():
+        os.dup2(other.fileno(), ours.fileno())
+        assert poller.poll(0) == []
+        assert [(row.fd, row.problem) for row in poller.audit()] == [(ours.fileno(), "missing")]
+
+    in_child(child)
+
+
+def test_edges_are_reported_once_more_in_a_child(epoll_poller, socketpair):
+    ours, theirs = socketpair
+    poller = epoll_poller
+    poller.register(ours, READ | EDGE)
+    theirs.send(b"x")
+    assert poller.poll(20) == [(ours.fileno(), READ)]
+
+    def child():
+        assert poller.poll(20) == [(ours.fileno(), READ)]
+        assert poller.poll(0) == []
+
+    in_child(child)
+    assert poller.poll(0) == []
+
+
+def test_the_descriptor_of_the_set_keeps_its_number(epoll_poller):
+    fd = epoll_poller.fileno()
+
+    def child():
+        assert epoll_poller.fileno() == fd
+        assert epoll_poller.stats().renewals == 1
+
+    in_child(child)
+    assert epoll_poller.stats().renewals == 0
+
+
+def test_a_fork_in_the_midst_of_changes_leaves_a_poller_that_works(poller, make_socketpair, start_thread):
+    ours, theirs = make_socketpair()
+    busy, _ = make_socketpair()
+    poller.register(ours, READ)
+    stop = threading.Event()
+
+    def change():
+        while not stop.is_set():
+            poller.register(busy, READ)
+            poller.modify(busy, READ | WRITE)
+            poller.poll(0)
+            poller.unregister(busy)
+
+    def child():
+        theirs.send(b"x")
+        deadline = 2000
+        while (ours.fileno(), READ) not in poller.poll(1):
+            deadline -= 1
+            assert deadline
+        ours.recv(1)
+        poller.unregister(ours)
+        poller.wakeup()
+
+    changing = start_thread(change)
+    try:
+        for _ in range(20):
+            in_child(child)
+    finally:
+        stop.set()
+    changing.result()
+
+
+def test_results_of_a_child_do_not_get_into_arrays_of_its_parent(make_poller, make_socketpair):
+    poller = make_poller(capacity=4096)
+    ours, theirs = make_socketpair()
+    poller.register(ours, WRITE)
+    assert poller.wait(20) == 1
+
+    def child():
+        poller.unregister(ours)
+        poller.register(theirs, WRITE)
+        assert poller.wait(20) == 1
+        assert poller.fds[0] == theirs.fileno()
+
+    in_child(child)
+    assert poller.fds[0] == ours.fileno()
+
+
+# close, share, raise
+
+
+def test_a_policy_is_one_of_four(make_poller):
+    with pytest.raises(ValueError, match="rebuild, close, share, raise; not 'ignore'"):
+        make_poller(fork="ignore")
+
+
+def test_a_shared_poller_is_one_for_both(make_poller, epoll_poller, socketpair):
+    poller = make_poller(fork="share")
+    ours, theirs = socketpair
+    poller.register(ours, READ)
+    theirs.send(b"x")
+
+    in_child(poller.unregister, ours)
+
+    assert poller.poll(0) == []
+    assert [row.problem for row in poller.audit()] == ["missing"]
+
+
+def test_a_poller_can_be_closed_in_children(make_poller, socketpair, start_thread):
+    poller = make_poller(fork="close")
+    ours, theirs = socketpair
+    poller.register(ours, READ)
+    waiting = start_thread(poller.poll, None).until_blocked()
+
+    def child():
+        assert poller.closed
+        for call in (poller.poll, poller.select, poller.wakeup, poller.get_map, poller.fileno):
+            with pytest.raises(ValueError, match="closed poller"):
+                call()
+
+    in_child(child)
+    theirs.send(b"x")
+    assert waiting.result() == [(ours.fileno(), READ)]
+
+
+def test_a_poller_can_refuse_to_be_used_in_children(make_poller, socketpair):
+    poller = make_poller(fork="raise")
+    ours, theirs = socketpair
+    poller.register(ours, READ)
+    parent = os.getpid()
+
+    def child():
+        calls = [
+            lambda: poller.register(theirs),
+            lambda: poller.modify(ours, WRITE),
+            lambda: poller.unregister(ours),
+            lambda: poller.get_key(ours),
+            lambda: poller.poll(0),
+            lambda: poller.select(0),
+            lambda: poller.wait(0),
+            poller.get_map,
+            poller.wakeup,
+            poller.fileno,
+            poller.audit,
+            poller.__enter__,
+        ]
+        for call in calls:
+            with pytest.raises(RuntimeError, match=f"was made in process {parent}, before a fork"):
+                call()
+        poller.close()
+
+    in_child(child)
+    theirs.send(b"x")
+    assert poller.poll(20) == [(ours.fileno(), READ)]
+
+
+@pytest.mark.parametrize("policy", ["close", "raise"])
+def test_nothing_of_it_stays_open_in_a_child(make_poller, open_descriptors, policy):
+    before = len(open_descriptors())
+    poller = make_poller(fork=policy)
+    poller.poll(0.001)
+
+    def child():
+        assert len(open_descriptors()) == before + 2  # the pipe of in_child
+
+    in_child(child)
+    assert poller.poll(0) == []
+
+
+# Selectors
+
+
+@needs_core_epoll
+def test_a_selector_can_have_a_set_of_its_own_in_a_child(socketpair):
+    ours, theirs = socketpair
+    with fastmux.selectors.EpollSelector(fork="rebuild") as selector:
+        key = selector.register(ours, fastmux.selectors.EVENT_READ)
+
+        def child():
+            selector.wakeup()
+            assert selector.select(20) == []
+            theirs.send(b"x")
+            assert selector.select(20) == [(key, fastmux.selectors.EVENT_READ)]
+            selector.unregister(ours)
+
+        in_child(child)
+        assert selector.select(0) == [(key, fastmux.selectors.EVENT_READ)]
+
+
+def test_an_epoll_selector_shares_its_set_by_default(socketpair):
+    ours, theirs = socketpair
+    with fastmux.selectors.EpollSelector() as selector:
+        selector.register(ours, fastmux.selectors.EVENT_READ)
+        theirs.send(b"x")
+
+        in_child(selector.unregister, ours)
+
+        assert selector.select(0) == []
+
+
+@needs_core_epoll
+def test_a_selector_can_be_closed_in_children_or_refuse(socketpair):
+    ours, theirs = socketpair
+    cls = fastmux.selectors.EpollSelector
+    with cls(fork="close") as closing, cls(fork="raise") as refusing:
+        closing.register(ours, fastmux.selectors.EVENT_READ)
+        key = refusing.register(ours, fastmux.selectors.EVENT_READ)
+
+        def child():
+            with pytest.raises(RuntimeError, match="closed"):
+                closing.get_key(ours)
+            for call in (refusing.select, refusing.get_map, refusing.wakeup):
+                with pytest.raises(RuntimeError, match="before a fork"):
+                    call()
+
+        in_child(child)
+        theirs.send(b"x")
+        assert len(closing.select(20)) == 1
+        assert refusing.select(20) == [(key, fastmux.selectors.EVENT_READ)]
+
+
+@needs_core_epoll
+def test_a_selector_knows_the_four_policies_only():
+    with pytest.raises(ValueError, match="rebuild, close, share, raise"):
+        fastmux.selectors.EpollSelector(fork="ignore")

@@ -1,0 +1,224 @@
+"""A thousand signals a second during each kind of wait."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+import fastmux
+
+TIMEOUT = 20.0
+STORM = 0.001  # seconds between two signals
+CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])
+
+
+class Way(NamedTuple):
+    """A kind of wait until a file is readable."""
+
+    close: Callable[[], Any]
+    watch: Callable[[int], Any]
+    wait: Callable[[float | None], Any]  # true if a file is readable
+
+
+def by_poller(cls, mechanism, name):
+    poller = cls(mechanism)
+    return Way(poller.close, poller.register, getattr(poller, name))
+
+
+def by_selector(name):
+    selector = getattr(fastmux.selectors, name)()
+    return Way(selector.close, lambda fd: selector.register(fd, fastmux.selectors.EVENT_READ), selector.select)
+
+
+def by_epoll():
+    epoll = fastmux.select.epoll()
+    return Way(epoll.close, lambda fd: epoll.register(fd, fastmux.READ), epoll.poll)
+
+
+def by_poll():
+    poll = fastmux.select.poll()
+    wait = lambda timeout: poll.poll(None if timeout is None else 1000 * timeout)  # noqa: E731
+    return Way(lambda: None, lambda fd: poll.register(fd, fastmux.READ), wait)
+
+
+def by_select():
+    fds: list[int] = []
+    return Way(fds.clear, fds.append, lambda timeout: fastmux.select.select(fds, [], [], timeout)[0])
+
+
+def by_loop():
+    loop = fastmux.new_event_loop()
+    found = []
+
+    def notice(fd):
+        found.append(fd)
+        loop.stop()
+
+    def wait(timeout):
+        found.clear()
+        timer = None if timeout is None else loop.call_later(timeout, loop.stop)
+        try:
+            loop.run_forever()
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return found
+
+    return Way(loop.close, lambda fd: loop.add_reader(fd, notice, fd), wait)
+
+
+WAYS: dict[str, Callable[[], Way]] = {
+    f"{cls.__name__}({mechanism}).{name}": functools.partial(by_poller, cls, mechanism, name)
+    for cls in CLASSES
+    for mechanism in cls.mechanisms
+    for name in ("poll", "select", "wait")
+}
+WAYS |= {name: functools.partial(by_selector, name) for name in ("EpollSelector", "PollSelector", "SelectSelector")}
+WAYS |= {"epoll": by_epoll, "poll": by_poll, "select": by_select, "EventLoop": by_loop}
+
+
+@pytest.fixture(params=WAYS)
+def way(request):
+    made = WAYS[request.param]()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def storm(on_alarm):
+    """Signals whose handler counts them."""
+    calls = []
+    on_alarm(lambda: calls.append(None), STORM, STORM)
+    return calls
+
+
+def test_a_storm_neither_shortens_nor_prolongs_a_wait_for_ever(way, socketpair, storm):
+    ours, _ = socketpair
+    way.watch(ours.fileno())
+    for timeout in (0.0005, 0.0105, 0.1):
+        begin = time.monotonic()
+        assert not way.wait(timeout)
+        assert timeout <= time.monotonic() - begin < TIMEOUT
+    assert len(storm) > 10
+
+
+def test_a_storm_does_not_disturb_a_non_blocking_wait(way, socketpair, storm):
+    """A signal may also arrive during a system call that does not block."""
+    ours, _ = socketpair
+    way.watch(ours.fileno())
+    deadline = time.monotonic() + 0.05
+    while time.monotonic() < deadline or len(storm) < 10:
+        assert not way.wait(0)
+
+
+def test_in_a_storm_no_message_is_lost(way, storm):
+    """The writer blocks the signal, so that it interrupts this thread only."""
+    count = 150
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def write():
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        for number in range(count):
+            theirs.send(b"%d" % number)
+            time.sleep(0.0003)
+
+    with ours, theirs:
+        ours.setblocking(False)
+        way.watch(ours.fileno())
+        writer = threading.Thread(target=write)
+        writer.start()
+        received = []
+        while len(received) < count:
+            assert way.wait(TIMEOUT)
+            with contextlib.suppress(BlockingIOError):
+                while len(received) < count:
+                    received.append(int(ours.recv(10)))
+        writer.join()
+        assert not way.wait(0)
+
+    assert received == list(range(count))
+    assert len(storm) > 10
+
+
+class HandlerError(Exception):
+    """Raised by every signal of a storm."""
+
+
+def test_in_a_storm_of_exceptions_each_wait_ends_with_one_and_nothing_breaks(way, socketpair, on_alarm, monkeypatch):
+    # Python drops an exception inside a destructor; the next signal raises again.
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
+    ours, theirs = socketpair
+    way.watch(ours.fileno())
+    armed = False
+
+    def interrupt():
+        if armed:
+            raise HandlerError
+
+    def wait_armed(timeout):
+        nonlocal armed
+        try:
+            armed = True
+            way.wait(timeout)
+        finally:
+            armed = False
+
+    on_alarm(interrupt, STORM, STORM)
+    for timeout in (None, TIMEOUT) * 15:
+        begin = time.monotonic()
+        with pytest.raises(HandlerError):
+            wait_armed(timeout)
+        assert time.monotonic() - begin < TIMEOUT
+    on_alarm(lambda: None, 0)
+
+    assert not way.wait(0.001)
+    theirs.send(b"x")
+    for timeout in (0, 0.001, TIMEOUT, None):
+        assert way.wait(timeout)
+
+
+def test_ctrl_c_ends_every_wait_in_a_storm():
+    """In a process of its own, which runs this file as a program."""
+    with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            for number, name in enumerate(WAYS):
+                assert child.stdout.readline() == f"{name} begins\n"
+                time.sleep(0.002 * (number % 5))  # before the wait, or during it
+                child.send_signal(signal.SIGINT)
+                assert child.stdout.readline() == f"{name} has ended\n"
+            assert child.wait(TIMEOUT) == 0
+        finally:
+            child.kill()
+
+
+def wait_in_all_ways_until_ctrl_c():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGALRM, lambda number, frame: None)
+    signal.setitimer(signal.ITIMER_REAL, STORM, STORM)
+    fd = os.eventfd(0)
+    for name, make in WAYS.items():
+        way = make()
+        way.watch(fd)
+        try:
+            print(name, "begins", flush=True)
+            way.wait(None)
+        except KeyboardInterrupt:
+            way.close()
+            print(name, "has ended", flush=True)
+    signal.setitimer(signal.ITIMER_REAL, 0)  # the interpreter removes its handlers before it exits
+
+
+if __name__ == "__main__":
+    wait_in_all_ways_until_ctrl_c()

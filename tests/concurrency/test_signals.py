@@ -1,0 +1,173 @@
+"""Signals during a wait: handlers run, deadlines stay, exceptions propagate.
+
+To interrupt a wait, a test sends signals repeatedly: a single one may arrive just before the system call, or in another
+thread that is starting (such as pytest's faulthandler), and then poll and select continue.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from fastmux import READ
+
+TIMEOUT = 20.0
+
+
+class HandlerError(Exception):
+    pass
+
+
+def interrupt_once():
+    """Return a handler that raises on its first call.
+
+    Send the signal repeatedly: one that arrives just before the system call does not interrupt it.
+    """
+    calls = []
+
+    def handler():
+        calls.append(None)
+        if len(calls) == 1:
+            raise HandlerError
+
+    return handler
+
+
+def wait_interrupted(on_alarm, wait, timeout):
+    on_alarm(interrupt_once(), 0.01, 0.01)
+    return wait(timeout)
+
+
+def test_a_handler_that_returns_does_not_end_a_wait(wait, on_alarm):
+    calls = []
+    on_alarm(lambda: calls.append(time.monotonic()), 0.01, 0.01)
+
+    start = time.monotonic()
+    result = wait(0.1)
+    end = time.monotonic()
+
+    assert not result
+    assert 0.1 <= end - start < TIMEOUT
+    assert start < calls[0] < end
+
+
+def test_a_handler_runs_during_a_wait_for_ever(wait, poller, on_alarm):
+    calls = []
+
+    def handler():
+        calls.append(None)
+        if len(calls) == 3:
+            poller.wakeup()
+
+    on_alarm(handler, 0.01, 0.01)
+
+    assert not wait(None)
+    assert len(calls) >= 3
+
+
+def test_an_exception_of_a_handler_ends_the_wait(wait, on_alarm):
+    start = time.monotonic()
+
+    with pytest.raises(HandlerError):
+        wait_interrupted(on_alarm, wait, 2 * TIMEOUT)
+    assert time.monotonic() - start < 2 * TIMEOUT
+
+
+def test_an_exception_of_a_handler_ends_a_wait_for_ever(wait, on_alarm):
+    with pytest.raises(HandlerError):
+        wait_interrupted(on_alarm, wait, None)
+
+
+def test_a_poller_works_after_an_exception_of_a_handler(wait, poller, socketpair, on_alarm):
+    ours, theirs = socketpair
+    key = poller.register(ours, READ)
+    for _ in range(3):
+        with pytest.raises(HandlerError):
+            wait_interrupted(on_alarm, wait, TIMEOUT)
+
+    assert not wait(0)
+    theirs.send(b"x")
+    assert poller.select(0) == [(key, READ)]
+    assert poller.poll(0) == [(ours.fileno(), READ)]
+    assert poller.wait(0) == 1
+
+
+def test_a_poller_releases_everything_when_closed_after_an_exception_of_a_handler(
+    make_poller, on_alarm, open_descriptors
+):
+    before = open_descriptors()
+    poller = make_poller()
+    with pytest.raises(HandlerError):
+        wait_interrupted(on_alarm, poller.poll, TIMEOUT)
+
+    poller.close()
+
+    assert open_descriptors() == before
+
+
+def test_a_handler_can_make_ready_what_the_wait_is_for(wait, poller, socketpair, on_alarm):
+    ours, theirs = socketpair
+    poller.register(ours, READ)
+    on_alarm(lambda: theirs.send(b"x"), 0.01, 0.01)
+
+    assert wait(TIMEOUT)
+
+
+def test_a_handler_can_register_what_then_ends_the_wait(poller, socketpair, on_alarm):
+    ours, theirs = socketpair
+    theirs.send(b"x")
+    on_alarm(lambda: ours in poller or poller.register(ours, READ), 0.01, 0.01)
+
+    assert poller.poll(TIMEOUT) == [(ours.fileno(), READ)]
+
+
+def test_a_handler_can_poll_the_poller_that_it_interrupts(poller, make_eventfd, on_alarm):
+    fd = make_eventfd()
+    poller.register(fd, READ)
+    inner = []
+
+    def handler():
+        if not inner:
+            inner.append(poller.poll(0))
+            os.eventfd_write(fd, 1)
+            inner.append(poller.poll(0))
+
+    on_alarm(handler, 0.01, 0.01)
+
+    assert poller.poll(TIMEOUT) == [(fd, READ)]
+    assert inner == [[], [(fd, READ)]]
+
+
+def test_a_handler_that_waits_itself_does_not_shorten_the_wait(wait, poller, on_alarm):
+    inner = []
+    on_alarm(lambda: inner.append(poller.poll(0.01)), 0.01)
+
+    start = time.monotonic()
+    assert not wait(0.06)
+
+    assert time.monotonic() - start >= 0.06
+    assert inner == [[]]
+
+
+def test_results_stay_whole_when_a_handler_polls_at_any_moment(poller, make_eventfd, on_alarm):
+    """The handler may run between the system call and the reading of its result."""
+    expected = sorted((poller.register(make_eventfd(1), READ).fd, READ) for _ in range(20))
+    inner = []
+    on_alarm(lambda: inner.append(sorted(poller.poll(0))), 0.0005, 0.0005)
+
+    deadline = time.monotonic() + 0.2
+    while time.monotonic() < deadline or not inner:
+        assert sorted(poller.poll(0)) == expected
+        assert sorted((key.fd, events) for key, events in poller.select(0)) == expected
+    on_alarm(lambda: None, 0)
+
+    assert all(result == expected for result in inner)
+
+
+def test_a_handler_can_close_the_poller_that_it_interrupts(poller, wait, on_alarm):
+    on_alarm(poller.close, 0.01, 0.01)
+
+    with pytest.raises(ValueError, match="closed poller"):
+        wait(TIMEOUT)

@@ -1,0 +1,119 @@
+"""Calls while the address space of the process is limited."""
+
+from __future__ import annotations
+
+import pytest
+
+import fastmux
+
+#: Functions that make calls with little address space left.
+SHORT_OF_MEMORY = """
+import errno, fcntl, gc, os, resource, sys
+import fastmux
+
+_, hard = resource.getrlimit(resource.RLIMIT_AS)
+
+def leave(more):
+    with open("/proc/self/statm") as file:
+        used = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (hard if more is None else used + more, hard))
+
+def outcome_of(function, *args):
+    try:
+        function(*args)
+    except MemoryError:
+        return "refused"
+    except OSError as error:
+        assert error.errno == errno.ENOMEM, error
+        return "refused"
+    return "works"
+
+def while_short(function, *args, left=1 << 20):
+    gc.collect()
+    leave(left)
+    try:
+        outcome = outcome_of(function, *args)
+    finally:
+        leave(None)
+    return outcome
+"""
+
+
+POLLER_SHORT_OF_MEMORY = """
+class_name, mechanism = sys.argv[1:]
+make = getattr(fastmux, class_name)
+
+fd = os.eventfd(1)
+with make(mechanism, capacity=1 << 22) as poller:  # its arrays take 100 MB
+    poller.register(fd)
+    for wait in (poller.poll, poller.select, poller.wait):
+        for timeout in (0, 0.001, None):
+            outcome = while_short(wait, timeout)
+            assert outcome == "refused" or make is fastmux.StdlibPoller, (wait, timeout)
+    for timeout in (0, 0.001, None):
+        assert poller.poll(timeout) == [(fd, fastmux.READ)]
+        assert poller.select(timeout) == [(poller.get_key(fd), fastmux.READ)]
+        assert poller.wait(timeout) == 1
+        assert list(poller.fds[:1]) == [fd]
+
+with make(mechanism) as poller:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
+    highest = 900 if make is fastmux.StdlibPoller and mechanism == "select" else 16000
+    high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, highest)
+    poller.register(fd)
+    outcome = while_short(poller.register, high, left=1 << 17)
+    assert (high in poller) == (outcome == "works") == (len(poller) == 2)
+    if outcome == "refused":
+        assert poller.poll(0) == [(fd, fastmux.READ)]
+        poller.register(high)
+    assert sorted(poller.poll(0)) == sorted((key.fd, events) for key, events in poller.select(0))
+    assert sorted(poller.poll(0)) == [(fd, fastmux.READ), (high, fastmux.READ)]
+print("done")
+"""
+
+
+@pytest.mark.parametrize("mechanism", fastmux.Poller.mechanisms)
+@pytest.mark.parametrize("class_name", ["Poller", "StdlibPoller"])
+def test_a_poller_that_gets_no_memory_says_so_and_goes_on_when_there_is_some(run_python, class_name, mechanism):
+    assert run_python(SHORT_OF_MEMORY + POLLER_SHORT_OF_MEMORY, class_name, mechanism) == "done\n"
+
+
+REST_SHORT_OF_MEMORY = """
+import asyncio
+
+fd = os.eventfd(1)
+resource.setrlimit(resource.RLIMIT_NOFILE, (20000, 20000))
+high = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 16000)
+for cls in (fastmux.selectors.EpollSelector, fastmux.selectors.PollSelector):
+    with cls() as selector:
+        selector.register(fd, 1)
+        outcome = while_short(selector.register, high, 1, left=1 << 17)
+        assert (high in selector.get_map()) == (outcome == "works")
+        if outcome == "refused":
+            assert [key.fd for key, _ in selector.select(0)] == [fd]
+            selector.register(high, 1)
+        for _ in range(3):
+            assert sorted(key.fd for key, _ in selector.select(0)) == [fd, high]
+
+with fastmux.select.epoll() as epoll:
+    epoll.register(fd, 1)
+    while_short(epoll.poll, 0, 1 << 20)  # room for a million events
+    assert epoll.poll(0, 1 << 20) == [(fd, 1)]
+
+fastmux.new_event_loop().close()
+before = os.listdir("/proc/self/fd")
+for left in (0, 1 << 17, 1 << 20):
+    loops = []
+    outcome = while_short(lambda: loops.append(fastmux.new_event_loop()), left=left)
+    for loop in loops:
+        loop.run_until_complete(asyncio.sleep(0.001))
+        loop.close()
+    loops.clear()
+    assert os.listdir("/proc/self/fd") == before
+fastmux.run(asyncio.sleep(0.001))
+print("done")
+"""
+
+
+def test_what_else_gets_no_memory_says_so_and_goes_on_when_there_is_some(run_python):
+    assert run_python(SHORT_OF_MEMORY + REST_SHORT_OF_MEMORY) == "done\n"

@@ -1,0 +1,105 @@
+"""Protocols that record their callbacks, and socket pairs that connect them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+
+class Recorder(asyncio.Protocol):
+    """Records its callbacks and data, and calls on_data for each piece of data."""
+
+    def __init__(self, on_data=None):
+        self.on_data = on_data
+        self.data = b""
+        self.events = []
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+        self.events.append("made")
+
+    def data_received(self, data):
+        assert type(data) is bytes
+        assert data
+        self.data += data
+        self.events.append("data")
+        if self.on_data is not None:
+            self.on_data(self)
+
+    def eof_received(self):
+        self.events.append("eof")
+
+    def connection_lost(self, exc):
+        self.events.append("lost")
+        self.lost.set_result(exc)
+
+    def pause_writing(self):
+        self.events.append("pause")
+
+    def resume_writing(self):
+        self.events.append("resume")
+
+
+class BufferedRecorder(asyncio.BufferedProtocol):
+    """A Recorder with a buffer of a given size."""
+
+    def __init__(self, size=100, make=bytearray, on_data=None):
+        self.buffer = make(size)
+        self.on_data = on_data
+        self.data = b""
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def get_buffer(self, sizehint):
+        return self.buffer
+
+    def buffer_updated(self, nbytes):
+        assert 0 < nbytes <= memoryview(self.buffer).nbytes
+        self.data += bytes(memoryview(self.buffer).cast("B")[:nbytes])
+        if self.on_data is not None:
+            self.on_data(self)
+
+    def connection_lost(self, exc):
+        self.lost.set_result(exc)
+
+
+async def connect(factory=Recorder):
+    """Return the protocol of a new connection, and its peer socket."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    _, protocol = await asyncio.get_running_loop().create_connection(factory, sock=ours)
+    return protocol, theirs
+
+
+async def batch(count, on_data=None, factory=Recorder):
+    """Return so many protocols and their peer sockets. on_data gets the protocol and the list of all others."""
+    connections = []
+
+    def call(protocol):
+        on_data(protocol, [other for other, _ in connections if other is not protocol])
+
+    for _ in range(count):
+        connections.append(await connect(lambda: factory(on_data=on_data and call)))
+    return [protocol for protocol, _ in connections], [theirs for _, theirs in connections]
+
+
+async def settle():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def until(condition):
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+async def close(protocols, sockets):
+    for protocol in protocols:
+        protocol.transport.abort()
+    for sock in sockets:
+        sock.close()
+    for protocol in protocols:
+        await protocol.lost

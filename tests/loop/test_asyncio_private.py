@@ -1,0 +1,133 @@
+"""The private parts of asyncio that the event loop depends on.
+
+A failure means that a new Python has changed one of them: find its replacement before you change the list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from asyncio import base_events, constants, format_helpers, runners, selector_events, sslproto, unix_events
+
+import pytest
+
+LOOP = asyncio.SelectorEventLoop
+TRANSPORT = selector_events._SelectorSocketTransport
+
+#: Since Python 3.15 the callbacks of a transport run in one context, an argument of these functions; before, in copies.
+CONTEXT = ["context"] if sys.version_info >= (3, 15) else []
+
+#: Owner, name and parameters of each function; None: it must only exist.
+METHODS = [
+    (LOOP, "_add_callback", ["handle"]),
+    (LOOP, "_add_reader", ["fd", "callback", "args", *CONTEXT]),
+    (LOOP, "_add_writer", ["fd", "callback", "args", *CONTEXT]),
+    (LOOP, "_check_closed", []),
+    (LOOP, "_ensure_fd_no_transport", ["fd"]),
+    (LOOP, "_make_socket_transport", ["sock", "protocol", "waiter", "extra", "server", *CONTEXT]),
+    (LOOP, "_make_ssl_transport", None),
+    (LOOP, "_remove_reader", ["fd"]),
+    (LOOP, "_remove_writer", ["fd"]),
+    (LOOP, "_run_once", []),
+    (LOOP, "_start_serving", None),
+    (LOOP, "_stop_serving", ["sock"]),
+    (LOOP, "_write_to_self", []),
+    (TRANSPORT, "__init__", ["loop", "sock", "protocol", "waiter", "extra", "server", *CONTEXT]),
+    (TRANSPORT, "_add_reader", ["fd", "callback", "args"]),
+    (TRANSPORT, "_call_connection_lost", ["exc"]),
+    (TRANSPORT, "_fatal_error", ["exc", "message"]),
+    (TRANSPORT, "_maybe_pause_protocol", []),
+    (TRANSPORT, "_maybe_resume_protocol", []),
+    (TRANSPORT, "_read_ready", []),
+    (TRANSPORT, "_read_ready__on_eof", []),
+    (asyncio.Handle, "_run", []),
+    (format_helpers, "_format_callback_source", None),
+    (runners, "_cancel_all_tasks", ["loop"]),
+    (sslproto, "SSLProtocol", None),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "parameters"), METHODS, ids=lambda value: getattr(value, "__name__", value))
+def test_a_private_function_takes_what_it_is_called_with(owner, name, parameters):
+    function = getattr(owner, name)
+
+    if parameters is not None:
+        assert list(inspect.signature(function).parameters)[1 if inspect.isclass(owner) else 0 :] == parameters
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["_closed", "_debug", "_ready", "_scheduled", "_selector", "_stopping", "_timer_cancelled_count", "_transports"],
+)
+def test_a_loop_keeps_its_state_in_a_private_attribute(name):
+    loop = LOOP()
+    loop.close()
+
+    assert hasattr(loop, name)
+
+
+def test_a_transport_keeps_its_state_in_private_attributes():
+    async def main():
+        ours, theirs = await connected_pair()
+        names = {"_loop", "_sock", "_sock_fd", "_protocol", "_buffer", "_conn_lost", "_closing", "_paused", "_eof"}
+        missing = [name for name in names | {"_empty_waiter"} if not hasattr(ours, name)]
+        ours.close()
+        theirs.close()
+        await asyncio.sleep(0)
+        return missing
+
+    async def connected_pair():
+        import socket
+
+        ours, theirs = socket.socketpair()
+        transport, _ = await asyncio.get_running_loop().create_connection(asyncio.Protocol, sock=ours)
+        return transport, theirs
+
+    loop = LOOP()
+    try:
+        assert loop.run_until_complete(main()) == []
+    finally:
+        loop.close()
+
+
+def test_every_transport_that_stops_reading_calls_the_loops_remove_reader():
+    for name in ("pause_reading", "close", "_force_close", "_read_ready__on_eof"):
+        owner = next(cls for cls in TRANSPORT.__mro__ if name in vars(cls) and "_remove_reader" in source(cls, name))
+        assert owner.__module__ == selector_events.__name__
+
+
+def test_a_transport_starts_and_resumes_by_its_own_add_reader():
+    assert "self._add_reader" in source(TRANSPORT, "__init__")
+    assert "self._add_reader" in inspect.getsource(TRANSPORT.resume_reading)
+
+
+def test_the_context_of_a_transport_is_one_that_its_constructor_is_given():
+    """Servers and create_connection() create the context."""
+    for function in (LOOP._make_ssl_transport, LOOP._start_serving):
+        assert ("context" in inspect.signature(function).parameters) == bool(CONTEXT)
+    assert ("context=self._context" in source(TRANSPORT.__base__, "_add_reader")) == bool(CONTEXT)
+
+
+def test_handles_have_the_slots_that_are_filled_in():
+    slots = {"_callback", "_args", "_cancelled", "_loop", "_source_traceback", "_repr", "_context", "__weakref__"}
+
+    assert set(asyncio.Handle.__slots__) == slots
+    assert {"_scheduled", "_when"} == set(asyncio.TimerHandle.__slots__)
+
+
+def test_a_server_adds_its_sockets_by_start_serving():
+    assert "_loop._start_serving(" in inspect.getsource(base_events.Server)
+    assert "_loop._stop_serving(" in inspect.getsource(base_events.Server)
+
+
+def test_signals_arrive_through_the_socket_pair_of_the_loop():
+    assert "self._csock" in inspect.getsource(unix_events._UnixSelectorEventLoop.add_signal_handler)
+
+
+def test_writes_to_a_lost_connection_are_counted_up_to_a_threshold():
+    assert constants.LOG_THRESHOLD_FOR_CONNLOST_WRITES > 0
+
+
+def source(cls, name):
+    return inspect.getsource(vars(cls)[name])

@@ -1,0 +1,85 @@
+"""The choice between the extension and the standard library."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import pytest
+
+import fastmux
+
+REPORT = """
+import sys, fastmux
+print(fastmux.implementation, fastmux.Poller is fastmux.StdlibPoller, "fastmux._native" in sys.modules)
+"""
+INSTALLED = importlib.util.find_spec("fastmux._native") is not None
+
+
+@pytest.mark.parametrize("value", [None, "", "0"], ids=["unset", "empty", "0"])
+def test_the_extension_is_used_where_it_is_installed(run_python, value):
+    expected = "c False True" if INSTALLED else "python True False"
+
+    assert run_python(REPORT, FASTMUX_PURE=value).strip() == expected
+
+
+@pytest.mark.parametrize("value", ["1", "yes"])
+def test_the_environment_can_force_the_standard_library(run_python, value):
+    assert run_python(REPORT, FASTMUX_PURE=value).strip() == "python True False"
+
+
+def test_implementation_names_the_class_of_poller():
+    assert fastmux.implementation == ("python" if fastmux.Poller is fastmux.StdlibPoller else "c")
+
+
+def test_a_program_without_the_extension_works(run_python):
+    program = """
+import os, fastmux
+fd = os.eventfd(1)
+for mechanism in fastmux.Poller.mechanisms:
+    with fastmux.Poller(mechanism) as poller:
+        poller.register(fd)
+        print(mechanism, poller.poll(1) == [(fd, fastmux.READ)])
+"""
+
+    assert run_python(program, FASTMUX_PURE="1").split() == ["epoll", "True", "poll", "True", "select", "True"]
+
+
+def test_poll_and_select_do_without_eventfd(run_python):
+    """Systems other than Linux use a pipe instead."""
+    program = """
+import os, threading, time
+del os.eventfd
+import fastmux
+for mechanism in ("poll", "select"):
+    reader, writer = os.pipe()
+    with fastmux.StdlibPoller(mechanism) as poller:
+        poller.register(reader)
+        poller.wakeup()
+        print(poller.poll(), end=" ")
+        threading.Timer(0.05, poller.wakeup).start()
+        print(poller.poll(), end=" ")
+        threading.Timer(0.05, os.write, (writer, b"x")).start()
+        print(poller.poll() == [(reader, fastmux.READ)])
+"""
+
+    assert run_python(program).splitlines() == ["[] [] True"] * 2
+
+
+def test_both_classes_have_the_same_mechanisms():
+    """Except in a build without epoll: `nox -s no_epoll` sets FASTMUX_NO_EPOLL."""
+    epoll = () if os.environ.get("FASTMUX_NO_EPOLL") else ("epoll",)
+
+    assert fastmux.Poller.mechanisms == (*epoll, "poll", "select")
+    assert fastmux.StdlibPoller.mechanisms == ("epoll", "poll", "select")
+
+
+def test_both_classes_have_the_same_public_names():
+    def names(cls):
+        return {name for name in dir(cls) if not name.startswith("_")}
+
+    assert names(fastmux.Poller) == names(fastmux.StdlibPoller)
+
+
+def test_the_version_is_a_version():
+    assert [part.isdecimal() for part in fastmux.__version__.split(".")[:2]] == [True, True]

@@ -1,0 +1,62 @@
+"""Subclasses of the selectors, as programs write them."""
+
+from __future__ import annotations
+
+import os
+import selectors
+
+import pytest
+
+import fastmux
+from fastmux.selectors import EVENT_READ, EVENT_WRITE, EpollSelector
+
+TIMEOUT = 20.0
+
+
+@pytest.mark.parametrize("name", ["SelectSelector", "PollSelector", "EpollSelector"])
+@pytest.mark.parametrize("own", [False, True], ids=["", "own"])
+def test_methods_that_a_subclass_overrides_are_called(name, own, socketpair):
+    """own: the subclass sets ``_selector_cls`` to the standard object."""
+    ours, theirs = socketpair
+    calls = []
+
+    class Mine(getattr(fastmux.selectors, name)):
+        def register(self, *args):
+            calls.append("register")
+            return super().register(*args)
+
+        def select(self, timeout=None):
+            calls.append("select")
+            return [key.data for key, _ in super().select(timeout)]
+
+    if own and name != "SelectSelector":
+        Mine._selector_cls = getattr(selectors, name)._selector_cls
+    with Mine() as selector:
+        selector.register(ours, EVENT_READ, "data")
+        assert selector.select(0) == []
+        theirs.send(b"x")
+        assert selector.select(TIMEOUT) == selector.select(0) == ["data"]
+        assert selector.modify(ours, EVENT_WRITE, 1).data == 1
+        assert selector.select(0) == [1]
+        selector.unregister(ours)
+        assert selector.select(0.001) == []
+    assert calls[:2] == ["register", "select"]  # the standard SelectSelector.modify() registers anew
+    assert calls.count("select") == 5
+
+
+def test_an_overridden_select_is_not_called_by_the_selector_itself():
+    """With more ready than the array has room for, the selector makes a second wait."""
+
+    class Mine(EpollSelector):
+        def select(self, timeout=None):
+            return [key.data for key, _ in super().select(timeout)]
+
+    r, w = os.pipe()
+    os.write(w, b"x")
+    copies = [os.dup(r) for _ in range(200)]
+    with Mine() as selector:
+        for fd in copies:
+            selector.register(fd, EVENT_READ, fd)
+        assert sorted(selector.select(0)) == copies
+    for fd in (r, w, *copies):
+        os.close(fd)
