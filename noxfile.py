@@ -124,7 +124,7 @@ def core(session: nox.Session) -> None:
             for files in (
                 own,
                 ["-DFMUX_NO_EPOLL", *own],
-                c_files("benchmarks/*.c"),
+                c_files("benchmarks/**/*.c"),
                 generated,
                 ["-DPy_GIL_DISABLED", "-D_CFFI_NO_LIMITED_API", *generated],
             ):
