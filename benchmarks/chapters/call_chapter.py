@@ -25,6 +25,8 @@ Times = dict[str, pyperf.Benchmark]  # by candidate
 
 #: Subject and counterpart: fastmux, and the standard module of the same name.
 MIRROR = ("fastmux", "standard")
+#: Numbers of sockets where all are ready.
+SIZES = (0, 1, 10, 100, 1000)
 READY = "{} ready"
 ONE_OF = "1 ready of {}"
 WITH_TIMEOUT = "Timeout of 1 s, descriptors ready"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from .call_chapter import EPOLL_LOOP, MIRROR, ONE_OF, READY, WITH_TIMEOUT, CallChapter, Comparison
-
-SIZES = (0, 1, 10, 100, 1000)
+from .call_chapter import EPOLL_LOOP, MIRROR, ONE_OF, READY, SIZES, WITH_TIMEOUT, CallChapter, Comparison
 
 COMPARISONS = [
     Comparison(

@@ -8,9 +8,18 @@ import sys
 from benchmarks import child_process
 from benchmarks.results import Results, Row, as_benchmark, quartiles
 
-from .call_chapter import MIRROR, ONE_OF, READY, WITH_TIMEOUT, CallChapter, Comparison, Settings, against_standard
+from .call_chapter import (
+    MIRROR,
+    ONE_OF,
+    READY,
+    SIZES,
+    WITH_TIMEOUT,
+    CallChapter,
+    Comparison,
+    Settings,
+    against_standard,
+)
 
-SIZES = (0, 1, 10, 100, 1000)
 REGISTRATIONS = {
     "register, unregister": "register",
     "register, use, unregister": "register, use",
