@@ -52,7 +52,7 @@ def package(session: nox.Session, extras: str = "") -> str:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and workflows; ``-- --fix`` applies the fixes of ruff and clang-format."""
+    """Check style (ruff, clang-format) and workflows (zizmor); ``-- --fix`` applies the fixes of the first two."""
     # Pinned, because versions of clang-format differ in their layout.
     session.install("ruff", "clang-format==23.1.5", "check-jsonschema", "zizmor")
     fix = "--fix" in session.posargs
@@ -190,7 +190,7 @@ def sanitizers(session: nox.Session) -> None:
     env = {"LD_PRELOAD": ":".join(libraries), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"}
     check = "from fastmux import _native; assert b'__asan_init' in open(_native.__file__, 'rb').read()"
     session.run("python", "-c", check, env=env)
-    # pytest's faulthandler timeout starts a thread per test, which a fork may interrupt (tests/conftest.py).
+    # pytest's faulthandler timeout runs a C thread per test, which makes forks unsafe here (tests/conftest.py).
     session.run("pytest", *SEVERAL, "-o", "faulthandler_timeout=0", "-k", NOT_SANITIZED, *session.posargs, env=env)
 
 
