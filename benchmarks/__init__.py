@@ -1,1 +1,4 @@
-"""fastmux against the standard library: ``python -m benchmarks --quick`` from the root of a checkout."""
+"""Benchmarks of fastmux against the standard library and other libraries: ``python -m benchmarks --quick``.
+
+Imports go one way: results < child_process < machine < servers < calls < chapters < report < run < __main__.
+"""

@@ -1,4 +1,4 @@
-"""The command line: ``python -m benchmarks --help``."""
+"""Command line of the benchmarks: ``python -m benchmarks --help``."""
 
 from __future__ import annotations
 
@@ -8,47 +8,39 @@ import signal
 import sys
 from pathlib import Path
 
-#: name -> what is measured
-CHAPTERS = {
-    "poll": "what is ready, as (descriptor, events): Poller, the mirrors of epoll and poll, pyzmq, a loop in C",
-    "selectors": "what is ready, with keys; registrations: Poller, the mirrors of selectors",
-    "select": "select() on lists, up to the limit of 1024 and beyond it",
-    "asyncio": "a request's CPU time on an event loop: asyncio, uvloop, rloop",
-    "echo": "echo servers under load: Poller, selectors, asyncio, uvloop, gevent, trio",
-    "idle": "10 active connections among 10 to as many as can be open: select, poll, epoll",
-}
-NEEDED = ("fastmux", "matplotlib", "pyperf", "rich")
+from .chapters import DESCRIPTIONS
+
+REQUIRED = ("fastmux", "matplotlib", "pyperf", "rich")
 OUTPUT = Path("benchmarks/results")
-DOCS = Path(__file__).parent.parent / "docs"
 
 
-def arguments() -> argparse.Namespace:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure fastmux against the standard library and its peers, as ratios within one run. Prints a "
-        "table; writes a report in HTML, charts, and all measurements as JSON.",
-        epilog="Chapters: " + "; ".join(f"{name} ({about})" for name, about in CHAPTERS.items()) + ".",
+        description="Measure fastmux against the standard library and other libraries, as ratios within one run. "
+        "Prints a table; writes an HTML report, charts, and all measurements as JSON.",
+        epilog="Chapters: " + "; ".join(f"{name} ({text})" for name, text in DESCRIPTIONS.items()) + ".",
     )
-    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"of {', '.join(CHAPTERS)}; default: all")
-    parser.add_argument("--list", action="store_true", help="say what the chapters are, and stop")
-    parser.add_argument("--quick", action="store_true", help="within a minute; otherwise within 15 minutes")
-    parser.add_argument("--redraw", action="store_true", help="measure nothing: report again what is in DIR")
-    parser.add_argument("--docs", action="store_true", help="put the pictures of a finished run into docs/ as well")
+    parser.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"{', '.join(DESCRIPTIONS)}; default: all")
+    parser.add_argument("--list", action="store_true", help="list the chapters and exit")
+    parser.add_argument("--quick", action="store_true", help="run for up to a minute instead of up to 15 minutes")
+    parser.add_argument("--redraw", action="store_true", help="measure nothing; rebuild the report from DIR")
+    parser.add_argument("--docs", action="store_true", help="after a complete run, copy the charts into docs/")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="default: %(default)s")
     args = parser.parse_args()
-    if unknown := [name for name in args.chapters if name not in CHAPTERS]:
-        parser.error(f"no such chapter: {', '.join(unknown)}")
-    args.chapters = [name for name in CHAPTERS if name in args.chapters or not args.chapters]
+    if unknown := [name for name in args.chapters if name not in DESCRIPTIONS]:
+        parser.error(f"unknown chapter: {', '.join(unknown)}")
+    args.chapters = [name for name in DESCRIPTIONS if name in args.chapters or not args.chapters]
     return args
 
 
 def main() -> int:
-    args = arguments()
+    args = parse_arguments()
     if args.list:
-        for name, about in CHAPTERS.items():
-            print(f"{name:10} {about}")
+        for name, text in DESCRIPTIONS.items():
+            print(f"{name:10} {text}")
         return 0
-    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+    if missing := [name for name in REQUIRED if importlib.util.find_spec(name) is None]:
         sys.exit(f"{', '.join(missing)} missing: pip install '.[bench]'")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
@@ -57,7 +49,7 @@ def main() -> int:
     try:
         return run.redraw(args) if args.redraw else run.measure(args)
     except KeyboardInterrupt:
-        print("interrupted while the files were written", file=sys.stderr)
+        print("interrupted while writing the files", file=sys.stderr)
         return 130
 
 

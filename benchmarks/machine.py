@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""Describe the machine and its software; check and raise its limit of open files."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from . import process
+from . import child_process
 
-#: What is compared with, besides the standard library: module -> distribution. The optional dependencies "peers".
+#: Optional competitors, the extra "peers": module -> distribution.
 PEERS = {"uvloop": "uvloop", "rloop": "rloop", "gevent": "gevent", "zmq": "pyzmq", "trio": "trio"}
+#: Open files of a benchmark process besides the measured ones, with a margin.
+OTHER_DESCRIPTORS = 64
 
 
 def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def titled(name: str) -> str:
-    """A name with its version, where it has one of its own."""
+def with_version(name: str) -> str:
+    """Append the version to a name that has its own."""
     if name in PEERS or name == "fastmux":
         return f"{name} {peer_version(name)}"
     return f"{name} (Python {platform.python_version()})" if name == "asyncio" else name
@@ -35,7 +37,7 @@ def peer_version(module: str) -> str | None:
 
 
 def raise_descriptor_limit() -> None:
-    """Raise the soft limit of open files to the hard one, for this process and its children."""
+    """Raise the soft limit of open files to the hard limit, for this process and its children."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -43,6 +45,13 @@ def raise_descriptor_limit() -> None:
 def descriptor_limit() -> int:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def missing_descriptors(measured: int) -> str:
+    """Return "" if so many descriptors can be open at a time, else the reason why not."""
+    if (needed := measured + OTHER_DESCRIPTORS) <= descriptor_limit():
+        return ""
+    return f"{needed:,} open files are needed, and the hard limit (ulimit -Hn) is {descriptor_limit():,}"
 
 
 def cpu_model() -> str:
@@ -56,7 +65,7 @@ def cpu_model() -> str:
 
 
 def compiler_version() -> str | None:
-    command = process.compiler()
+    command = child_process.compiler()
     if command is None:
         return None
     lines = subprocess.run([command, "--version"], capture_output=True, text=True).stdout.splitlines()
@@ -85,5 +94,5 @@ def describe() -> dict[str, Any]:
     }
 
 
-def title(found: dict[str, Any]) -> str:
-    return f"Python {found['python']}, Linux {found['kernel']}, {found['cpu']}, {found['cpus']} CPUs"
+def title(info: dict[str, Any]) -> str:
+    return f"Python {info['python']}, Linux {info['kernel']}, {info['cpu']}, {info['cpus']} CPUs"

@@ -1,21 +1,21 @@
-"""A chat: each line that a client sends goes to all others. What a queue per client is for.
+"""Chat server: each line of a client goes to all others, through a queue per client.
 
     python examples/chat_server.py --port 7008
     python examples/echo_client.py --port 7008
 
-(the second in as many other terminals as you like)
+(the second in several terminals)
 
 What to notice:
 
-- A message is one object in many queues; nothing is copied for each recipient. Lines that come together go out
-  together: a flood of short ones must not become a flood of calls.
-- Most messages go out at once. Only what the kernel does not take waits in the queue, and only while something waits
-  is there write interest.
-- A client that stalls loses nothing and delays nobody: its queue grows. But not for ever. The sender cannot be slowed
-  down, as an echo's can, because all others would be slowed down with it. So at the limit a client is dropped.
-- A client may be dropped because of what another one has sent, while its own event lies further back in the same
-  batch. So a handler first looks whether its client is still there.
-- News is delivered after each event, not from within: to leave is news as well, which may find the next one gone.
+- A message is one object in many queues, without a copy per recipient. Lines received together are sent together: many
+  short lines must not cause many system calls.
+- Most messages are sent at once. Only unsent data stays in the queue, and only then is there write interest.
+- A stalled client loses nothing and delays nobody: its queue grows, up to a limit. Back-pressure, as in an echo server,
+  would slow down all clients with the sender. So a client over the limit is dropped.
+- A message of one client may drop another whose event is later in the same batch. So a handler first checks that its
+  client still exists.
+- Messages are delivered after each event, not inside the handler: leaving is a message, too, whose delivery may drop
+  further clients.
 """
 
 from __future__ import annotations
@@ -26,23 +26,35 @@ from typing import Any
 
 import fastmux
 from fastmux import EDGE, READ, WRITE
-from serving import Listener, Stop, listen, parse, positive, receive, run, say, send, server_command_line, spell
+from serving import (
+    Listener,
+    Stop,
+    format_address,
+    listen,
+    log,
+    parse,
+    positive,
+    receive,
+    run,
+    send,
+    server_command_line,
+)
 
-LINE_LIMIT = 16 * 1024  # a longer line is passed on in pieces
-CONTROL = bytes(range(32)) + b"\x7f"  # what would do things to the terminals of others
+LINE_LIMIT = 16 * 1024  # longer lines are split
+CONTROL = bytes(range(32)) + b"\x7f"  # control characters, which act on terminals
 
 
 class Client:
-    """One connection: the line that it is in the middle of, and the messages that wait for it."""
+    """One connection: its incomplete input line, and the queue of its unsent messages."""
 
     def __init__(self, room: Room, sock: socket.socket, address: Any) -> None:
         self.room = room
         self.sock = sock
-        self.name = spell(address)
+        self.name = format_address(address)
         self.line = b""
         self.queue: deque[bytes] = deque()
         self.queued = 0  # bytes
-        self.waiting = False  # to send
+        self.watching_write = False
 
     def on_ready(self, events: int) -> None:
         if self not in self.room.clients:
@@ -51,11 +63,11 @@ class Client:
             if events & WRITE:
                 self.flush()
             if events & ~WRITE:
-                self.hear()
+                self.read()
         except OSError:
             self.room.leave(self, "is gone")
 
-    def hear(self) -> None:
+    def read(self) -> None:
         for data in receive(self.room.poller, self.sock, self.room.edge):
             if not data:
                 self.room.leave(self, "leaves")
@@ -64,15 +76,15 @@ class Client:
             if len(self.line) > LINE_LIMIT:
                 lines.append(self.line)
                 self.line = b""
-            said = [f"{self.name}: ".encode() + line.translate(None, CONTROL) + b"\n" for line in lines]
-            if said:
-                self.room.news.append((self, b"".join(said)))
+            messages = [f"{self.name}: ".encode() + line.translate(None, CONTROL) + b"\n" for line in lines]
+            if messages:
+                self.room.pending.append((self, b"".join(messages)))
 
-    def tell(self, message: bytes) -> None:
+    def enqueue(self, message: bytes) -> None:
         self.queue.append(message)
         self.queued += len(message)
         try:
-            if not self.waiting:
+            if not self.watching_write:
                 self.flush()
         except OSError:
             self.room.leave(self, "is gone")
@@ -81,7 +93,7 @@ class Client:
                 self.room.leave(self, "does not keep up")
 
     def flush(self) -> None:
-        """Send what the kernel takes, and wait for more room as long as there is something left."""
+        """Send as much as the kernel accepts; keep write interest while data is left."""
         while self.queue:
             rest = send(self.sock, self.queue[0])
             self.queued -= len(self.queue[0]) - len(rest)
@@ -89,9 +101,9 @@ class Client:
                 self.queue[0] = rest
                 break
             self.queue.popleft()
-        if self.waiting != bool(self.queue):
-            self.waiting = bool(self.queue)
-            self.room.poller.modify(self.sock, (READ | WRITE if self.waiting else READ) | self.room.edge)
+        if self.watching_write != bool(self.queue):
+            self.watching_write = bool(self.queue)
+            self.room.poller.modify(self.sock, (READ | WRITE if self.watching_write else READ) | self.room.edge)
 
 
 class Room:
@@ -101,42 +113,42 @@ class Room:
         self.edge = edge & EDGE
         self.queue_limit = queue_limit
         self.clients: set[Client] = set()
-        self.news: deque[tuple[Client, bytes]] = deque()  # from whom, and what
+        self.pending: deque[tuple[Client, bytes]] = deque()  # (sender, message)
         self.messages = 0
 
     def run(self, stop: Stop) -> None:
         while not stop:
-            for key, events in self.poller.select(self.listener.patience()):
+            for key, events in self.poller.select(self.listener.timeout()):
                 if key.data is self.listener:
-                    self.let_in()
+                    self.accept()
                 else:
                     key.data.on_ready(events)
                 self.deliver()
 
-    def let_in(self) -> None:
+    def accept(self) -> None:
         for sock, address in self.listener.accept():
             client = Client(self, sock, address)
-            if self.listener.admit(sock, client):
+            if self.listener.add(sock, client):
                 self.announce(client, "joins")
-                self.deliver()  # the next one to join need not hear of it
+                self.deliver()  # now: a client accepted next must not get it
                 self.clients.add(client)
 
-    def leave(self, client: Client, how: str) -> None:
+    def leave(self, client: Client, reason: str) -> None:
         self.clients.remove(client)
-        self.listener.dismiss(client.sock)
-        self.announce(client, how)
+        self.listener.remove(client.sock)
+        self.announce(client, reason)
 
-    def announce(self, client: Client, what: str) -> None:
-        say(f"{client.name} {what}")
-        self.news.append((client, f"* {client.name} {what}\n".encode()))
+    def announce(self, client: Client, action: str) -> None:
+        log(f"{client.name} {action}")
+        self.pending.append((client, f"* {client.name} {action}\n".encode()))
 
     def deliver(self) -> None:
-        while self.news:
-            sender, message = self.news.popleft()
+        while self.pending:
+            sender, message = self.pending.popleft()
             self.messages += message.count(b"\n")
             for client in list(self.clients):
                 if client is not sender:
-                    client.tell(message)
+                    client.enqueue(message)
 
 
 def main() -> int:
@@ -147,7 +159,7 @@ def main() -> int:
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         room = Room(poller, sock, args.edge, args.queue_limit)
         room.run(stop)
-    say(f"{room.messages} messages")
+    log(f"{room.messages} messages")
     return 0
 
 

@@ -1,20 +1,20 @@
-"""One listening socket and a process per core: an echo server that counts who is woken for what.
+"""Pre-fork echo server: one listening socket, a process per core, and a count of the wake-ups.
 
     python examples/prefork_server.py --port 7009
     python examples/prefork_server.py --processes 8 --compare 300
 
 What to notice:
 
-- The socket is opened first and shared by fork. The poller is made afterwards, by each process for itself: an epoll
-  set that two processes share would report to one what the other has registered.
-- All processes wait for the same socket. A connection wakes all of them, and one accepts it. The others do not even
-  notice: the kernel wakes them, sees that nothing is left, and puts them to sleep again. Only its own count tells.
-- EXCLUSIVE has one of them woken: --compare counts without and with it. It is the same one for as long as it is back
-  in time, so work that takes no time is not spread.
+- The socket is opened first and shared by fork. Each process then creates its own poller: an epoll set shared by two
+  processes would report the registrations of one to the other.
+- All processes wait for the same socket. A connection wakes all of them, and one accepts it. The others do not notice:
+  the kernel wakes them, finds nothing ready, and puts them to sleep again. Only the kernel's count shows it.
+- With EXCLUSIVE the kernel wakes one: --compare counts without and with it. It wakes the same process as long as that
+  is waiting again in time, so short tasks are not distributed.
 - accept() must not block: another process may have been faster.
-- SIGTERM is graceful: listening ends at once, those who are connected are served until they leave or --grace is over.
-- Parent and child hold a pair of sockets between them. An end of file there means that the other is gone, or wants an
-  end, whatever has become of it: nobody is left behind.
+- SIGTERM is graceful: listening ends at once, and connected clients are served until they leave or --grace expires.
+- Parent and child share a socket pair. An end of file on it means that the other has exited, for any reason, or
+  requests the shutdown: no orphan remains.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ import time
 import fastmux
 from echo_server import Client
 from fastmux import EXCLUSIVE, READ
-from serving import Listener, Stop, listen, parse, positive, run, say, seconds, server_command_line
+from serving import Listener, Stop, listen, log, parse, positive, run, seconds, server_command_line
 
 
 class Child:
-    """A process, as its parent sees it."""
+    """A child process, in the parent."""
 
     def __init__(self, poller: fastmux.Poller, pid: int, pair: socket.socket) -> None:
         self.poller = poller
         self.pid = pid
         self.pair = pair
-        self.told = b""  # a "+" for each connection, and at the end how often it was woken
+        self.output = b""  # a "+" per connection, and at the end the number of wake-ups
         poller.register(pair, READ, self)
 
     @property
@@ -50,56 +50,56 @@ class Child:
 
     @property
     def accepted(self) -> int:
-        return self.told.count(b"+")
+        return self.output.count(b"+")
 
     @property
     def woken(self) -> int:
-        return int(self.told.strip(b"+") or 0)
+        return int(self.output.strip(b"+") or 0)
 
     def on_ready(self, events: int) -> None:
-        """Take what it tells. After an end of file, it has ended."""
+        """Read its output; after an end of file, reap it."""
         with contextlib.suppress(ConnectionResetError):
             if data := self.pair.recv(4096):
-                self.told += data
+                self.output += data
                 return
         self.poller.unregister(self.pair)
         self.pair.close()
         _, status = os.waitpid(self.pid, 0)
         if os.WIFSIGNALED(status):
-            say(f"process {self.pid} was ended by {signal.Signals(os.WTERMSIG(status)).name}")
+            log(f"process {self.pid} was ended by {signal.Signals(os.WTERMSIG(status)).name}")
 
-    def hear_out(self) -> None:
+    def read_to_end(self) -> None:
         while self.running:
             self.on_ready(READ)
 
 
-def work(sock: socket.socket, parent: socket.socket, args: argparse.Namespace, exclusive: int) -> None:
-    """What each process does."""
+def serve_clients(sock: socket.socket, parent: socket.socket, args: argparse.Namespace, exclusive: int) -> None:
+    """Serve clients in a child process."""
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop:
         listener = Listener(poller, sock, READ | args.edge | exclusive)
         poller.register(parent, READ, parent)
         deadline: float | None = None
-        sleeps = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
-        while deadline is None or (len(poller) > 1 and time.monotonic() < deadline):  # the one is stop's
-            pause = listener.patience() if deadline is None else max(deadline - time.monotonic(), 0)
-            for key, events in poller.select(pause):
+        initial_switches = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+        while deadline is None or (len(poller) > 1 and time.monotonic() < deadline):  # 1: the registration of stop
+            timeout = listener.timeout() if deadline is None else max(deadline - time.monotonic(), 0)
+            for key, events in poller.select(timeout):
                 if key.data is parent:
                     stop.signal = signal.SIGTERM
                 elif key.data is not listener:
                     key.data.on_ready(events)
                 elif deadline is None:
                     for client, _ in listener.accept():
-                        if listener.admit(client, Client(listener, client)):
+                        if listener.add(client, Client(listener, client)):
                             parent.send(b"+")
             if stop and deadline is None:
                 deadline = time.monotonic() + args.grace
                 listener.close()
                 poller.unregister(parent)
-        parent.send(b"%d" % (resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - sleeps))
+        parent.send(b"%d" % (resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - initial_switches))
 
 
 def start(poller: fastmux.Poller, sock: socket.socket, args: argparse.Namespace, exclusive: int) -> list[Child]:
-    """Start the processes, and watch them with the parent's poller."""
+    """Start the child processes and register them with the parent's poller."""
     children: list[Child] = []
     for _ in range(args.processes):
         ours, theirs = socket.socketpair()
@@ -108,16 +108,16 @@ def start(poller: fastmux.Poller, sock: socket.socket, args: argparse.Namespace,
             children.append(Child(poller, pid, ours))
             continue
         try:
-            poller.close()  # it is the parent's, as are these
+            poller.close()  # belongs to the parent, as do the pairs
             for pair in (ours, *(child.pair for child in children)):
                 pair.close()
-            work(sock, theirs, args, exclusive)
-        except BrokenPipeError:  # the parent is gone
+            serve_clients(sock, theirs, args, exclusive)
+        except BrokenPipeError:  # the parent has exited
             pass
         except Exception as error:
             print(f"process {os.getpid()}: {error!r}", file=sys.stderr, flush=True)
         finally:
-            os._exit(0)  # what the parent has begun is not the child's to end
+            os._exit(0)  # skip the cleanup handlers of the parent
     return children
 
 
@@ -126,35 +126,35 @@ def finish(children: list[Child]) -> None:
         if child.running:
             child.pair.shutdown(socket.SHUT_WR)
     for child in children:
-        child.hear_out()
+        child.read_to_end()
 
 
 def serve(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argparse.Namespace) -> int:
     exclusive = EXCLUSIVE if args.mechanism == "epoll" else 0
     children = start(poller, sock, args, exclusive)
-    say(f"{len(children)} processes, {'with' if exclusive else 'without'} EXCLUSIVE")
+    log(f"{len(children)} processes, {'with' if exclusive else 'without'} EXCLUSIVE")
     while not stop and any(child.running for child in children):
         for key, events in poller.select():
             key.data.on_ready(events)
     sock.close()
     finish(children)
     for child in children:
-        say(f"process {child.pid}: {child.accepted} connections, woken {child.woken} times")
-    say(f"served {sum(child.accepted for child in children)} clients")
+        log(f"process {child.pid}: {child.accepted} connections, woken {child.woken} times")
+    log(f"served {sum(child.accepted for child in children)} clients")
     return 0 if stop else 1
 
 
 def compare(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argparse.Namespace) -> int:
-    """Connect again and again, each time when the connection before has been accepted."""
-    say(f"{args.compare} connections, one after another, to {args.processes} processes")
+    """Open connections one by one, each after the previous one has been accepted."""
+    log(f"{args.compare} connections, one after another, to {args.processes} processes")
     for exclusive, name in ((0, "without"), (EXCLUSIVE, "with")):
         if exclusive and args.mechanism != "epoll":
-            say(f"with EXCLUSIVE: not possible with {args.mechanism}, which keeps no state between calls")
+            log(f"with EXCLUSIVE: not possible with {args.mechanism}, which keeps no state between calls")
             continue
         children = start(poller, sock, args, exclusive)
-        with contextlib.ExitStack() as visitors:
+        with contextlib.ExitStack() as connections:
             for _ in range(args.compare):
-                visitors.enter_context(socket.create_connection(sock.getsockname()[:2]))
+                connections.enter_context(socket.create_connection(sock.getsockname()[:2]))
                 for key, events in poller.select():
                     key.data.on_ready(events)
                 if stop or not all(child.running for child in children):
@@ -162,7 +162,7 @@ def compare(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argpa
         finish(children)
         if (accepted := sum(child.accepted for child in children)) < args.compare:
             sys.exit(f"ended after {accepted} connections")
-        say(f"{name} EXCLUSIVE: {sum(child.woken for child in children)} wake-ups")
+        log(f"{name} EXCLUSIVE: {sum(child.woken for child in children)} wake-ups")
     return 0
 
 

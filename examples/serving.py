@@ -1,5 +1,6 @@
-"""What the programs here share: options, the signals that end them, a listening socket, and the loops around recv and
-send. The wait itself stands in each program.
+"""Shared parts of the examples: options, signals, listening sockets, and the loops around recv and send.
+
+Each program contains its own wait.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ import fastmux
 from fastmux import EDGE, READ
 
 READ_SIZE = 64 * 1024
-FAIR_SHARE = 16  # reads per event, edge-triggered
-PAUSE = 1.0  # seconds between attempts to accept when no descriptor is left
+MAX_READS = 16  # per event, edge-triggered: a limit for fairness
+ACCEPT_PAUSE = 1.0  # seconds between attempts to accept while no descriptor is free
 
-# The command line
+# Command line
 
 
 def command_line(doc: str | None, port: int | list[int] | None = None) -> argparse.ArgumentParser:
-    """Make a parser whose --help prints the docstring.
+    """Create a parser whose --help prints the docstring.
 
-    With a default for it, there are --host and --port as well; a list means that there may be several ports.
+    port is the default of --port, which comes with --host; a list allows several ports.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     mechanisms = fastmux.Poller.mechanisms
@@ -43,8 +44,8 @@ def command_line(doc: str | None, port: int | list[int] | None = None) -> argpar
 def server_command_line(doc: str | None, port: int | list[int]) -> argparse.ArgumentParser:
     parser = command_line(doc, port)
     parser.set_defaults(edge=0)
-    parser.add_argument("--edge", action="store_const", const=EDGE, help="edge-triggered, which only epoll can be")
-    parser.epilog = "Port 0 picks a free one and prints it. Ctrl-C or SIGTERM ends the server."
+    parser.add_argument("--edge", action="store_const", const=EDGE, help="edge-triggered (epoll only)")
+    parser.epilog = "Port 0 selects a free port and prints it. Ctrl-C or SIGTERM stops the server."
     return parser
 
 
@@ -63,7 +64,7 @@ def port_number(text: str) -> int:
 
 def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text} is not a positive integer")
     return int(text)
 
 
@@ -73,36 +74,36 @@ def seconds(text: str) -> float:
     return value
 
 
-# From the beginning to the end
+# Startup, output and shutdown
 
 
-def say(text: str) -> None:
+def log(text: str) -> None:
     print(text, flush=True)
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a program and exit with its status. Output that cannot be written is no reason for a traceback."""
+    """Run a program and exit with its status; report a failed write without a traceback."""
     try:
         status = main()
         sys.stdout.flush()
-    except KeyboardInterrupt:  # before Stop was there
+    except KeyboardInterrupt:  # before Stop installed its handlers
         status = 128 + signal.SIGINT
     except OSError as error:
         status = 1
-        if isinstance(error, BrokenPipeError):  # who reads the output has left, as head does
+        if isinstance(error, BrokenPipeError):  # the reader of the output has exited, as head does
             status = 128 + signal.SIGPIPE
         else:
             print(f"{sys.argv[0]}: {error}", file=sys.stderr)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the interpreter, which will try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes stdout once more
     sys.exit(status)
 
 
 class Stop:
-    """Ctrl-C and SIGTERM: true once one of them has come, which also ends the wait that is in progress.
+    """Flag that is true after Ctrl-C or SIGTERM; the signal also ends the current wait.
 
-    Python runs a signal handler between two of its own steps. A signal that comes after the last of them, when the
-    kernel has not yet begun to wait, would be noticed at the end of the wait, which may be never. So the interpreter
-    is told to write a byte as well, at the very moment of the signal, and the poller watches the other end.
+    Python runs signal handlers between bytecodes. A signal that arrives after the last bytecode but before the system
+    call would be handled at the end of the wait, which may be never. So set_wakeup_fd() makes the C-level handler write
+    a byte to a socket pair at once, and the poller watches the other end.
     """
 
     def __init__(self, poller: fastmux.Poller) -> None:
@@ -110,33 +111,33 @@ class Stop:
         self._poller = poller
 
     def __enter__(self) -> Stop:
-        self._told, self._teller = socket.socketpair()
-        self._told.setblocking(False)
-        self._teller.setblocking(False)
-        signal.set_wakeup_fd(self._teller.fileno(), warn_on_full_buffer=False)
-        self._poller.register(self._told, READ, self)
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        self._poller.register(self._reader, READ, self)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(-1)
-        self._told.close()
-        self._teller.close()
+        self._reader.close()
+        self._writer.close()
 
     def __bool__(self) -> bool:
         return self.signal != 0
 
     def on_ready(self, events: int) -> None:
-        """Take the byte; what it means has been noted by the handler."""
-        self._told.recv(READ_SIZE)
+        """Drain the socket; the handler has stored the signal."""
+        self._reader.recv(READ_SIZE)
 
     def _on_signal(self, number: int, frame: object) -> None:
         self.signal = number
 
 
 def watch_input(poller: fastmux.Poller) -> bool:
-    """Register standard input, or say why there is nothing to wait for, and return False."""
+    """Register standard input; return False and print the reason if epoll refuses it."""
     if sys.stdin is None:
         sys.exit("there is no standard input")
     try:
@@ -151,15 +152,15 @@ def watch_input(poller: fastmux.Poller) -> bool:
 # Sockets
 
 
-def spell(address: Any) -> str:
-    """A socket's address as host:port."""
+def format_address(address: Any) -> str:
+    """Format a socket address as host:port."""
     host, port = address[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket and say so; or say what is in the way, and exit."""
-    with contextlib.suppress(OSError, ValueError):  # a descriptor for each client, as far as the system allows it
+    """Open a listening socket and print its address; on failure, print the reason and exit."""
+    with contextlib.suppress(OSError, ValueError):  # each client needs a descriptor: raise the limit
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -167,57 +168,57 @@ def listen(host: str, port: int) -> socket.socket:
         sock = socket.create_server((host, port), family=family, backlog=4096)
     except (OSError, UnicodeError) as error:
         reason = str(getattr(error, "strerror", None) or error).partition(" (")[0]
-        sys.exit(f"cannot listen on {spell((host, port))}: {reason}")
+        sys.exit(f"cannot listen on {format_address((host, port))}: {reason}")
     sock.setblocking(False)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the accepted sockets inherit it
-    say(f"listening on {spell(sock.getsockname())}")
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by accepted sockets
+    log(f"listening on {format_address(sock.getsockname())}")
     return sock
 
 
 class Listener:
-    """A listening socket in a poller, and the coming and going of its clients.
+    """A registered listening socket that accepts, registers and closes clients.
 
-    Without a free descriptor accept() fails, and the socket stays ready: watching on would burn a whole core. So it
-    pauses, until a client leaves or a second has passed.
+    Without a free descriptor accept() fails and the socket stays ready, so a plain loop would spin. The listener pauses
+    until a client leaves or a second has passed.
     """
 
     def __init__(self, poller: fastmux.Poller, sock: socket.socket, events: int = READ) -> None:
         self.poller = poller
         self.sock = sock
         self.events = events
-        self.resume_at: float | None = None  # paused until then
+        self.resume_at: float | None = None  # end of the pause
         poller.register(sock, events, self)
 
     def accept(self) -> Iterator[tuple[socket.socket, Any]]:
-        """Accept everybody who waits: level-triggered it saves waits, edge-triggered nobody may be left behind."""
+        """Accept all pending connections: saves waits if level-triggered, required if edge-triggered."""
         while True:
             try:
                 sock, address = self.sock.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
-                continue  # that client has left already; the next one may be fine
-            except OSError:  # no descriptor or no memory left
+                continue  # this client has left; others may be pending
+            except OSError:  # no free descriptor or no memory
                 self.poller.modify(self.sock, 0)
-                self.resume_at = time.monotonic() + PAUSE
+                self.resume_at = time.monotonic() + ACCEPT_PAUSE
                 return
             sock.setblocking(False)
             yield sock, address
 
-    def admit(self, sock: socket.socket, data: Any) -> bool:
-        """Register a client, triggered as the listener is. If the poller cannot take it, say so and hang up."""
+    def add(self, sock: socket.socket, data: Any) -> bool:
+        """Register a client with the trigger mode of the listener; if that fails, print why and close it."""
         try:
             self.poller.register(sock, READ | self.events & EDGE, data)
-        except (OSError, ValueError) as error:  # the kernel's limit of watches, or select's of descriptors
+        except (OSError, ValueError) as error:  # the kernel's limit of watches, or select's limit of descriptors
             print(f"refused a client: {error}", file=sys.stderr, flush=True)
             sock.close()
             return False
         return True
 
-    def dismiss(self, sock: socket.socket) -> None:
+    def remove(self, sock: socket.socket) -> None:
         self.poller.unregister(sock)
         sock.close()
-        self.resume()  # now there is a free descriptor
+        self.resume()  # a descriptor is free now
 
     def resume(self) -> None:
         if self.resume_at is not None:
@@ -225,26 +226,26 @@ class Listener:
             self.poller.modify(self.sock, self.events)
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Stop accepting."""
         self.poller.unregister(self.sock)
         self.sock.close()
         self.resume_at = None
 
-    def patience(self) -> float | None:
-        """How long a wait may take: for ever, or until the end of a pause. When that is over, this ends it."""
+    def timeout(self) -> float | None:
+        """Return the timeout for the next wait: None, or the rest of a pause. An expired pause ends here."""
         if self.resume_at is not None and self.resume_at <= time.monotonic():
             self.resume()
         return None if self.resume_at is None else max(self.resume_at - time.monotonic(), 0)
 
 
 def receive(poller: fastmux.Poller, sock: socket.socket, edge: int) -> Iterator[bytes]:
-    """What has come in; b"" is the end of it.
+    """Receive pending data in pieces; b"" is the end of the stream.
 
-    Level-triggered, one piece is enough: the poller tells of the rest. Edge-triggered, it is told only once, so this
-    goes on until the kernel says "would block"; or, to be fair to the others, stops after a while and asks to be
-    told again, which modify() does even with equal events.
+    Level-triggered, one piece is enough: the next wait reports the rest. Edge-triggered, there is only one report, so
+    read until recv() would block. For fairness, stop after MAX_READS and re-arm with modify(), which works even with
+    unchanged events.
     """
-    for _ in range(FAIR_SHARE if edge else 1):
+    for _ in range(MAX_READS if edge else 1):
         try:
             data = sock.recv(READ_SIZE)
         except BlockingIOError:
@@ -257,7 +258,7 @@ def receive(poller: fastmux.Poller, sock: socket.socket, edge: int) -> Iterator[
 
 
 def send(sock: socket.socket, data: bytes) -> bytes:
-    """Send what the kernel takes now, and return the rest."""
+    """Send as much as the kernel accepts; return the rest."""
     while data:
         try:
             data = data[sock.send(data) :]

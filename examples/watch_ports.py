@@ -1,14 +1,14 @@
-"""Wait for browsers at several ports at once, in one process: report which port each connection comes to.
+"""Web server on several ports in one process: print the port of each connection.
 
     python examples/watch_ports.py --port 8001 8002 8003
 
 What to notice:
 
-- One call waits for all of it. accept() can wait for one socket only: without a poller, this takes a process or a
-  thread for each port.
-- The data of a registration says what is ready: each listening socket has its Listener there, each connection its
-  Visitor. Everything else is as in watch_browser.py.
-- A port that cannot be had is named, and then nothing is served: half of it would be a surprise.
+- One call waits for all ports. accept() waits for one socket only: without a poller, each port needs a process or a
+  thread.
+- The data of a registration identifies the ready object: a Listener for each port, a Connection for each client. The
+  rest is as in watch_browser.py.
+- If a port is unavailable, the program names it and exits: it does not serve some of the ports only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import contextlib
 
 import fastmux
 from fastmux import READ
-from serving import Listener, Stop, listen, parse, run, say, server_command_line
+from serving import Listener, Stop, listen, log, parse, run, server_command_line
 from watch_browser import serve
 
 
@@ -27,8 +27,8 @@ def main() -> int:
         poller = stack.enter_context(fastmux.Poller(args.mechanism))
         stop = stack.enter_context(Stop(poller))
         sockets = [stack.enter_context(listen(args.host, port)) for port in args.port]
-        visitors = serve(poller, [Listener(poller, sock, READ | args.edge) for sock in sockets], stop)
-    say(f"{visitors} connections")
+        connections = serve(poller, [Listener(poller, sock, READ | args.edge) for sock in sockets], stop)
+    log(f"{connections} connections")
     return 0
 
 

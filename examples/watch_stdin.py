@@ -1,15 +1,15 @@
-"""Wait for input and print each line as it comes: the smallest program on a poller.
+"""Print each line of standard input when it arrives: the smallest program on a poller.
 
     python examples/watch_stdin.py
     python examples/watch_stdin.py --mechanism select < README.md
 
 What to notice:
 
-- Registered once, asked again and again: register() says what to wait for, select() waits.
-- A terminal is readable when a line is complete, and at Ctrl-D. The end of input is readable too: read() gives b"".
-- os.read takes what is there, which may be two lines or half of one. A sys.stdin.readline() would take both lines
-  from the kernel and return the first. The poller knows nothing of the second, which would wait for a third.
-- A regular file is always ready. poll and select say so each time; epoll refuses it, so it is read without waiting.
+- Register once, wait many times: register() stores the interest, select() waits.
+- A terminal is readable when a line is complete, and at Ctrl-D. The end of input is readable, too: read() returns b"".
+- os.read returns available data, which may be two lines or half of one. sys.stdin.readline() would read both lines from
+  the kernel and return the first; the second would stay in Python's buffer, which the poller cannot see.
+- A regular file is always ready. poll and select report it each time; epoll refuses it, so it is read without waiting.
 - A signal ends the wait, too (see Stop in serving.py). Reading would block then.
 """
 
@@ -20,7 +20,7 @@ import signal
 import sys
 
 import fastmux
-from serving import Stop, command_line, parse, run, say, watch_input
+from serving import Stop, command_line, log, parse, run, watch_input
 
 
 def show(number: int, line: bytes) -> None:
@@ -40,7 +40,7 @@ def main() -> int:
                     break
             try:
                 data = os.read(sys.stdin.fileno(), 65536)
-            except OSError as error:  # a terminal that is gone
+            except OSError as error:  # the terminal was closed
                 sys.exit(f"cannot read standard input: {error.strerror}")
             *lines, rest = (rest + data).split(b"\n")
             ended = not data
@@ -50,9 +50,9 @@ def main() -> int:
                 count += 1
                 show(count, line)
     if stop:
-        say(f"\n{signal.Signals(stop.signal).name} after line {count}")
+        log(f"\n{signal.Signals(stop.signal).name} after line {count}")
         return 128 + stop.signal
-    say(f"end of file after line {count}")
+    log(f"end of file after line {count}")
     return 0
 
 

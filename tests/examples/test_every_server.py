@@ -84,10 +84,10 @@ def test_an_impossible_option_is_reported(run_example, options, status, message)
 @pytest.mark.parametrize(
     ("name", "option", "value", "message"),
     [
-        ("queued_echo_server", "--queue-limit", "0", "0 is not a number from 1 on"),
+        ("queued_echo_server", "--queue-limit", "0", "0 is not a positive integer"),
         ("queued_echo_server", "--idle-timeout", "nan", "nan is not a number from 0 to a million"),
-        ("chat_server", "--queue-limit", "-1", "-1 is not a number from 1 on"),
-        ("prefork_server", "--processes", "0", "0 is not a number from 1 on"),
+        ("chat_server", "--queue-limit", "-1", "-1 is not a positive integer"),
+        ("prefork_server", "--processes", "0", "0 is not a positive integer"),
         ("prefork_server", "--grace", "inf", "inf is not a number from 0 to a million"),
     ],
 )

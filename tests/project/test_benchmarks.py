@@ -162,13 +162,13 @@ def test_an_interrupted_run_keeps_the_chapters_that_are_done(tmp_path):
     assert errors == "interrupted; kept: select; missing: echo\n"
     document = json.loads((tmp_path / "benchmark.json").read_text())
     assert {row["chapter"] for row in document["rows"]} == {"select"}
-    assert "This run was not finished" in (tmp_path / "report.html").read_text()
+    assert "Incomplete run" in (tmp_path / "report.html").read_text()
 
 
 def test_no_color_is_too_close_to_a_light_or_a_dark_page():
     names = "[d.INK, d.BLUE, d.ORANGE, d.VIOLET, d.GREY]"
     colors = json.loads(
-        run(sys.executable, "-c", f"import json; from benchmarks import drawing as d; print(json.dumps({names}))")
+        run(sys.executable, "-c", f"import json; from benchmarks.report import figure as d; print(json.dumps({names}))")
     )
 
     assert [(color, page) for color in colors for page in ("#ffffff", "#0d1117") if contrast(color, page) < 4] == []

@@ -1,12 +1,12 @@
-/* loadgen.c - drives an echo server: many connections, on each one message at
- * a time, sent, received in full, compared, and then the next.
+/* loadgen.c - load generator for echo servers: many connections, with one
+ * message at a time in flight on each, which is compared when it is back.
  *
  *     loadgen HOST PORT CONNECTIONS SIZE SECONDS PID
  *
- * Prints one line of JSON. It also tells the CPU time that the process which
- * serves, PID, has used from the moment when every connection had been answered
- * once. The exit status is 0 if it could measure, whatever it has measured;
- * loadgen.py is the same in Python.
+ * Prints one line of JSON, including the CPU time of the server process PID
+ * since every connection got its first reply. The exit status is 0 if the
+ * measurement completed, even with errors in the replies. loadgen.py is the
+ * same in Python.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -31,25 +31,25 @@ enum {
 };
 
 typedef struct {
-    int fd;             /* -1: given up after an error */
-    uint32_t number;    /* of the connection, part of each message */
-    uint32_t sequence;  /* of the message, part of it too */
-    int sent;           /* bytes of the present message that have gone out */
-    int received;       /* bytes of it that have come back */
-    int64_t sent_at;    /* when the present message was sent */
+    int fd;             /* -1: closed after an error */
+    uint32_t number;    /* of the connection; part of each message */
+    uint32_t sequence;  /* of the message; part of it, too */
+    int sent;           /* bytes of the current message sent so far */
+    int received;       /* bytes of its echo received so far */
+    int64_t sent_at;    /* start time of the current message */
 } client_t;
 
-static int set;        /* the epoll set */
-static int size;
-static int in_flight;  /* messages that have not come back yet */
+static int epfd;
+static int size;       /* bytes per message */
+static int in_flight;  /* messages without a complete echo */
 static int64_t errors, wrong;
-static char *letters[LETTERS]; /* each a message full of one letter */
+static char *letters[LETTERS]; /* one message body per letter */
 static char buffer[MAX_SIZE];
 
-#define PATIENCE INT64_C(2000000000) /* nanoseconds without an answer */
+#define TIMEOUT INT64_C(2000000000) /* nanoseconds to wait for the last echoes */
 
 static uint32_t *latencies;  /* of all requests, in nanoseconds */
-static size_t count, room;
+static size_t count, capacity;
 
 static int64_t now(void)
 {
@@ -64,14 +64,15 @@ static void die(const char *what)
     exit(1);
 }
 
-/* The bytes of a message that the client is to send, or to get back: the two
- * numbers, and then one letter. No two messages of a run are the same. */
+/* The letter that fills the current message after the header, which holds the
+ * two numbers. No two messages of a run are equal. */
 static char letter(const client_t *client)
 {
     return (char)('a' + (client->number + client->sequence) % LETTERS);
 }
 
-static bool as_sent(const client_t *client, const char *bytes, int length)
+/* Compares received bytes with those sent. */
+static bool matches(const client_t *client, const char *bytes, int length)
 {
     int at = client->received, head = at < HEADER ? HEADER - at : 0;
     char header[HEADER];
@@ -86,7 +87,7 @@ static bool as_sent(const client_t *client, const char *bytes, int length)
     return length == 0 || (*bytes == letter(client) && memcmp(bytes, bytes + 1, (size_t)length - 1) == 0);
 }
 
-static void give_up(client_t *client)
+static void fail(client_t *client)
 {
     in_flight--;
     errors++;
@@ -97,12 +98,12 @@ static void give_up(client_t *client)
 static void watch(client_t *client, int operation, uint32_t events)
 {
     struct epoll_event event = {.events = events, .data.ptr = client};
-    if (epoll_ctl(set, operation, client->fd, &event) < 0)
+    if (epoll_ctl(epfd, operation, client->fd, &event) < 0)
         die("epoll_ctl");
 }
 
-/* Sends what the socket takes of the rest of the message. Returns false when it
- * has given up. */
+/* Sends as much of the message as the socket accepts. Returns false after an
+ * error, which closes the connection. */
 static bool send_rest(client_t *client)
 {
     while (client->sent < size) {
@@ -114,12 +115,12 @@ static bool send_rest(client_t *client)
             {.iov_base = header + client->sent % HEADER, .iov_len = (size_t)head},
             {.iov_base = letters[letter(client) - 'a'], .iov_len = (size_t)(size - client->sent - head)},
         };
-        struct msghdr what = {.msg_iov = pieces + (head == 0), .msg_iovlen = head == 0 ? 1 : 2};
-        ssize_t n = sendmsg(client->fd, &what, MSG_NOSIGNAL | MSG_DONTWAIT);
+        struct msghdr message = {.msg_iov = pieces + (head == 0), .msg_iovlen = head == 0 ? 1 : 2};
+        ssize_t n = sendmsg(client->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
             return true;
         if (n <= 0) {
-            give_up(client);
+            fail(client);
             return false;
         }
         client->sent += (int)n;
@@ -142,31 +143,31 @@ static void send_more(client_t *client)
         watch(client, EPOLL_CTL_MOD, EPOLLIN);
 }
 
-static void keep_latency(int64_t ns)
+static void record_latency(int64_t ns)
 {
-    if (count == room) {
-        room = room ? 2 * room : 65536;
-        latencies = realloc(latencies, room * sizeof *latencies);
+    if (count == capacity) {
+        capacity = capacity ? 2 * capacity : 65536;
+        latencies = realloc(latencies, capacity * sizeof *latencies);
         if (!latencies)
             die("realloc");
     }
     latencies[count++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
 }
 
-/* Receives what has come; after a whole message, sends the next one until the
- * time is up. end is 0 while there is to be one message only. */
+/* Receives; after a complete message, sends the next one, until the time end.
+ * With end 0 there is only one message. */
 static void receive(client_t *client, int64_t end)
 {
     ssize_t n = recv(client->fd, buffer, (size_t)(size - client->received), MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {
-        give_up(client);
+        fail(client);
         return;
     }
-    if (!as_sent(client, buffer, (int)n)) {
+    if (!matches(client, buffer, (int)n)) {
         wrong++;
-        give_up(client);
+        fail(client);
         return;
     }
     client->received += (int)n;
@@ -176,7 +177,7 @@ static void receive(client_t *client, int64_t end)
     int64_t t = now();
     client->sequence++;
     if (t < end) {
-        keep_latency(t - client->sent_at);
+        record_latency(t - client->sent_at);
         send_message(client);
     }
 }
@@ -187,7 +188,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* In nanoseconds. */
+/* Returns nanoseconds. */
 static int64_t cpu_time(clockid_t process)
 {
     struct timespec t = {0};
@@ -200,14 +201,14 @@ static double percentile(int percent)
     return count ? latencies[(count - 1) * (size_t)percent / 100] : 0;
 }
 
-/* Has every message that is under way come back, until the clock says patience.
- * When it says end, CPU time is taken. Returns it, in nanoseconds. */
-static int64_t drive(clockid_t server, int64_t end, int64_t patience)
+/* Runs until nothing is in flight, or until the deadline. Returns the server's
+ * CPU time at the time end, in nanoseconds. */
+static int64_t drive(clockid_t server, int64_t end, int64_t deadline)
 {
     int64_t used = -1;
-    while (in_flight > 0 && now() < patience) {
+    while (in_flight > 0 && now() < deadline) {
         struct epoll_event events[BATCH];
-        int n = epoll_wait(set, events, BATCH, 100);
+        int n = epoll_wait(epfd, events, BATCH, 100);
         if (n < 0 && errno != EINTR)
             die("epoll_wait");
         for (int i = 0; i < n; i++) {
@@ -242,9 +243,9 @@ int main(int argc, char **argv)
     if ((errno = clock_getcpuclockid(atoi(argv[6]), &server)) != 0)
         die("clock_getcpuclockid");
 
-    set = epoll_create1(EPOLL_CLOEXEC);
+    epfd = epoll_create1(EPOLL_CLOEXEC);
     client_t *clients = calloc((size_t)connections, sizeof *clients);
-    if (set < 0 || !clients)
+    if (epfd < 0 || !clients)
         die("epoll_create1");
     for (int i = 0; i < LETTERS; i++) {
         letters[i] = malloc((size_t)size);
@@ -260,22 +261,22 @@ int main(int argc, char **argv)
         if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address) < 0)
             die("connect");
         setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        /* Where there is another default, one that sends by a timer, its cost
-         * would be part of what is measured. */
+        /* A default such as BBR sends from a timer, whose cost would be part
+         * of the measurement. */
         setsockopt(client->fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
         watch(client, EPOLL_CTL_ADD, EPOLLIN);
         send_message(client);
     }
-    drive(server, 0, now() + PATIENCE);
+    drive(server, 0, now() + TIMEOUT);
 
-    /* What is under way at the end has a while to come back; it is compared,
-     * but not counted. */
+    /* Messages in flight at the end are still received and compared, but not
+     * counted. */
     int64_t end = now() + (int64_t)(seconds * 1e9);
     int64_t used = cpu_time(server);
     for (int i = 0; i < connections; i++)
         if (clients[i].fd >= 0)
             send_message(&clients[i]);
-    used = drive(server, end, end + PATIENCE) - used;
+    used = drive(server, end, end + TIMEOUT) - used;
 
     if (count)
         qsort(latencies, count, sizeof *latencies, by_value);

@@ -1,9 +1,9 @@
-"""An asyncio server on the loop that is asked for: a program under load of the chapters asyncio and echo.
+"""asyncio echo server on a given event loop, for the chapters asyncio and echo.
 
     asyncio_server.py LOOP WORKLOAD
 
-It prints the address that it listens on, and serves until it is stopped. It imports little: what a program has
-allocated and freed before it serves changes where the memory for reads is found later.
+Prints its address and serves until it is stopped. It imports little: earlier allocations influence where malloc() finds
+the memory for reads.
 """
 
 from __future__ import annotations
@@ -60,22 +60,22 @@ async def echo_socket(client: socket.socket) -> None:
             await loop.sock_sendall(client, data)
 
 
-def prepare(sock: Any) -> None:
-    """Set what accepted sockets inherit from a listening one."""
+def set_options(sock: Any) -> None:
+    """Set the options that accepted sockets inherit from the listening one."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with contextlib.suppress(OSError):
-        # Some others (BBR) send by a timer, which costs CPU time of whichever process it happens to interrupt.
+        # Other algorithms, such as BBR, send from a timer, whose CPU time goes to the interrupted process.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
 
 
-def ready(sock: Any) -> None:
-    """Say where we listen. The loops wrap their sockets in various ways; all have these methods."""
-    prepare(sock)
+def announce(sock: Any) -> None:
+    """Print the address of a listening socket, which may be a loop's own wrapper of a socket."""
+    set_options(sock)
     print("listening on {}:{}".format(*sock.getsockname()), flush=True)
 
 
 async def serve(server: asyncio.Server) -> None:
-    ready(server.sockets[0])
+    announce(server.sockets[0])
     await asyncio.get_running_loop().create_future()
 
 
@@ -95,7 +95,7 @@ async def serve_sockets() -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(ADDRESS, backlog=4096) as sock:
         sock.setblocking(False)
-        ready(sock)
+        announce(sock)
         tasks = set()
         while True:
             client, _ = await loop.sock_accept(sock)

@@ -1,6 +1,6 @@
-"""The load on the echo servers where there is no compiler: loadgen.c in Python.
+"""Load generator in Python, the fallback where loadgen.c cannot be compiled.
 
-It prints what that prints: ``python loadgen.py HOST PORT CONNECTIONS SIZE SECONDS PID``.
+Same arguments and output as loadgen.c: ``python loadgen.py HOST PORT CONNECTIONS SIZE SECONDS PID``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from time import clock_gettime_ns, monotonic_ns
 
 
 class Client:
-    """One connection: a message is sent, received in full, compared, and then comes the next."""
+    """One connection with one message at a time in flight, which is compared when it is back."""
 
     def __init__(self, address: tuple[str, int], number: int, size: int) -> None:
         self.sock = socket.create_connection(address)
@@ -53,7 +53,7 @@ class Client:
 
 def main() -> None:
     host, port, connections, size, seconds, pid = sys.argv[1:]
-    server = ~int(pid) << 3 | 2  # clock_getcpuclockid(3): the CPU time of that process
+    server_clock = ~int(pid) << 3 | 2  # clock_getcpuclockid(3): the CPU time of that process
     poller = select.epoll()
     clients: dict[int, Client] = {}
     for number in range(int(connections)):
@@ -63,16 +63,16 @@ def main() -> None:
     counts = {"error": 0, "wrong": 0}
     latencies: list[int] = []
     end = monotonic_ns() + int(float(seconds) * 1e9)
-    patience = end + 2_000_000_000
+    deadline = end + 2_000_000_000
     in_flight = set(clients)
-    before, used = clock_gettime_ns(server), 0
+    before, used = clock_gettime_ns(server_clock), 0
     for fd, client in clients.items():
         if not client.send():
             counts["error"] += 1
             in_flight.discard(fd)
-    while in_flight and monotonic_ns() < patience:
+    while in_flight and monotonic_ns() < deadline:
         if not used and monotonic_ns() >= end:
-            used = clock_gettime_ns(server) - before
+            used = clock_gettime_ns(server_clock) - before
         for fd, _ in poller.poll(0.1):
             client = clients[fd]
             state = client.receive()
@@ -90,7 +90,7 @@ def main() -> None:
     print(json.dumps({
         "requests": len(latencies), "seconds": float(seconds), "errors": counts["error"] + len(in_flight),
         "wrong": counts["wrong"], "median_ns": median, "p99_ns": p99,
-        "server_cpu_ns": used or clock_gettime_ns(server) - before,
+        "server_cpu_ns": used or clock_gettime_ns(server_clock) - before,
     }))  # fmt: skip
 
 

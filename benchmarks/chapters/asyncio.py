@@ -1,9 +1,9 @@
-"""The chapter asyncio: asyncio on fastmux, against asyncio as it is, uvloop and rloop. What does a request cost the
-server's whole process?
+"""Chapter asyncio: asyncio on fastmux against the standard loop, uvloop and rloop, as CPU time per request of the
+server process.
 
-Every measurement has a fresh server. What the standard loop's reads cost depends on what has happened to the heap
-before: each allocates 256 KiB, which malloc() may or may not have to fetch from the kernel. So there is a row for a
-server that has had visitors before, too.
+Every measurement starts fresh servers. The cost of reads on the standard loop depends on the history of the heap: each
+read allocates 256 KiB, which malloc() may have to map anew. So one workload measures a server that has been under load
+before.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from . import machine, process
-from .results import Progress, Results, Row, timed
-from .servers import HERE, Load, check_limit
+from benchmarks import calls, child_process, machine
+from benchmarks.results import Progress, Results, Row, as_benchmark
+from benchmarks.servers.load import HERE, Load, check_descriptor_limit
 
-CHAPTER = "asyncio"
 OURS = "fastmux"
 OTHERS = ("asyncio", "uvloop", "rloop")
 
 
 class Workload(NamedTuple):
-    """The connections, the bytes per message, and how often the server was under load before."""
+    """Load on a server: connections, bytes per message, and the number of earlier loads."""
 
     title: str
     server: str
@@ -43,11 +42,11 @@ WORKLOADS = [
     Workload("Protocol, 1 MiB, 10", "protocol", 10, 1 << 20),
     Workload("sock_recv, 64 B, 100", "sockets", 100, 64),
 ]
-#: Title -> call of asyncio_calls.py, and how many of them.
+#: title -> call of calls/asyncio.py, and how often
 CALLS = {
-    "10,000 sleep(0.001)": ("sleepers", 10_000),
-    "call_soon, a chain": ("chain", 30_000),
-    "queues, there and back": ("ping-pong", 10_000),
+    "10,000 sleep(0.001)": ("sleep", 10_000),
+    "call_soon, chained": ("call_soon-chain", 30_000),
+    "queues, ping-pong": ("queue-ping-pong", 10_000),
 }
 
 
@@ -55,7 +54,7 @@ CALLS = {
 class Settings:
     rounds: int
     seconds: float  # per server and round
-    workloads: tuple[int, ...]  # of WORKLOADS, by number
+    workloads: tuple[int, ...]  # indices of WORKLOADS
     calls: bool
 
 
@@ -69,17 +68,17 @@ def steps(settings: Settings) -> int:
 
 def run(settings: Settings, workspace: Path, results: Results, progress: Progress) -> None:
     load = Load.build(workspace)
-    if load.reason:
-        results.note(f"The chapter asyncio is left out: its load generator is a program in C ({load.reason}).")
+    if load.fallback_reason:
+        results.note(f"Skipped: chapter asyncio, whose load generator is written in C ({load.fallback_reason}).")
         for _ in range(steps(settings)):
-            progress("left out")
+            progress("skipped")
         return
     workloads = [WORKLOADS[number] for number in settings.workloads]
-    check_limit(max(workload.connections for workload in workloads))
-    calls = CALLS if settings.calls else {}
+    check_descriptor_limit(max(workload.connections for workload in workloads))
+    selected_calls = CALLS if settings.calls else {}
     loops = [OURS, *(name for name in OTHERS if machine.installed(name))]
     times: dict[str, dict[str, list[float]]] = {
-        title: {name: [] for name in loops} for title in [*(workload.title for workload in workloads), *calls]
+        title: {name: [] for name in loops} for title in [*(workload.title for workload in workloads), *selected_calls]
     }
 
     def load_once(workload: Workload) -> None:
@@ -99,29 +98,29 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
         for workload in workloads:
             progress(workload.title)
             load_once(workload)
-        for title, (call, count) in calls.items():
+        for title, (call, count) in selected_calls.items():
             progress(title)
             for name in loops:
-                command = [sys.executable, "-m", f"{__package__}.asyncio_calls", name, call, str(count)]
-                times[title][name].append(float(process.run(command, load.server_cpu)) / 1e9)
+                command = [sys.executable, "-m", f"{calls.__name__}.asyncio", name, call, str(count)]
+                times[title][name].append(float(child_process.run(command, load.server_cpu)) / 1e9)
         loops.append(loops.pop(0))
 
-    kept = {
-        (title, name): timed(f"{name}: {title}", seconds)
+    benchmarks = {
+        (title, name): as_benchmark(f"{name}: {title}", seconds)
         for title, by_loop in times.items()
         for name, seconds in by_loop.items()
     }
     for other in OTHERS:
         if other in loops:
-            section = f"asyncio on fastmux against {machine.titled(other)}"
+            section = f"asyncio on fastmux against {machine.with_version(other)}"
             for title in times:
-                both = kept[title, OURS], kept[title, other]
-                results.rows.append(Row(CHAPTER, section, OURS, other, title, *both))
+                sides = benchmarks[title, OURS], benchmarks[title, other]
+                results.rows.append(Row("asyncio", section, OURS, other, title, *sides))
     results.note(
-        "asyncio: CPU time of the server's whole process, per request. The rows name what serves (buffered: a "
-        "BufferedProtocol), the size of the messages, and how many connections there are."
+        "asyncio: CPU time of the server process per request. A row names the API of the server (buffered: "
+        "BufferedProtocol), the message size and the number of connections."
     )
     if not settings.calls:
         results.note(
-            "asyncio: a quick run leaves out large messages, one and 2,000 connections, and what has no socket."
+            "asyncio: a quick run skips large messages, one and 2,000 connections, and the calls without sockets."
         )

@@ -1,7 +1,7 @@
-/* floor.c - the wait loop in C: what no Python program can be faster than.
+/* epoll_loop.c - the wait loop in C, a lower bound for every Python program.
  *
  * Built as a shared library, so that it runs in the measured process, on the
- * same sockets and in the same rounds as the others.
+ * same sockets and in the same rounds as the other candidates.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -11,39 +11,39 @@
 
 enum { CAPACITY = 1024 };
 
-/* Here the compiler must deliver what was read, so it cannot skip the reading. */
+/* Volatile, so that the compiler cannot optimize the reads away. */
 static volatile uint64_t sink;
 
 /* Returns an epoll set that watches n descriptors for input, or -errno. */
-int floor_open(const int *fds, int n)
+int epoll_loop_open(const int *fds, int n)
 {
-    int set = epoll_create1(EPOLL_CLOEXEC);
-    if (set < 0)
+    int epfd = epoll_create1(EPOLL_CLOEXEC);
+    if (epfd < 0)
         return -errno;
     for (int i = 0; i < n; i++) {
         struct epoll_event event = {.events = EPOLLIN, .data.fd = fds[i]};
-        if (epoll_ctl(set, EPOLL_CTL_ADD, fds[i], &event) < 0) {
+        if (epoll_ctl(epfd, EPOLL_CTL_ADD, fds[i], &event) < 0) {
             int error = errno;
-            close(set);
+            close(epfd);
             return -error;
         }
     }
-    return set;
+    return epfd;
 }
 
-/* Asks so many times what is ready now, and reads each record. Returns the
- * nanoseconds of CPU time that this took, or -1 if a call does not find n events. */
-int64_t floor_run(int set, int n, int64_t times)
+/* Waits with timeout 0 and reads each record, times times. Returns the CPU
+ * time in nanoseconds, or -1 if a call does not return n events. */
+int64_t epoll_loop_run(int epfd, int n, int64_t times)
 {
     static struct epoll_event events[CAPACITY];
     struct timespec start, end;
     uint64_t sum = 0;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &start);
     for (int64_t i = 0; i < times; i++) {
-        int found = epoll_wait(set, events, CAPACITY, 0);
-        if (found != n)
+        int count = epoll_wait(epfd, events, CAPACITY, 0);
+        if (count != n)
             return -1;
-        for (int k = 0; k < found; k++)
+        for (int k = 0; k < count; k++)
             sum += (uint64_t)events[k].data.fd + events[k].events;
     }
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &end);

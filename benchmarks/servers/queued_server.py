@@ -1,9 +1,9 @@
-"""examples/queued_echo_server.py on fastmux.Poller, or on the standard library's EpollSelector in its place.
+"""Run examples/queued_echo_server.py on fastmux.Poller or on the standard EpollSelector, for the chapter echo.
 
-    python -m benchmarks.queued_server fastmux | selectors
+    python -m benchmarks.servers.queued_server fastmux | selectors
 
-The same handlers, the same system calls; on selectors, nothing of fastmux runs while it serves. It cannot pause
-listening there, which the benchmark never makes it do.
+Both run the same handlers and make the same system calls; on selectors, no code of fastmux runs while it serves. There
+it cannot pause listening, which the benchmark never triggers.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import sys
 import types
 from pathlib import Path
 
-from .asyncio_server import prepare
+from .asyncio_server import set_options
 
-PROGRAM = Path(__file__).resolve().parent.parent / "examples" / "queued_echo_server.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "examples" / "queued_echo_server.py"
 
 
 def make_selector(mechanism: str) -> selectors.BaseSelector:
@@ -31,12 +31,12 @@ def main() -> None:
     server = importlib.import_module(PROGRAM.stem)
     listen = server.listen
 
-    def listen_like_the_others(host: str, port: int) -> socket.socket:
+    def listen_with_options(host: str, port: int) -> socket.socket:
         sock: socket.socket = listen(host, port)
-        prepare(sock)
+        set_options(sock)
         return sock
 
-    vars(server)["listen"] = listen_like_the_others
+    vars(server)["listen"] = listen_with_options
     if library == "selectors":
         names = {"READ": selectors.EVENT_READ, "WRITE": selectors.EVENT_WRITE}
         vars(server).update(names, fastmux=types.SimpleNamespace(Poller=make_selector))

@@ -1,6 +1,6 @@
-"""An echo server on gevent or trio, as their tutorials write it.
+"""Echo server on gevent or trio, as in their tutorials, for the chapter echo.
 
-peer_server.py gevent | trio
+python -m benchmarks.servers.peer_server gevent | trio
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from .asyncio_server import ADDRESS, ready
+from .asyncio_server import ADDRESS, announce
 
 
 def serve_gevent() -> None:
@@ -20,7 +20,7 @@ def serve_gevent() -> None:
 
     server = gevent.server.StreamServer(ADDRESS, echo, backlog=4096)
     server.start()
-    ready(server.socket)
+    announce(server.socket)
     server.serve_forever()
 
 
@@ -34,7 +34,7 @@ def serve_trio() -> None:
     async def serve() -> None:
         host, port = ADDRESS
         listeners = await trio.open_tcp_listeners(port, host=host, backlog=4096)
-        ready(listeners[0].socket)
+        announce(listeners[0].socket)
         await trio.serve_listeners(echo, listeners)
 
     trio.run(serve)

@@ -1,0 +1,72 @@
+"""Time asyncio calls that need no socket, in CPU time of the whole process.
+
+    python -m benchmarks.calls.asyncio LOOP CALL COUNT
+
+Prints the nanoseconds per call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from benchmarks.servers.asyncio_server import make_loop
+
+
+async def sleep(count: int) -> None:
+    """Start all sleeps at once; sleeping takes no CPU time."""
+    await asyncio.gather(*(asyncio.sleep(0.001) for _ in range(count)))
+
+
+async def call_soon_chain(count: int) -> None:
+    """Schedule each callback from the one before: one loop iteration each."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def callback(left: int) -> None:
+        if left:
+            loop.call_soon(callback, left - 1)
+        else:
+            done.set_result(None)
+
+    callback(count)
+    await done
+
+
+async def queue_ping_pong(count: int) -> None:
+    """Pass items back and forth between two tasks through two queues."""
+    requests: asyncio.Queue[int] = asyncio.Queue()
+    replies: asyncio.Queue[int] = asyncio.Queue()
+
+    async def reply() -> None:
+        for _ in range(count):
+            await replies.put(await requests.get())
+
+    replying = asyncio.ensure_future(reply())
+    for number in range(count):
+        await requests.put(number)
+        await replies.get()
+    await replying
+
+
+CALLS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
+    "sleep": sleep,
+    "call_soon-chain": call_soon_chain,
+    "queue-ping-pong": queue_ping_pong,
+}
+
+
+def main() -> None:
+    loop, call, count = make_loop(sys.argv[1]), CALLS[sys.argv[2]], int(sys.argv[3])
+    loop.run_until_complete(call(count // 10))  # warm-up
+    start = time.process_time_ns()
+    loop.run_until_complete(call(count))
+    print((time.process_time_ns() - start) / count)
+    loop.close()
+
+
+if __name__ == "__main__":
+    main()

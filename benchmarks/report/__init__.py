@@ -1,0 +1,1 @@
+"""Reports of the results: a table on the terminal, charts as PNG and SVG, and an HTML page."""
