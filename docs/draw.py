@@ -84,7 +84,7 @@ def untouched(number: int) -> str:
 
 def draw_calls(path: Path) -> None:
     """Draw one call of select, poll and epoll, with 12 watched descriptors of which 2 are ready."""
-    drawing = Drawing(700, "What select, poll and epoll do at each call")
+    drawing = Drawing(700, "One call of select, poll and epoll")
     left, border, right = 30, 494, 620
     drawing.bold(left, 34, "your program")
     drawing.bold(right, 34, "the kernel")
@@ -118,7 +118,7 @@ def draw_calls(path: Path) -> None:
     drawing.bold(left, top + 10, "epoll")
     for number in range(len(READY_SLOTS)):
         drawing.box(left + 56 + 24 * number, top + 120, 20, 20, READY)
-    drawing.text(left, top + 164, "only what is ready; nothing to search", 13, SOFT)
+    drawing.text(left, top + 164, "only the ready ones; nothing to search", 13, SOFT)
     drawing.text(left, top + 44, "epoll_ctl registers each descriptor once,", 13, SOFT)
     drawing.text(left, top + 62, "and removes it when the client leaves", 13, SOFT)
     exchange(drawing, top + 50, "once per client", top + 130, "ready ones out")
