@@ -189,8 +189,8 @@ def draw_triggers(path: Path) -> None:
     drawing.save(path)
 
 
-#: Descriptors in the ready list, with the generation of each report; that of the second one is outdated.
-JOURNEY = ((7, 41), (9, 12), (12, 43))
+#: Descriptor, generation and tag of each file in the ready list. The generation of the second one is outdated.
+JOURNEY = ((7, 41, 0), (9, 12, 1), (12, 43, 2))
 STALE = 9
 
 
@@ -198,11 +198,11 @@ def draw_journey(path: Path) -> None:
     """Draw the way of three reports from the ready list to the list in Python."""
     drawing = Drawing(700, "From the kernel's ready list to the list of a Poller", NARROW)
     left, row = 20, 30
-    found = [fd for fd, _ in JOURNEY if fd != STALE]
+    found = [(fd, tag) for fd, _, tag in JOURNEY if fd != STALE]
 
     drawing.bold(left, 34, "the kernel")
     drawing.text(left, 58, "the ready list", 15, SOFT)
-    for number, (fd, _) in enumerate(JOURNEY):
+    for number, (fd, _, _) in enumerate(JOURNEY):
         cell(drawing, 258 + 56 * number, 72, 50, str(fd), READY, PAPER)
 
     drawing.arrow(340, 106, 340, 196)
@@ -211,22 +211,23 @@ def draw_journey(path: Path) -> None:
 
     top = 232
     drawing.bold(left, top - 16, "the array, owned by Python")
-    for column, name in enumerate(("fd", "events")):
-        drawing.text(left + 4 + 80 * column, top + 10, name, 14, SOFT)
+    for column, name in enumerate(("fd", "events", "tag")):
+        drawing.text(left + 4 + 60 * column, top + 10, name, 14, SOFT)
     drawing.text(262, top + 10, "events · fd · generation", 13, SOFT)
-    for number, (fd, generation) in enumerate(JOURNEY):
+    for number, (fd, generation, _) in enumerate(JOURNEY):
         y = top + 20 + row * number
         cell(drawing, 258, y, 162, f"READ · {fd} · {generation}", LEFT if fd == STALE else TOUCHED)
-        for column, value in enumerate((str(found[number]), "READ") if number < len(found) else ("", "")):
-            cell(drawing, left + 80 * column, y, 80, value, TOUCHED if value else PAPER)
-    drawing.arrow(252, top + 35, 186, top + 35)
-    drawing.arrow(252, top + 95, 186, top + 67)
+        values = (str(found[number][0]), "READ", str(found[number][1])) if number < len(found) else ("", "", "")
+        for column, value in enumerate(values):
+            cell(drawing, left + 60 * column, y, 60, value, TOUCHED if value else PAPER)
+    drawing.arrow(252, top + 35, 206, top + 35)
+    drawing.arrow(252, top + 95, 206, top + 67)
     drawing.text(258, top + 130, "9: old generation,", 14, SOFT)
     drawing.text(258, top + 148, "dropped", 14, SOFT)
     drawing.text(left, top + 176, "2. The core checks the generations and", 15)
-    drawing.text(left, top + 196, "writes the rest into two columns.", 15)
+    drawing.text(left, top + 196, "writes the rest into three columns.", 15)
     drawing.text(left, top + 226, "3. wait() returns 2; fds[:2] and events[:2]", 15)
-    drawing.text(left, top + 246, "are views of the columns.", 15)
+    drawing.text(left, top + 246, "are views of two columns.", 15)
 
     drawing.arrow(100, top + 258, 100, top + 348)
     drawing.text(120, top + 296, "4. poll() returns a list", 15)
@@ -234,7 +235,7 @@ def draw_journey(path: Path) -> None:
     top += 388
     drawing.bold(left, top - 16, "your program")
     drawing.box(left, top, 400, 40, PAPER)
-    result = ", ".join(f"({fd}, READ)" for fd in found)
+    result = ", ".join(f"({fd}, READ)" for fd, _ in found)
     drawing.text(NARROW / 2, top + 26, f"[{result}]", 17, style='text-anchor="middle"')
     drawing.save(path)
 
