@@ -1,11 +1,15 @@
-"""The code blocks of the README and of these pages, run as they are printed: a pytest plugin, see ``nox -s docs``.
+"""Run the code blocks of the README and of the pages: a pytest plugin for ``nox -s docs``.
 
-A block of ``python`` is run, in one namespace for the whole page; what it prints stands in a block of ``text`` below
-it. If it begins with a comment like ``# hello.py``, it is saved under that name instead. In a block of ``console``, a
-line that begins with ``$`` is a command, and the lines below it are all that it prints. ``console server`` is another
-terminal, in which the last command goes on. Each page has an empty directory of its own.
+The language of a block selects the check:
 
-Where a page says to install from a clone, that is this one, or what FASTMUX_WHEEL says.
+- ``python``: run it, in one namespace per page. Compare its output with the next ``text`` block. A block that begins
+  with a comment such as ``# hello.py`` is saved under that name instead.
+- ``console``: run each line that begins with ``$``, and compare its output with the lines below it.
+- ``console server``: the same in a second terminal, where the last command keeps running.
+- Any other language, such as ``sh`` or ``diff``: no check.
+
+Each page runs in an empty directory of its own. FASTMUX_WHEEL replaces the clone in the install command of a page; the
+default is this clone.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ _run_python = PythonEvaluator()
 
 
 class Terminal:
-    """A shell that finds this Python first."""
+    """A shell with the directory of this Python first in PATH."""
 
     def __init__(self, directory: str) -> None:
         environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -49,7 +53,7 @@ class Terminal:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            start_new_session=True,  # so that what it has started can be ended with it
+            start_new_session=True,  # close() kills the whole process group
         )
 
     def close(self) -> None:
@@ -58,7 +62,7 @@ class Terminal:
         self._process.communicate()
 
     def run(self, command: str, lines: int | None = None) -> str:
-        """Return what a command prints: all of it, or the first lines if it goes on after them."""
+        """Return the output of a command: all of it, or the first lines of a command that keeps running."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f'{{ {command}\n}} < /dev/null\necho "{END} $?"\n')
@@ -69,7 +73,7 @@ class Terminal:
         while lines is None or output.count("\n") < lines:
             line = self._process.stdout.readline()
             if not line:
-                output += "(the shell has ended, or was ended after a minute)\n"
+                output += "(the shell ended, or was killed after a minute)\n"
                 break
             if line.startswith(END):
                 output += "" if line == f"{END} 0\n" else f"(status {line[len(END) :].strip()})\n"
@@ -80,24 +84,25 @@ class Terminal:
 
 
 class Page:
-    """Where the blocks of a page are run."""
+    """The state of one page: its directory, its terminals, its unchecked output."""
 
     def __init__(self) -> None:
         self._place = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self.directory = self._place.name
         self.terminals: dict[str, Terminal] = {}
-        #: What Python has printed, and no block has said so yet.
+        #: Output of Python that no text block has confirmed yet.
         self.printed = ""
 
     def close(self) -> None:
         for terminal in self.terminals.values():
             terminal.close()
         self._place.cleanup()
-        assert not self.printed, f"the page does not say that this is printed: {self.printed}"
+        assert not self.printed, f"the page has no text block for this output: {self.printed}"
 
 
 def compare(printed: str, said: str) -> str | None:
-    return None if printed == said else f"printed:\n{printed}\nand not:\n{said}"
+    """Return None if the outputs are equal, else a message."""
+    return None if printed == said else f"actual output:\n{printed}\nexpected output:\n{said}"
 
 
 def evaluate_python(example: Example) -> str | None:
@@ -106,7 +111,7 @@ def evaluate_python(example: Example) -> str | None:
         Path(page.directory, name[1]).write_text(example.parsed)
         return None
     if page.printed:
-        return f"the page does not say that the block before prints this: {page.printed}"
+        return f"the page has no text block for the output of the block before: {page.printed}"
     with contextlib.redirect_stdout(io.StringIO()) as output:
         _run_python(example)
     page.printed = output.getvalue()
@@ -150,7 +155,7 @@ pytest_collect_file = Sybil(
     ],
     path=str(ROOT),
     patterns=["README.md", "docs/*.md"],
-    excludes=["docs/walkthrough.md"],  # which tests/examples/test_walkthrough.py runs
+    excludes=["docs/walkthrough.md"],  # tests/examples/test_walkthrough.py runs it
     setup=set_up,
     teardown=tear_down,
 ).pytest()

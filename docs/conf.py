@@ -1,4 +1,4 @@
-"""How Sphinx builds the site: ``nox -s docs``."""
+"""Configure Sphinx for ``nox -s docs``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ version = release = fastmux.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["build"]
 
-# A link to a heading is checked like one to a page.
+# Check links to headings, down to this level.
 myst_heading_anchors = 3
 myst_enable_extensions = ["deflist"]
 
-# Links to our own names must lead somewhere; those of the standard library are not at hand.
+# Check references to names of this package only: the index of the standard library is not available offline.
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", r"(?!fastmux).*|.*\._[A-Z]\w*")]
 

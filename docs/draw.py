@@ -1,6 +1,6 @@
-"""Draws the pictures of the pages: ``python docs/draw.py`` writes calls.svg, triggers.svg, journey.svg beside itself.
+"""Draw the diagrams of the pages: ``python docs/draw.py`` writes calls.svg, triggers.svg and journey.svg to docs/.
 
-A reader who prefers dark pages gets them in dark colours.
+The files contain light and dark colours; the browser selects by the preference of the reader.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 INK, SOFT, LINE, PAPER = "#1f2937", "#4b5563", "#9ca3af", "#ffffff"
 READY, TOUCHED, LEFT = "#0b6e99", "#fde9c8", "#f3b4a4"
-#: What these are on dark paper.
+#: The colours on a dark page, by the light ones.
 DARK = {
     INK: "#e5e7eb",
     SOFT: "#b6bcc6",
@@ -21,7 +21,7 @@ DARK = {
     LEFT: "#7a3b2e",
 }
 WIDTH = 960
-#: For a picture that is to be read on a phone.
+#: The width of a diagram for phones.
 NARROW = 440
 SLOTS = 12
 READY_SLOTS = (3, 8)
@@ -83,8 +83,8 @@ def untouched(number: int) -> str:
 
 
 def draw_calls(path: Path) -> None:
-    """What each of the three does at each call, with 12 descriptors watched and 2 of them ready."""
-    drawing = Drawing(700, "What select, poll and epoll do at each call")
+    """Draw one call of select, poll and epoll, with 12 watched descriptors of which 2 are ready."""
+    drawing = Drawing(700, "One call of select, poll and epoll")
     left, border, right = 30, 494, 620
     drawing.bold(left, 34, "your program")
     drawing.bold(right, 34, "the kernel")
@@ -96,11 +96,11 @@ def draw_calls(path: Path) -> None:
         drawing.text(left, top + 41 + 26 * row, name, 13, SOFT)
         slots(drawing, left + 56, top + 26 + 26 * row, touched if row == 0 else lambda _: TOUCHED)
     drawing.text(left, top + 124, "three bitmaps, as long as the highest descriptor;", 13, SOFT)
-    drawing.text(left, top + 142, "built anew for each call, and searched after it", 13, SOFT)
+    drawing.text(left, top + 142, "rebuilt before each call, searched after it", 13, SOFT)
     exchange(drawing, top + 40, "all bits in", top + 84, "all bits out")
     slots(drawing, right, top + 48, touched)
-    drawing.text(right, top + 92, "asks every file: are you ready?", 13, SOFT)
-    drawing.text(right, top + 110, "then forgets the list", 13, SOFT)
+    drawing.text(right, top + 92, "checks every file", 13, SOFT)
+    drawing.text(right, top + 110, "then drops the list", 13, SOFT)
     drawing.line(left, top + 166, WIDTH - left, top + 166, LINE, 'stroke-opacity="0.4"')
 
     top = 258
@@ -110,18 +110,18 @@ def draw_calls(path: Path) -> None:
     drawing.text(left, top + 102, "searched after the call", 13, SOFT)
     exchange(drawing, top + 32, "all records in", top + 76, "all records out")
     slots(drawing, right, top + 40, touched)
-    drawing.text(right, top + 84, "asks every file: are you ready?", 13, SOFT)
-    drawing.text(right, top + 102, "then forgets the list", 13, SOFT)
+    drawing.text(right, top + 84, "checks every file", 13, SOFT)
+    drawing.text(right, top + 102, "then drops the list", 13, SOFT)
     drawing.line(left, top + 128, WIDTH - left, top + 128, LINE, 'stroke-opacity="0.4"')
 
     top = 416
     drawing.bold(left, top + 10, "epoll")
     for number in range(len(READY_SLOTS)):
         drawing.box(left + 56 + 24 * number, top + 120, 20, 20, READY)
-    drawing.text(left, top + 164, "only what is ready; nothing to search", 13, SOFT)
-    drawing.text(left, top + 44, "epoll_ctl tells of each descriptor once,", 13, SOFT)
-    drawing.text(left, top + 62, "when the client comes and when it goes", 13, SOFT)
-    exchange(drawing, top + 50, "once for each client", top + 130, "ready ones out")
+    drawing.text(left, top + 164, "only the ready ones; nothing to search", 13, SOFT)
+    drawing.text(left, top + 44, "epoll_ctl registers each descriptor once,", 13, SOFT)
+    drawing.text(left, top + 62, "and removes it when the client leaves", 13, SOFT)
+    exchange(drawing, top + 50, "once per client", top + 130, "ready ones out")
     slots(drawing, right, top + 40, untouched)
     for number, slot in enumerate(READY_SLOTS):
         x = right + 24 * slot + 10
@@ -129,28 +129,28 @@ def draw_calls(path: Path) -> None:
         drawing.line(x, top + 92, right + 24 * number + 10, top + 92, READY)
         drawing.arrow(right + 24 * number + 10, top + 92, right + 24 * number + 10, top + 117)
         drawing.box(right + 24 * number, top + 120, 20, 20, READY)
-    drawing.text(right, top + 28, "the list of interest stays here", 13, SOFT)
-    drawing.text(right + 60, top + 135, "the ready list: a file puts itself", 13, SOFT)
-    drawing.text(right + 60, top + 153, "there when data arrives", 13, SOFT)
+    drawing.text(right, top + 28, "the interest list stays here", 13, SOFT)
+    drawing.text(right + 60, top + 135, "the ready list: the kernel adds", 13, SOFT)
+    drawing.text(right + 60, top + 153, "a file when data arrives", 13, SOFT)
 
     drawing.box(left, 660, 16, 16, READY)
     drawing.text(left + 24, 673, "ready", 13)
     drawing.box(left + 110, 660, 16, 16, TOUCHED)
-    drawing.text(left + 134, 673, "looked at, for nothing", 13)
+    drawing.text(left + 134, 673, "checked, not ready", 13)
     drawing.box(left + 330, 660, 16, 16, PAPER)
-    drawing.text(left + 354, 673, "not looked at", 13)
+    drawing.text(left + 354, 673, "not checked", 13)
     drawing.save(path)
 
 
 def exchange(drawing: Drawing, y_in: float, words_in: str, y_out: float, words_out: str) -> None:
-    """The two arrows of one call."""
+    """Draw the two arrows of one call."""
     drawing.arrow(380, y_in, 608, y_in)
     drawing.middle(494, y_in - 8, words_in)
     drawing.arrow(608, y_out, 380, y_out)
     drawing.middle(494, y_out - 8, words_out)
 
 
-#: What is in the socket at each of eight moments, and at which of them a wait reports it.
+#: Name, behaviour of the reader, unread bytes at each of eight moments, moments of a report.
 TRIGGERS = (
     ("level-triggered", "one read per report", (0, 100, 60, 20, 0, 30, 0, 0), (1, 2, 3, 5)),
     ("edge-triggered", "one read per report: wrong", (0, 100, 60, 60, 60, 90, 50, 50), (1, 5)),
@@ -159,10 +159,10 @@ TRIGGERS = (
 
 
 def draw_triggers(path: Path) -> None:
-    """When a socket is reported: 100 bytes come, and later 30; a read takes 40."""
+    """Draw the reports of a socket that receives 100 bytes and later 30, with reads of 40 bytes."""
     drawing = Drawing(480, "When level-triggered and edge-triggered waits report a socket")
     left, unit = 270, 76
-    drawing.bold(30, 34, "100 bytes come, and later 30; a read takes 40")
+    drawing.bold(30, 34, "100 bytes arrive, later 30; a read takes 40")
     for row, (name, reader, amounts, reports) in enumerate(TRIGGERS):
         base = 160 + 115 * row
         drawing.bold(30, base - 26, name, 15)
@@ -176,79 +176,68 @@ def draw_triggers(path: Path) -> None:
             if step in reports:
                 drawing.parts.append(f'<circle cx="{x + 10}" cy="{base + 14}" r="7" fill="{READY}"/>')
         drawing.line(left, base, WIDTH - 40, base, LINE)
-    for step, words in ((1, "100 come"), (5, "30 come")):
+    for step, words in ((1, "100 arrive"), (5, "30 arrive")):
         x = left + unit * step
         drawing.middle(x, 66, words)
         drawing.line(x, 74, x, 400, LINE, 'stroke-dasharray="3 5"')
     drawing.parts.append(f'<circle cx="38" cy="452" r="7" fill="{READY}"/>')
     drawing.text(54, 457, "a wait reports the socket", 13)
     drawing.box(290, 444, 16, 16, TOUCHED)
-    drawing.text(314, 457, "bytes that will be read", 13)
+    drawing.text(314, 457, "bytes that a wait reports", 13)
     drawing.box(530, 444, 16, 16, LEFT)
-    drawing.text(554, 457, "bytes that nobody is told of any more", 13)
+    drawing.text(554, 457, "bytes that no wait reports", 13)
     drawing.save(path)
 
 
-#: What is ready, and the number of its registration; of the second file an older one, so that its report is dropped.
-JOURNEY = ((7, 41), (9, 12), (12, 43))
+#: Descriptor, generation and tag of each file in the ready list. The generation of the second one is outdated.
+JOURNEY = ((7, 41, 0), (9, 12, 1), (12, 43, 2))
 STALE = 9
 
 
 def draw_journey(path: Path) -> None:
-    """What becomes of three files in the ready list, until there is a list in Python."""
-    drawing = Drawing(780, "From the kernel's ready list to the list of a Poller", NARROW)
+    """Draw the way of three reports from the ready list to the list in Python."""
+    drawing = Drawing(700, "From the kernel's ready list to the list of a Poller", NARROW)
     left, row = 20, 30
-    found = [fd for fd, _ in JOURNEY if fd != STALE]
+    found = [(fd, tag) for fd, _, tag in JOURNEY if fd != STALE]
 
     drawing.bold(left, 34, "the kernel")
-    drawing.text(left, 58, "the ready list: files that have something", 15, SOFT)
-    for number, (fd, _) in enumerate(JOURNEY):
+    drawing.text(left, 58, "the ready list", 15, SOFT)
+    for number, (fd, _, _) in enumerate(JOURNEY):
         cell(drawing, 258 + 56 * number, 72, 50, str(fd), READY, PAPER)
 
     drawing.arrow(340, 106, 340, 196)
     drawing.text(left, 140, "1. The system call writes", 15)
-    drawing.text(left, 160, "a record for each.", 15)
+    drawing.text(left, 160, "one record per ready file.", 15)
 
     top = 232
-    drawing.bold(left, top - 16, "the array, in Python's memory")
-    for column, name in enumerate(("index", "fd", "events")):
+    drawing.bold(left, top - 16, "the array, owned by Python")
+    for column, name in enumerate(("fd", "events", "tag")):
         drawing.text(left + 4 + 60 * column, top + 10, name, 14, SOFT)
     drawing.text(262, top + 10, "events · fd · generation", 13, SOFT)
-    for number, (fd, generation) in enumerate(JOURNEY):
+    for number, (fd, generation, _) in enumerate(JOURNEY):
         y = top + 20 + row * number
         cell(drawing, 258, y, 162, f"READ · {fd} · {generation}", LEFT if fd == STALE else TOUCHED)
-        for column, name in enumerate(("", "", "") if number >= len(found) else names(found[number])):
-            cell(drawing, left + 60 * column, y, 60, name, TOUCHED if name else PAPER)
+        values = (str(found[number][0]), "READ", str(found[number][1])) if number < len(found) else ("", "", "")
+        for column, value in enumerate(values):
+            cell(drawing, left + 60 * column, y, 60, value, TOUCHED if value else PAPER)
     drawing.arrow(252, top + 35, 206, top + 35)
     drawing.arrow(252, top + 95, 206, top + 67)
-    drawing.text(258, top + 130, "not 9's registration", 14, SOFT)
-    drawing.text(258, top + 148, "any more: dropped", 14, SOFT)
-    drawing.text(left, top + 176, "2. The core checks the generations, and", 15)
-    drawing.text(left, top + 196, "spreads the records into columns.", 15)
-    drawing.text(left, top + 226, "3. wait() returns 2; fds[:2] and events[:2] are", 15)
-    drawing.text(left, top + 246, "views on two of the columns.", 15)
+    drawing.text(258, top + 130, "9: old generation,", 14, SOFT)
+    drawing.text(258, top + 148, "dropped", 14, SOFT)
+    drawing.text(left, top + 176, "2. The core checks the generations and", 15)
+    drawing.text(left, top + 196, "writes the rest into three columns.", 15)
+    drawing.text(left, top + 226, "3. wait() returns 2; fds[:2] and events[:2]", 15)
+    drawing.text(left, top + 246, "are views of two columns.", 15)
 
-    drawing.arrow(50, top + 258, 50, top + 308)
-    top = 568
-    drawing.text(70, top - 46, "4. poll() looks the indices up.", 15)
-    drawing.bold(left, top, "a table that is there already")
-    for number, fd in enumerate(found):
-        x = left + 204 * number
-        drawing.text(x, top + 30, names(fd)[0], 14, SOFT)
-        cell(drawing, x + 30, top + 14, 130, f"({fd}, READ)", READY, PAPER)
-    drawing.text(left + 170, top + 30, "…", 15, SOFT)
-    drawing.arrow(115, top + 52, 115, top + 106)
-    drawing.arrow(319, top + 52, 319, top + 106)
-    drawing.bold(left, top + 136, "your program")
-    result = ", ".join(f"({fd}, READ)" for fd in found)
-    drawing.box(left, top + 150, 400, 40, PAPER)
-    drawing.text(NARROW / 2, top + 176, f"[{result}]", 17, style='text-anchor="middle"')
+    drawing.arrow(100, top + 258, 100, top + 348)
+    drawing.text(120, top + 296, "4. poll() returns a list", 15)
+    drawing.text(120, top + 316, "that C code builds.", 15)
+    top += 388
+    drawing.bold(left, top - 16, "your program")
+    drawing.box(left, top, 400, 40, PAPER)
+    result = ", ".join(f"({fd}, READ)" for fd, _ in found)
+    drawing.text(NARROW / 2, top + 26, f"[{result}]", 17, style='text-anchor="middle"')
     drawing.save(path)
-
-
-def names(fd: int) -> tuple[str, str, str]:
-    """What stands in a row of the array for a file that can be read."""
-    return str(fd * 4 + 1), str(fd), "READ"
 
 
 def cell(drawing: Drawing, x: float, y: float, width: float, words: str, fill: str, color: str = INK) -> None:
