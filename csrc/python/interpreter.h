@@ -47,7 +47,7 @@ enum {
 typedef struct {
     int64_t unit_ns;  /* of the number */
     int64_t step_ns;  /* round up to a multiple of this */
-    int64_t most_ns;  /* larger timeouts are FMUX_UNUSUAL */
+    int64_t most_ns;  /* timeouts beyond +-most_ns are FMUX_UNUSUAL */
     int64_t negative; /* the result for negative numbers */
 } fmux_timeout_rule_t;
 

@@ -36,10 +36,10 @@ int64_t fmux_timeout(PyObject *timeout, const fmux_timeout_rule_t *rule)
     } else {
         return FMUX_UNUSUAL;
     }
+    if (!(ns <= (double)rule->most_ns && ns >= -(double)rule->most_ns))
+        return FMUX_UNUSUAL; /* NaN, too */
     if (ns < 0)
         return rule->negative;
-    if (!(ns <= (double)rule->most_ns)) /* NaN, too */
-        return FMUX_UNUSUAL;
     int64_t whole_ns = (int64_t)ns;
     whole_ns += (double)whole_ns < ns;
     int64_t beyond_ns = whole_ns % rule->step_ns;

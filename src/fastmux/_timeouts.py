@@ -56,15 +56,18 @@ def for_poller(timeout: Any) -> float | None:
     return None if ns < 0 else min(ns / 1e9, _LONGEST)
 
 
-def for_selector(timeout: Any) -> float:
-    """Return the timeout of a selector as a plain number of seconds; any real number that can be compared will do."""
+def for_selector(timeout: Any, mechanism: str) -> float:
+    """Return the timeout of a selector as a plain number of seconds."""
     if timeout <= 0:
         return 0
     ms = math.ceil(timeout * 1e3)
-    if ms > _INT_MAX:
+    if ms <= _INT_MAX:
+        return ms / 1e3
+    if mechanism == "poll":
         select.poll().poll(ms)  # raises, with the message of this version
-        raise OverflowError("timeout is too large")
-    return ms / 1e3
+    with select.epoll() as epoll:
+        epoll.poll(ms * 1e-3)
+    raise OverflowError("timeout is too large")
 
 
 def for_select(timeout: Any) -> float:

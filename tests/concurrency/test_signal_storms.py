@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import asyncio
 import functools
 import os
 import signal
@@ -65,7 +66,17 @@ def by_loop():
         found.append(fd)
         loop.stop()
 
+    def set_stopped():
+        """Finish run_forever(), whose clean-up a second exception can interrupt, on the standard loop as well."""
+        loop._thread_id = None
+        asyncio._set_running_loop(None)
+
+    def close():
+        set_stopped()
+        loop.close()
+
     def wait(timeout):
+        set_stopped()
         found.clear()
         timer = None if timeout is None else loop.call_later(timeout, loop.stop)
         try:
@@ -75,7 +86,7 @@ def by_loop():
                 timer.cancel()
         return found
 
-    return Way(loop.close, lambda fd: loop.add_reader(fd, notice, fd), wait)
+    return Way(close, lambda fd: loop.add_reader(fd, notice, fd), wait)
 
 
 WAYS: dict[str, Callable[[], Way]] = {

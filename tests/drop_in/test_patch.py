@@ -69,6 +69,7 @@ def everything():
         for module in list(sys.modules) for name, value in vars(sys.modules[module]).items()
         if not name.startswith("__") and module not in ("__main__", "__mp_main__") and not module.startswith("fastmux")
     }
+fastmux.patch, fastmux.selectors  # imported now, not by the first call
 before = everything()
 fastmux.patch()
 during = everything()

@@ -54,6 +54,8 @@ def run_script(script: str) -> None:
         sys.path[0] = os.path.dirname(os.path.realpath(path))
     main = prepare()
     main.update(__file__=path, __loader__=importlib.machinery.SourceFileLoader("__main__", path))
+    if sys.version_info < (3, 15):
+        main["__cached__"] = None
     exec(compile(source, path, "exec", dont_inherit=True), main)
 
 
@@ -63,6 +65,8 @@ def prepare() -> dict[str, Any]:
     sys.meta_path.insert(0, LoopInstaller())
     main = sys.modules["__main__"] = ModuleType("__main__")
     vars(main).update(__builtins__=builtins, __package__=None)
+    if sys.version_info < (3, 14):  # later versions make it at its first use
+        vars(main)["__annotations__"] = {}
     return vars(main)
 
 

@@ -42,6 +42,20 @@ if TYPE_CHECKING:
     from .audit import Entry, Stats
 
 
+class Rows:
+    """A private ready array for wait(), with views of its columns."""
+
+    __slots__ = ("capacity", "events", "fds", "ready", "thread")
+
+    def __init__(self, ready: Any, memory: Any, capacity: int, thread: int) -> None:
+        self.ready = ready
+        self.capacity = capacity
+        self.thread = thread
+        view = memoryview(_binding.ffi.buffer(memory)).toreadonly()
+        self.fds = view[: 4 * capacity].cast("i")
+        self.events = view[4 * capacity : 8 * capacity].cast("I")
+
+
 class Poller(BasePoller, Waits):
     """Waits on many file descriptors at once: epoll, poll or select through a C core.
 
@@ -59,7 +73,7 @@ class Poller(BasePoller, Waits):
     All methods may be called from any thread, and several threads may wait at once.
     """
 
-    __slots__ = ("_rows", "_table")  # found sooner than in a dict
+    __slots__ = ("_front", "_rows", "_table")  # found sooner than in a dict
 
     mechanisms: tuple[str, ...] = tuple(_binding.MECHANISMS)
 
@@ -69,8 +83,10 @@ class Poller(BasePoller, Waits):
         self._table: list[Any] = []
         mux = _binding.open_mux(_binding.MECHANISMS[self.mechanism], shared=fork == "share")
         self._start(mux, self.capacity, _binding.open_context(self._table, self._keys))
-        #: The private array that wait() tries first. It serves the thread that made it; other threads have theirs in
-        #: self._local.rows.
+        #: The private array of the first thread that called wait(), which alone replaces it. Other threads have theirs
+        #: in self._local.rows.
+        self._front: Rows | None = None
+        #: What wait() tries first: the ready array of _front, or none if that is too small.
         self._rows: Any = NO_ARRAY
 
     # Waiting
@@ -80,9 +96,9 @@ class Poller(BasePoller, Waits):
             result = pairs(self._ready) if timeout is NOW else pairs_wait(self._ready, timeout)
             if result.__class__ is list:
                 return result  # type: ignore[no-any-return]
-        limit = check_maxevents(maxevents)
+        timeout, limit = for_poller(timeout), check_maxevents(maxevents)
         limit = ALL if limit > self.capacity else limit
-        return self._wait_again(pairs_some, for_poller(timeout), limit)  # type: ignore[no-any-return]
+        return self._wait_again(pairs_some, timeout, limit)  # type: ignore[no-any-return]
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         result = keys(self._ready) if timeout is NOW else keys_wait(self._ready, timeout)
@@ -100,32 +116,42 @@ class Poller(BasePoller, Waits):
 
     def _own_rows(self) -> Any:
         """Return this thread's array for wait(), made anew if it is missing or too small."""
+        front, thread = self._front, threading.get_ident()
+        if front is None or (front.thread == thread and front.capacity != self.capacity):
+            self._front = front = self._make_rows(thread)
+        if front.thread == thread:
+            self._rows = front.ready
+            return front.ready
         if self._local is None:
             self._local = threading.local()
-        local = self._local
-        if getattr(local, "capacity", 0) != self.capacity:
-            with self._lock:
-                self._check_open()
-                local.rows, memory = _binding.open_ready(self._mux, self.capacity, False, self._context, fail)
-                local.capacity = self.capacity
-                view = memoryview(_binding.ffi.buffer(memory)).toreadonly()
-                local.fds = view[: 4 * self.capacity].cast("i")
-                local.events = view[4 * self.capacity : 8 * self.capacity].cast("I")
-                if self._rows is NO_ARRAY:
-                    self._rows = local.rows
-        return local.rows
+        rows = getattr(self._local, "rows", None)
+        if rows is None or rows.capacity != self.capacity:
+            rows = self._local.rows = self._make_rows(thread)
+        return rows.ready
+
+    def _make_rows(self, thread: int) -> Rows:
+        with self._lock:
+            self._check_open()
+            ready, memory = _binding.open_ready(self._mux, self.capacity, False, self._context, fail)
+            return Rows(ready, memory, self.capacity, thread)
+
+    def _last_rows(self) -> Rows:
+        """Return the array of this thread's last wait()."""
+        front = self._front
+        if front is None or front.thread != threading.get_ident():
+            front = getattr(self._local, "rows", None)
+        if front is None:
+            self._own_rows()
+            return self._last_rows()
+        return front
 
     @property
     def fds(self) -> memoryview:
-        if not hasattr(self._local, "fds"):
-            self._own_rows()
-        return self._local.fds  # type: ignore[no-any-return]
+        return self._last_rows().fds
 
     @property
     def events(self) -> memoryview:
-        if not hasattr(self._local, "events"):
-            self._own_rows()
-        return self._local.events  # type: ignore[no-any-return]
+        return self._last_rows().events
 
     def _fail(self, result: int) -> Any:
         fail(result)

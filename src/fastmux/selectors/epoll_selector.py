@@ -24,6 +24,7 @@ else:
 
 _CONDITIONS: Final = EVENT_READ | EVENT_WRITE | EVENT_PRIORITY | PEER_CLOSED
 _TRIGGERS: Final = EDGE | ONESHOT | EXCLUSIVE
+_ALL: Final = _CONDITIONS | _TRIGGERS
 
 
 class EpollSelector(Registrations, _StandardEpoll):
@@ -67,7 +68,7 @@ class EpollSelector(Registrations, _StandardEpoll):
         self._selector._fail(result)
 
     def _more_masks(self, events: Any) -> int:
-        if not isinstance(events, int) or not events & _CONDITIONS or events & ~(_CONDITIONS | _TRIGGERS):
+        if not (self._masks and isinstance(events, int)) or not events & _CONDITIONS or events & ~_ALL:
             return 0
         mask: int = MASKS[events & 3] | events & (PEER_CLOSED | _TRIGGERS)
         return mask | PRIORITY if events & EVENT_PRIORITY else mask
@@ -82,7 +83,7 @@ class EpollSelector(Registrations, _StandardEpoll):
         if result.__class__ is list:
             return result  # type: ignore[no-any-return]
         if result == UNUSUAL:
-            timeout = for_selector(timeout)
+            timeout = for_selector(timeout, "epoll")
         return self._selector._wait_again(selector_wait, timeout)  # type: ignore[no-any-return]
 
     def wakeup(self) -> None:
@@ -96,4 +97,5 @@ class EpollSelector(Registrations, _StandardEpoll):
     def close(self) -> None:
         """Drop all registrations, end all waits, and release the descriptors. Idempotent."""
         super().close()
-        self._table.clear()
+        if self._table:
+            self._table.clear()

@@ -145,12 +145,12 @@ class Registrations(StandardSelector):
         """Call the standard modify(), and enter its result into the table."""
         if not self._masks:
             return super().modify(fileobj, events, data)
-        fd = self._fileobj_lookup(fileobj)
+        old = self._fd_to_key.get(self._fileobj_lookup(fileobj))
         try:
             key = super().modify(fileobj, events, data)
             self._rekey(self._mux, self._table, key, 0)
         except BaseException:
-            if fd not in self._fd_to_key:
-                self._remove(self._mux, self._table, fd)
+            if old is not None and old.fd not in self._fd_to_key:
+                self._remove(self._mux, self._table, old.fd)
             raise
         return key

@@ -67,7 +67,7 @@ class PollSelector(Registrations, _StandardPoll):
             return super().select(timeout)
         result = poll_keys(state, timeout)
         if result == UNUSUAL:
-            result = poll_keys(state, for_selector(timeout))
+            result = poll_keys(state, for_selector(timeout, "poll"))
         if result.__class__ is list:
             return result  # type: ignore[no-any-return]
         if result == BUSY:
