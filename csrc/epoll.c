@@ -230,24 +230,22 @@ static int fmux_epoll__open(fmux_t *mux)
  * before this takes the lock, or will find the eventfd. If none can be made (no
  * descriptor, watch or memory left), the wait is split into short ones, each of
  * which checks for a wake-up first. */
-static int fmux_epoll__first_wait(fmux_t *mux, int64_t *timeout_ns,
+static int fmux_epoll__first_wait(fmux_ready_t *ready, int64_t *timeout_ns,
                                   bool *cut_out, bool *woken_out)
 {
+    fmux_t *mux = ready->mux;
     pthread_mutex_lock(&mux->lock);
-    int result = 0;
     if (fmux_epoll__make_wake(mux) < 0) {
         *cut_out = *timeout_ns < 0 || *timeout_ns > FMUX__GLANCE_NS;
         if (*cut_out)
             *timeout_ns = FMUX__GLANCE_NS;
     }
     if (atomic_exchange(&mux->wake_pending, false)) {
+        fmux_count(&ready->counts.wakeups, 1);
         *woken_out = true;
         *timeout_ns = 0;
     }
-    if (atomic_load(&mux->state) == FMUX_CLOSED)
-        result = -ESHUTDOWN;
-    else if (result == 0 && atomic_load(&mux->state) != FMUX_OPERATIONAL)
-        result = -EINTR;
+    int result = atomic_load(&mux->state) == FMUX_CLOSED ? -ESHUTDOWN : 0;
     pthread_mutex_unlock(&mux->lock);
     return result;
 }
@@ -300,7 +298,7 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
         if (data == FMUX_WAKE_DATA) {
             /* Or a kick, which has no effect on the result. */
             bool woken = atomic_exchange(&ready->mux->wake_pending, false);
-            fmux_count(&ready->counts.wakeups, woken);
+            fmux_count(&ready->counts.wakeups, woken && !*woken_out);
             *woken_out |= woken;
             continue;
         }
@@ -341,7 +339,7 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
     if (n < 0)
         return n;
     if (atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
-        (n = fmux_epoll__first_wait(ready->mux, &timeout_ns, &cut, &woken)) < 0)
+        (n = fmux_epoll__first_wait(ready, &timeout_ns, &cut, &woken)) < 0)
         return fmux_wait_end(ready, n);
     n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
                          timeout_ns, &cut);
@@ -351,7 +349,9 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
          * may have signals to handle. */
         if (n == 0 && !woken)
             n = -EINTR;
-    } else if (n == 0 && cut && !woken) {
+    } else if (woken) {
+        n = 0; /* the wake-up is consumed, even if the call failed */
+    } else if (n == 0 && cut) {
         n = -EINTR;
     }
     return fmux_wait_end(ready, n);
