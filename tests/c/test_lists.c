@@ -1,9 +1,10 @@
-/* test_once.c - one call of poll or select on lists of the caller's own, and bare
- * epoll sets: the parts under the mirrors of the standard library. */
+/* test_lists.c - one call of poll or select on a list, and bare epoll sets: what the
+ * drop-in modules for select and selectors use. */
 #include "faults.h"
 #include "harness.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -15,232 +16,231 @@
 
 /* ---- lists --------------------------------------------------------------- */
 
-/* A list, in memory that is exactly as large as it has to be. */
+/* A list of exactly as many records and places as descriptors, for the sanitizers. */
 typedef struct {
-    int32_t *memory;
     int mechanism;
-    int capacity;
-    int asked;
+    int length;
+    struct pollfd *records;
+    fmux_select_list_t select;
 } list_t;
 
-static list_t list_open(int mechanism, int capacity)
+static list_t list_open(int mechanism)
 {
-    list_t list = {.mechanism = mechanism, .capacity = capacity};
-    int size = fmux_once_size(mechanism, capacity);
-    CHECK(size > 0);
-    list.memory = calloc((size_t)size, sizeof *list.memory);
-    list.memory[1] = capacity;
-    return list;
+    return (list_t){.mechanism = mechanism};
 }
 
 static void list_close(list_t *list)
 {
-    free(list->memory);
+    free(list->records);
+    free(list->select.places);
 }
 
-/* Ask about fd; for select, kinds have to come in order. */
-static void list_add(list_t *list, int kind, int fd, short events)
+/* Append a descriptor. On select, kind is 0 to read, 1 to write, 2 for exceptions,
+ * in ascending order; on poll, the kind is unused. */
+static void list_add(list_t *list, int kind, int fd, int events)
 {
-    struct pollfd *record =
-        (struct pollfd *)(list->memory + 8) + list->asked++;
-    record->fd = fd;
-    record->events = events;
-    list->memory[2 + kind]++;
+    size_t length = (size_t)++list->length;
+    list->records = realloc(list->records, length * sizeof *list->records);
+    list->records[length - 1] =
+        (struct pollfd){.fd = fd, .events = (short)events};
+    list->select.records = list->records;
+    list->select.places =
+        realloc(list->select.places, length * sizeof *list->select.places);
+    list->select.asked[kind]++;
 }
 
-/* Column 0 to 2 of a row of poll's answer; column 0 is select's only one. */
-static int32_t list_row(const list_t *list, int column, int row)
+static int list_wait(list_t *list, int64_t timeout_ns)
 {
-    int records = list->capacity + (list->mechanism == FMUX_POLL);
-    return list->memory[8 + 2 * records + column * list->capacity + row];
+    if (list->mechanism == FMUX_SELECT)
+        return fmux_select_list(&list->select, timeout_ns);
+    return fmux_poll_list(list->records, list->length, timeout_ns);
 }
 
-static void list_mark_read(list_t *list)
-{
-    *(uint8_t *)list->memory = 0;
-}
-
-static void the_size_of_a_list_is_checked(int mechanism)
-{
-    CHECK_EQ(-EINVAL, fmux_once_size(mechanism, 0));
-    CHECK_EQ(-EINVAL, fmux_once_size(mechanism, -1));
-    CHECK_EQ(-EINVAL, fmux_once_size(mechanism, INT32_MAX));
-    CHECK(fmux_once_size(mechanism, 1) > 8);
-}
-
-static void one_indexed_event_is_the_result_itself(int mechanism)
+static void poll_counts_the_records_with_events(int mechanism)
 {
     int ends[2];
-    (void)mechanism;
     pipe_open(ends);
-    list_t list = list_open(FMUX_POLL, 2);
+    list_t list = list_open(mechanism);
     list_add(&list, 0, ends[0], POLLIN);
     list_add(&list, 0, ends[1], POLLIN);
-    CHECK_EQ(0, fmux_poll_once_now(list.memory));
+    CHECK_EQ(0, list_wait(&list, 0));
     put(ends[1]);
-    CHECK_EQ(ends[0] * 4 + 1, fmux_poll_once_now(list.memory));
-    CHECK_EQ(ends[0] * 4 + 1, fmux_poll_once(list.memory, -1, -1));
+    CHECK_EQ(1, list_wait(&list, 0));
+    CHECK_EQ(POLLIN, list.records[0].revents);
+    CHECK_EQ(0, list.records[1].revents);
+    CHECK_EQ(1, list_wait(&list, -1));
+    list.records[1].events = POLLOUT;
+    CHECK_EQ(2, list_wait(&list, SECOND));
+    CHECK_EQ(POLLIN, list.records[0].revents);
+    CHECK_EQ(POLLOUT, list.records[1].revents);
     list_close(&list);
     pipe_close(ends);
 }
 
-static void rows_keep_the_list_until_they_are_read(int mechanism)
+static void poll_reports_a_bad_descriptor_and_skips_a_negative_one(int mechanism)
 {
     int ends[2];
-    (void)mechanism;
-    pipe_open(ends);
-    put(ends[1]);
-    list_t list = list_open(FMUX_POLL, 2);
-    list_add(&list, 0, ends[1], POLLOUT);
-    list_add(&list, 0, ends[0], POLLIN);
-    CHECK_EQ(FMUX_ROWS + 2, fmux_poll_once(list.memory, SECOND, -1));
-    CHECK_EQ(ends[1], list_row(&list, 1, 0));
-    CHECK_EQ(POLLOUT, list_row(&list, 2, 0));
-    CHECK_EQ(ends[1] * 4 + 2, list_row(&list, 0, 0));
-    CHECK_EQ(ends[0] * 4 + 1, list_row(&list, 0, 1));
-    CHECK_EQ(-EBUSY, fmux_poll_once_now(list.memory));
-    list_mark_read(&list);
-    CHECK_EQ(FMUX_ROWS + 2, fmux_poll_once_now(list.memory));
-    list_close(&list);
-    pipe_close(ends);
-}
-
-static void a_bad_descriptor_is_reported_and_a_negative_one_skipped(int mechanism)
-{
-    int ends[2];
-    (void)mechanism;
     pipe_open(ends);
     pipe_close(ends);
-    list_t list = list_open(FMUX_POLL, 2);
+    list_t list = list_open(mechanism);
     list_add(&list, 0, -1, POLLIN);
     list_add(&list, 0, ends[0], POLLIN);
-    CHECK_EQ(FMUX_ROWS + 1, fmux_poll_once_now(list.memory));
-    CHECK_EQ(ends[0], list_row(&list, 1, 0));
-    CHECK_EQ(POLLNVAL, list_row(&list, 2, 0));
-    CHECK_EQ(FMUX_UNKNOWN, list_row(&list, 0, 0));
+    CHECK_EQ(1, list_wait(&list, 0));
+    CHECK_EQ(0, list.records[0].revents);
+    CHECK_EQ(POLLNVAL, list.records[1].revents);
     list_close(&list);
 }
 
-static void the_wake_up_ends_a_wait_and_is_not_reported(int mechanism)
+static void poll_reports_a_duplicate_twice(int mechanism)
 {
-    int ends[2], wake[2];
-    (void)mechanism;
+    int ends[2];
     pipe_open(ends);
-    pipe_open(wake);
-    put(wake[1]);
-    list_t list = list_open(FMUX_POLL, 1);
-    list_add(&list, 0, ends[0], POLLIN);
-    CHECK_EQ(0, fmux_poll_once(list.memory, -1, wake[0]));
-    put(ends[1]);
-    CHECK_EQ(ends[0] * 4 + 1, fmux_poll_once(list.memory, -1, wake[0]));
+    list_t list = list_open(mechanism);
+    list_add(&list, 0, ends[1], POLLOUT);
+    list_add(&list, 0, ends[1], POLLOUT);
+    CHECK_EQ(2, list_wait(&list, 0));
     list_close(&list);
     pipe_close(ends);
-    pipe_close(wake);
 }
 
-static void an_empty_list_sleeps_for_the_time_out(int mechanism)
+static void a_list_longer_than_the_limit_of_descriptors_is_EINVAL(int mechanism)
 {
-    list_t list = list_open(mechanism, 1);
-    int64_t begin_ns = now_ns();
-    CHECK_EQ(0, mechanism == FMUX_POLL
-                    ? fmux_poll_once(list.memory, 2 * MILLISECOND, -1)
-                    : fmux_select_once(list.memory, 2 * MILLISECOND));
-    CHECK(now_ns() - begin_ns >= 2 * MILLISECOND);
+    int ends[2];
+    pipe_open(ends);
+    put(ends[1]);
+    list_t list = list_open(mechanism);
+    for (int i = 0; i < 100; i++)
+        list_add(&list, 0, ends[0], POLLIN);
+    use_up_descriptors();
+    /* select has no such limit: its bitmaps are as long as the highest number. */
+    CHECK_EQ(mechanism == FMUX_POLL ? -EINVAL : 100, list_wait(&list, 0));
+    allow_descriptors();
+    CHECK_EQ(100, list_wait(&list, 0));
+    list_close(&list);
+    pipe_close(ends);
+}
+
+static void an_empty_list_sleeps_for_the_timeout(int mechanism)
+{
+    list_t list = list_open(mechanism);
+    CHECK_EQ(0, list_wait(&list, 0));
+    const int64_t timeouts[] = {1, 100 * MICROSECOND, 2 * MILLISECOND};
+    for (size_t i = 0; i < sizeof timeouts / sizeof *timeouts; i++) {
+        int64_t began_ns = now_ns();
+        CHECK_EQ(0, list_wait(&list, timeouts[i]));
+        CHECK(now_ns() - began_ns >= timeouts[i]);
+    }
     list_close(&list);
 }
 
-static void nothing(int number)
+static void any_timeout_is_accepted(int mechanism)
+{
+    const int64_t timeouts[] = {-1, INT64_MIN, INT64_MAX, 60 * SECOND, 0};
+    int ends[2];
+    pipe_open(ends);
+    list_t list = list_open(mechanism);
+    list_add(&list, 1, ends[1], POLLOUT);
+    for (size_t i = 0; i < sizeof timeouts / sizeof *timeouts; i++)
+        CHECK_EQ(1, list_wait(&list, timeouts[i]));
+    list_close(&list);
+    pipe_close(ends);
+}
+
+static void ignore_signal(int number)
 {
     (void)number;
 }
 
 static void a_signal_ends_a_call_with_EINTR(int mechanism)
 {
-    /* SIGALRM is the harness's watchdog, which this borrows and gives back. */
+    /* SIGALRM belongs to the watchdog of the harness; restored below. */
     struct sigaction action, watchdog;
-    struct itimerval soon = {{0, 50000}, {0, 1000}}, left; /* and again */
-    memset(&action, 0, sizeof action); /* without SA_RESTART */
-    action.sa_handler = nothing;
-    list_t list = list_open(mechanism, 1);
+    struct itimerval soon = {{0, 50000}, {0, 1000}}, left; /* repeats */
+    memset(&action, 0, sizeof action);                     /* no SA_RESTART */
+    action.sa_handler = ignore_signal;
+    list_t list = list_open(mechanism);
     sigaction(SIGALRM, &action, &watchdog);
     setitimer(ITIMER_REAL, &soon, &left);
-    CHECK_EQ(-EINTR, mechanism == FMUX_POLL
-                         ? fmux_poll_once(list.memory, -1, -1)
-                         : fmux_select_once(list.memory, -1));
+    CHECK_EQ(-EINTR, list_wait(&list, -1));
+    CHECK_EQ(-EINTR, list_wait(&list, 60 * SECOND));
     setitimer(ITIMER_REAL, &left, NULL);
     sigaction(SIGALRM, &watchdog, NULL);
-    CHECK_EQ(0, mechanism == FMUX_POLL ? fmux_poll_once_now(list.memory)
-                                       : fmux_select_once(list.memory, 0));
+    CHECK_EQ(0, list_wait(&list, 0));
     list_close(&list);
 }
 
-static void select_tells_places_in_the_order_of_the_question(int mechanism)
+static void select_reports_places_in_the_order_of_the_list(int mechanism)
 {
     int ends[2];
-    (void)mechanism;
     pipe_open(ends);
     put(ends[1]);
-    list_t list = list_open(FMUX_SELECT, 6);
+    list_t list = list_open(mechanism);
     list_add(&list, 0, ends[1], 0);
     list_add(&list, 0, ends[0], 0);
     list_add(&list, 0, ends[0], 0);
     list_add(&list, 1, ends[0], 0);
     list_add(&list, 1, ends[1], 0);
     list_add(&list, 2, ends[0], 0);
-    CHECK_EQ(3, fmux_select_once(list.memory, -1));
-    CHECK_EQ(2, list.memory[5]);
-    CHECK_EQ(1, list.memory[6]);
-    CHECK_EQ(0, list.memory[7]);
-    CHECK_EQ(1, list_row(&list, 0, 0));
-    CHECK_EQ(2, list_row(&list, 0, 1));
-    CHECK_EQ(1, list_row(&list, 0, 2));
+    CHECK_EQ(3, list_wait(&list, -1));
+    CHECK_EQ(2, list.select.found[0]);
+    CHECK_EQ(1, list.select.found[1]);
+    CHECK_EQ(0, list.select.found[2]);
+    CHECK_EQ(1, list.select.places[0]);
+    CHECK_EQ(2, list.select.places[1]);
+    CHECK_EQ(1, list.select.places[2]);
+    take(ends[0]);
+    CHECK_EQ(1, list_wait(&list, 0)); /* the counts start anew */
+    CHECK_EQ(0, list.select.found[0]);
+    CHECK_EQ(1, list.select.found[1]);
+    CHECK_EQ(1, list.select.places[0]);
     list_close(&list);
     pipe_close(ends);
 }
 
-/* poll reports hang-ups unasked; to select, one is neither writing nor urgent. */
-static void select_sleeps_through_a_hang_up_that_it_has_no_word_for(int mechanism)
+/* poll reports a hang-up without a request; in select it makes nothing writable or
+ * exceptional. */
+static void select_sleeps_through_a_hang_up_that_no_list_requests(int mechanism)
 {
     int ends[2];
-    (void)mechanism;
     CHECK_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
     close(ends[1]);
-    list_t list = list_open(FMUX_SELECT, 1);
+    list_t list = list_open(mechanism);
     list_add(&list, 2, ends[0], 0);
-    int64_t begin_ns = now_ns();
-    CHECK_EQ(0, fmux_select_once(list.memory, 2 * MILLISECOND));
-    CHECK(now_ns() - begin_ns >= 2 * MILLISECOND);
-    list.memory[2] = 1; /* asked as readable instead */
-    list.memory[4] = 0;
-    CHECK_EQ(1, fmux_select_once(list.memory, 2 * MILLISECOND));
+    int64_t began_ns = now_ns();
+    CHECK_EQ(0, list_wait(&list, 2 * MILLISECOND));
+    CHECK(now_ns() - began_ns >= 2 * MILLISECOND);
+    list.select.asked[0] = 1; /* to read, instead */
+    list.select.asked[2] = 0;
+    CHECK_EQ(1, list_wait(&list, 2 * MILLISECOND));
     list_close(&list);
     close(ends[0]);
 }
 
-static void select_refuses_what_is_not_open(int mechanism)
+static void select_refuses_a_closed_or_negative_descriptor(int mechanism)
 {
     int ends[2];
-    (void)mechanism;
     pipe_open(ends);
     pipe_close(ends);
-    list_t list = list_open(FMUX_SELECT, 2);
-    list_add(&list, 0, ends[0], 0);
-    CHECK_EQ(-EBADF, fmux_select_once(list.memory, -1));
-    struct pollfd *record = (struct pollfd *)(list.memory + 8);
-    record->fd = -1;
-    CHECK_EQ(-EBADF, fmux_select_once(list.memory, 0));
-    list_close(&list);
+    for (int kind = 0; kind < 3; kind++) {
+        list_t list = list_open(mechanism);
+        list_add(&list, kind, ends[0], 0);
+        CHECK_EQ(-EBADF, list_wait(&list, -1));
+        list.records[0].fd = -1;
+        CHECK_EQ(-EBADF, list_wait(&list, 0));
+        list.records[0].fd = INT_MIN;
+        CHECK_EQ(-EBADF, list_wait(&list, 0));
+        list_close(&list);
+    }
 }
 
-static void select_refuses_what_is_beyond_all_that_was_ever_open(int mechanism)
+static void select_refuses_a_number_beyond_the_descriptor_table(int mechanism)
 {
     static const int numbers[] = {FD_SETSIZE, 100000, INT32_MAX};
-    (void)mechanism;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        list_t list = list_open(FMUX_SELECT, 2);
+        list_t list = list_open(mechanism);
         list_add(&list, 0, STDOUT_FILENO, 0);
         list_add(&list, 2, numbers[i], 0);
-        CHECK_EQ(-EBADF, fmux_select_once(list.memory, -1));
+        CHECK_EQ(-EBADF, list_wait(&list, -1));
         list_close(&list);
     }
 }
@@ -249,23 +249,24 @@ static void select_has_no_limit_of_1024(int mechanism)
 {
     enum { COUNT = 1500 };
     int ends[2], copies[COUNT];
-    (void)mechanism;
     pipe_open(ends);
     put(ends[1]);
-    list_t list = list_open(FMUX_SELECT, 2 * COUNT);
+    list_t list = list_open(mechanism);
     for (int i = 0; i < COUNT; i++) {
         copies[i] = dup(ends[0]);
         list_add(&list, 0, copies[i], 0);
     }
     CHECK(copies[COUNT - 1] > 1024);
-    CHECK_EQ(COUNT, fmux_select_once(list.memory, -1));
+    CHECK_EQ(COUNT, list_wait(&list, -1));
     for (int i = 0; i < COUNT; i++)
-        CHECK_EQ(i, list_row(&list, 0, i));
-    /* Mixed, it goes by select(2) instead of poll(2). */
+        CHECK_EQ(i, list.select.places[i]);
+    /* With two long lists, it uses select(2) instead of poll(2). */
     for (int i = 0; i < COUNT; i++)
         list_add(&list, 1, copies[i], 0);
-    CHECK_EQ(COUNT, fmux_select_once(list.memory, -1));
-    CHECK_EQ(COUNT, list.memory[5]);
+    CHECK_EQ(COUNT, list_wait(&list, -1));
+    CHECK_EQ(COUNT, list.select.found[0]);
+    for (int i = 0; i < COUNT; i++)
+        CHECK_EQ(i, list.select.places[i]);
     list_close(&list);
     for (int i = 0; i < COUNT; i++)
         close(copies[i]);
@@ -276,16 +277,14 @@ static void select_has_no_limit_of_1024(int mechanism)
 
 static void select_without_memory_can_be_repeated(int mechanism)
 {
-    (void)mechanism;
     int ends[2];
     int result, failures;
     pipe_open(ends);
     int far = fcntl(ends[1], F_DUPFD, 5000);
-    close(ends[0]); /* an error, which is not what the third list asks for, */
-    list_t list = list_open(FMUX_SELECT, 1); /* so bitmaps have to tell */
+    close(ends[0]);                 /* an error, which the third list does not */
+    list_t list = list_open(mechanism); /* request: so it takes bitmaps */
     list_add(&list, 2, far, 0);
-    FAIL_EACH(FAULT_MEMORY, ENOMEM, fmux_select_once(list.memory, 0),
-              list.memory[0] == 0);
+    FAIL_EACH(FAULT_MEMORY, ENOMEM, list_wait(&list, 0), true);
     CHECK_EQ(0, result);
     CHECK_EQ(1, failures);
     list_close(&list);
@@ -293,18 +292,17 @@ static void select_without_memory_can_be_repeated(int mechanism)
     close(ends[1]);
 }
 
-static void where_ppoll_is_refused_poll_serves(int mechanism)
+static void poll_is_the_fallback_where_ppoll_is_refused(int mechanism)
 {
     static const int errors[] = {ENOSYS, EPERM};
     int ends[2];
-    (void)mechanism;
     pipe_open(ends);
-    list_t list = list_open(FMUX_POLL, 1);
+    list_t list = list_open(mechanism);
     list_add(&list, 0, ends[0], POLLIN);
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
         int64_t began_ns = now_ns();
         fault_arm(FAULT_PPOLL, 1, 1, errors[i]);
-        CHECK_EQ(0, fmux_poll_once(list.memory, MILLISECOND / 2, -1));
+        CHECK_EQ(0, list_wait(&list, MILLISECOND / 2));
         CHECK_EQ(1, fault_disarm());
         CHECK(now_ns() - began_ns >= MILLISECOND / 2);
     }
@@ -312,21 +310,21 @@ static void where_ppoll_is_refused_poll_serves(int mechanism)
     pipe_close(ends);
 }
 
-static void a_call_that_fails_leaves_the_list_free(int mechanism)
+static void a_failed_call_can_be_repeated(int mechanism)
 {
     static const int errors[] = {EINTR, ENOMEM};
     int ends[2];
     int result, failures;
     pipe_open(ends);
     put(ends[1]);
-    list_t list = list_open(mechanism, 1);
+    list_t list = list_open(mechanism);
     list_add(&list, 0, ends[0], POLLIN);
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
-        FAIL_EACH(FAULT_WAITING, errors[i],
-                  mechanism == FMUX_POLL ? fmux_poll_once_now(list.memory)
-                                         : fmux_select_once(list.memory, 0),
-                  list.memory[0] == 0);
-        CHECK_EQ(mechanism == FMUX_POLL ? ends[0] * 4 + 1 : 1, result);
+        FAIL_EACH(FAULT_WAITING, errors[i], list_wait(&list, 0), true);
+        CHECK_EQ(1, result);
+        CHECK_EQ(1, failures);
+        FAIL_EACH(FAULT_WAITING, errors[i], list_wait(&list, SECOND), true);
+        CHECK_EQ(1, result);
         CHECK_EQ(1, failures);
     }
     list_close(&list);
@@ -335,7 +333,7 @@ static void a_call_that_fails_leaves_the_list_free(int mechanism)
 
 /* ---- bare sets ------------------------------------------------------------ */
 
-static void a_bare_set_answers_as_epoll_ctl_does(int mechanism)
+static void a_bare_set_returns_the_results_of_epoll_ctl(int mechanism)
 {
     int ends[2];
     (void)mechanism;
@@ -344,6 +342,11 @@ static void a_bare_set_answers_as_epoll_ctl_does(int mechanism)
     CHECK_EQ(-ENOENT, fmux_modify(mux, ends[0], EPOLLIN));
     CHECK_EQ(-ENOENT, fmux_remove(mux, ends[0]));
     CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    CHECK_EQ(0, fmux_modify(mux, ends[0], EPOLLPRI));
+    CHECK_EQ(0, fmux_remove(mux, ends[0]));
+    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    CHECK_EQ(0, fmux_add(mux, ends[1], EPOLLOUT)); /* no tags */
+    CHECK_EQ(-ENOENT, fmux_tag(mux, ends[0]));
     CHECK_EQ(-EEXIST, fmux_add(mux, ends[0], EPOLLIN));
     CHECK_EQ(-EINVAL, fmux_add(mux, fmux_fileno(mux), EPOLLIN));
     CHECK_EQ(-EBADF, fmux_add(mux, -1, EPOLLIN));
@@ -357,25 +360,29 @@ static void a_bare_set_answers_as_epoll_ctl_does(int mechanism)
     fmux_free(mux);
 }
 
-static void a_bare_set_reports_what_a_dup_keeps_alive(int mechanism)
+static void a_bare_set_reports_a_closed_file_behind_a_dup(int mechanism)
 {
     int ends[2];
     (void)mechanism;
     pipe_open(ends);
     fmux_t *mux = mux_open(FMUX_BARE_EPOLL);
     array_t array = array_open(mux, 4, SHARED);
-    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    CHECK_OK(fmux_add(mux, ends[0], EPOLLIN));
     int copy = dup(ends[0]);
     close(ends[0]);
     put(ends[1]);
-    CHECK_EQ(ends[0] * 4 + 1, fmux_wait_now(array.ready));
+    CHECK_EQ(1, array_wait(&array, 0));
+    CHECK_EQ(ends[0], array_fd(&array, 0));
+    CHECK_EQ(EPOLLIN, array_events(&array, 0));
+    CHECK_EQ(-1, array_tag(&array, 0));
+    CHECK_EQ(-EBUSY, array_wait(&array, 0));
     close(copy);
     close(ends[1]);
     array_close(&array);
     fmux_free(mux);
 }
 
-static void an_adopted_set_is_shared_and_closed_with_its_mux(int mechanism)
+static void an_adopted_set_is_closed_with_its_mux(int mechanism)
 {
     int ends[2];
     (void)mechanism;
@@ -389,14 +396,17 @@ static void an_adopted_set_is_shared_and_closed_with_its_mux(int mechanism)
     CHECK_EQ(0, fmux_adopt(epoll_fd, &mux));
     array_t array = array_open(mux, 1, SHARED);
     put(ends[1]);
-    CHECK_EQ(ends[0] * 4 + 1, fmux_wait(array.ready, -1, 1));
+    CHECK_EQ(1, fmux_wait(array.ready, -1, 1));
+    CHECK_EQ(ends[0], array_fd(&array, 0)); /* the low half */
+    CHECK_EQ(-1, array_tag(&array, 0));
+    CHECK_EQ(0, fmux_close(mux)); /* while the array is held */
     array_close(&array);
     fmux_free(mux);
     CHECK_EQ(-1, fcntl(epoll_fd, F_GETFD));
     pipe_close(ends);
 }
 
-static void what_is_wrong_with_an_adopted_descriptor_shows_when_used(int mechanism)
+static void an_adopted_descriptor_is_checked_at_its_first_use(int mechanism)
 {
     int ends[2];
     fmux_t *mux = NULL;
@@ -404,69 +414,32 @@ static void what_is_wrong_with_an_adopted_descriptor_shows_when_used(int mechani
     pipe_open(ends);
     CHECK_EQ(0, fmux_adopt(ends[0], &mux));
     array_t array = array_open(mux, 1, SHARED);
-    CHECK_EQ(-EINVAL, fmux_wait_now(array.ready));
+    CHECK_EQ(-EINVAL, array_wait(&array, 0));
     CHECK_EQ(-EINVAL, fmux_add(mux, ends[1], EPOLLOUT));
     array_close(&array);
     fmux_free(mux);
     close(ends[1]);
 }
 
-/* ---- trying ---------------------------------------------------------------- */
-
-static void trying_tells_nothing_from_a_wake_up(int mechanism)
-{
-    int ends[2];
-    pipe_open(ends);
-    fmux_t *mux = mux_open(mechanism);
-    array_t array = array_open(mux, 4, SHARED);
-    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
-    CHECK_EQ(-EAGAIN, fmux_wait_try(array.ready));
-    CHECK_EQ(-EAGAIN, fmux_wait_try_some(array.ready, 1));
-    if (mechanism != FMUX_BARE_EPOLL) {
-        CHECK_EQ(0, fmux_wakeup(mux));
-        CHECK_EQ(0, fmux_wait_try(array.ready));
-    }
-    CHECK_EQ(-EAGAIN, fmux_wait_try(array.ready));
-    put(ends[1]);
-    CHECK_EQ(ends[0] * 4 + 1, fmux_wait_try(array.ready));
-    CHECK_EQ(ends[0] * 4 + 1, fmux_wait_try_some(array.ready, 1));
-    CHECK_EQ(-EINVAL, fmux_wait_try_some(array.ready, 5));
-    CHECK_EQ(-EINVAL, fmux_wait_try_some(array.ready, 0));
-    CHECK_EQ(-EBUSY, fmux_wait_try(NULL));
-    CHECK_EQ(0, fmux_close(mux));
-    CHECK_EQ(-ESHUTDOWN, fmux_wait_try(array.ready));
-    array_close(&array);
-    fmux_free(mux);
-    pipe_close(ends);
-}
-
-static void trying_a_bare_set(int mechanism)
-{
-    (void)mechanism;
-    trying_tells_nothing_from_a_wake_up(FMUX_BARE_EPOLL);
-}
-
-const test_t once_tests[] = {
-    TEST(the_size_of_a_list_is_checked, ON_COPIES),
-    TEST(one_indexed_event_is_the_result_itself, ON_POLL),
-    TEST(rows_keep_the_list_until_they_are_read, ON_POLL),
-    TEST(a_bad_descriptor_is_reported_and_a_negative_one_skipped, ON_POLL),
-    TEST(the_wake_up_ends_a_wait_and_is_not_reported, ON_POLL),
-    TEST(an_empty_list_sleeps_for_the_time_out, ON_COPIES),
+const test_t list_tests[] = {
+    TEST(poll_counts_the_records_with_events, ON_POLL),
+    TEST(poll_reports_a_bad_descriptor_and_skips_a_negative_one, ON_POLL),
+    TEST(poll_reports_a_duplicate_twice, ON_POLL),
+    TEST(a_list_longer_than_the_limit_of_descriptors_is_EINVAL, ON_COPIES),
+    TEST(an_empty_list_sleeps_for_the_timeout, ON_COPIES),
+    TEST(any_timeout_is_accepted, ON_COPIES),
     TEST(a_signal_ends_a_call_with_EINTR, ON_COPIES),
-    TEST(select_tells_places_in_the_order_of_the_question, ON_SELECT),
-    TEST(select_sleeps_through_a_hang_up_that_it_has_no_word_for, ON_SELECT),
-    TEST(select_refuses_what_is_not_open, ON_SELECT),
-    TEST(select_refuses_what_is_beyond_all_that_was_ever_open, ON_SELECT),
+    TEST(select_reports_places_in_the_order_of_the_list, ON_SELECT),
+    TEST(select_sleeps_through_a_hang_up_that_no_list_requests, ON_SELECT),
+    TEST(select_refuses_a_closed_or_negative_descriptor, ON_SELECT),
+    TEST(select_refuses_a_number_beyond_the_descriptor_table, ON_SELECT),
     TEST(select_has_no_limit_of_1024, ON_SELECT),
     TEST(select_without_memory_can_be_repeated, ON_SELECT),
-    TEST(where_ppoll_is_refused_poll_serves, ON_POLL),
-    TEST(a_call_that_fails_leaves_the_list_free, ON_COPIES),
-    TEST(a_bare_set_answers_as_epoll_ctl_does, ON_EPOLL),
-    TEST(a_bare_set_reports_what_a_dup_keeps_alive, ON_EPOLL),
-    TEST(an_adopted_set_is_shared_and_closed_with_its_mux, ON_EPOLL),
-    TEST(what_is_wrong_with_an_adopted_descriptor_shows_when_used, ON_EPOLL),
-    TEST(trying_tells_nothing_from_a_wake_up, ON_ALL),
-    TEST(trying_a_bare_set, ON_EPOLL),
+    TEST(poll_is_the_fallback_where_ppoll_is_refused, ON_POLL),
+    TEST(a_failed_call_can_be_repeated, ON_COPIES),
+    TEST(a_bare_set_returns_the_results_of_epoll_ctl, ON_EPOLL),
+    TEST(a_bare_set_reports_a_closed_file_behind_a_dup, ON_EPOLL),
+    TEST(an_adopted_set_is_closed_with_its_mux, ON_EPOLL),
+    TEST(an_adopted_descriptor_is_checked_at_its_first_use, ON_EPOLL),
     {NULL, NULL, 0},
 };
