@@ -284,8 +284,10 @@ static void select_without_memory_can_be_repeated(int mechanism)
     int result, failures;
     pipe_open(ends);
     int far = fcntl(ends[1], F_DUPFD, 5000);
-    close(ends[0]);                 /* an error, which the third list does not */
-    list_t list = list_open(mechanism); /* request: so it takes bitmaps */
+    close(ends[0]);
+    /* The pipe has an error, which the third list does not request: poll(2) does not
+     * suffice, and select(2) needs long bitmaps. */
+    list_t list = list_open(mechanism);
     list_add(&list, 2, far, 0);
     FAIL_EACH(FAULT_MEMORY, ENOMEM, list_wait(&list, 0), true);
     CHECK_EQ(0, result);
