@@ -3,81 +3,79 @@
  * Some facts about epoll
  * ======================
  *
- * What it is. An epoll set is a kernel object with two lists: the descriptors
- * of interest (epoll_ctl adds, changes and deletes them) and those that have
- * become ready. When data arrives, the driver or protocol calls back into
- * every set that watches the file, and the file goes on the ready list. So
- * epoll_wait never looks at idle descriptors: its cost is that of what is
- * ready, while poll and select visit all that is watched, at every call.
+ * Cost. An epoll set is a kernel object with two lists: the interest list
+ * (epoll_ctl adds, changes and deletes its entries) and the ready list. When
+ * data arrives, the driver or protocol calls back into every set that watches
+ * the file, and the entry goes on the ready list. So epoll_wait never visits
+ * idle descriptors: its cost grows with the number of ready ones, while poll
+ * and select visit every watched descriptor at every call.
  *
- * What is copied. It is often said that epoll shares memory with the kernel.
- * It does not: epoll_wait copies one struct epoll_event per ready descriptor
- * out to the caller, as any system call does. What it saves, compared with
- * poll, is the copy IN (the list of interest stays in the kernel) and the
- * copy out of all that is not ready. What our preallocated array saves is on
- * this side of the call: no allocation and no clearing per wait, no second
- * copy from a temporary buffer, and no Python object per event until somebody
- * asks for one. The kernel writes its records at the end of the array, and
- * the loop in fmux_epoll__wait spreads them into columns at its front.
+ * Copies. Epoll does not share memory with the kernel, although this is often
+ * said: epoll_wait copies one struct epoll_event per ready descriptor out to
+ * the caller. Compared with poll, it saves the copy IN (the interest list
+ * stays in the kernel) and the copy out of all that is not ready. The
+ * preallocated array saves work on this side of the call: no allocation and no
+ * clearing per wait, and no second copy from a temporary buffer. The kernel
+ * writes its records at the end of the array, and fmux_epoll__collect copies
+ * them to the columns at its front.
  *
- * Level-triggered, the default, means: reported by every wait for as long as
- * the condition holds. The kernel does it by putting what it has just reported
- * back on the tail of the ready list; the next wait asks the file again and
- * drops it if it is no longer ready. It follows that with a small array nobody
- * starves: the next wait begins with what did not fit in this one.
+ * Level-triggered, the default, means: reported by every wait while the
+ * condition holds. The kernel puts each reported entry back on the tail of the
+ * ready list; the next wait polls the file again, and drops the entry if it is
+ * no longer ready. It follows that a small array starves no descriptor: the
+ * next wait begins with the entries that did not fit in this one.
  *
  * Edge-triggered (EPOLLET) means: reported once after each call-back of the
- * file, that is, when something NEW happens; the file is then not put back. A
- * reader that stops before EAGAIN will not be told of what it left. More data
- * before that is a new edge, so one report may stand for several arrivals, and
- * several reports may come for one read's worth of data. EPOLL_CTL_MOD asks
- * the file afresh: it reports the condition again if it still holds.
+ * file, that is, when something NEW happens; the entry is not put back. A
+ * reader that stops before EAGAIN gets no report of the rest. More data before
+ * that is a new edge, so one report may stand for several arrivals, and
+ * several reports may come for data that one read receives. EPOLL_CTL_MOD
+ * polls the file: it reports the condition again if it still holds.
  *
  * One-shot (EPOLLONESHOT) disarms the registration after one report; it stays
  * in the set with an empty mask until EPOLL_CTL_MOD re-arms it. EPOLLEXCLUSIVE
- * is about several SETS watching one file, a listening socket in several
- * processes: one event wakes at least one of them instead of all. It cannot
- * be changed by EPOLL_CTL_MOD, nor combined with EPOLLONESHOT, so a change
- * here is a delete and an add.
+ * is for several SETS that watch one file, such as a listening socket in
+ * several processes: an event wakes at least one of them instead of all. It
+ * cannot be changed by EPOLL_CTL_MOD, nor combined with EPOLLONESHOT, so a
+ * change here is a delete and an add.
  *
- * Errors and hang-ups (EPOLLERR, EPOLLHUP) are always reported; no mask keeps
- * them out. Half-close by the peer (EPOLLRDHUP) has to be asked for.
+ * Errors and hang-ups (EPOLLERR, EPOLLHUP) are always reported; no mask
+ * suppresses them. Half-close by the peer (EPOLLRDHUP) must be requested.
  *
- * What is in the set is not a descriptor. It is the pair of an open file (the
- * object that dup and fork share) and the number that it had when it was
- * added. A file leaves all sets by itself when its last reference is closed;
- * as long as a dup of it lives, here or in a child, closing the number leaves
- * it in the set. It is still reported, under a number that is closed by now or
+ * Identity. An entry of a set is not a descriptor. It is the pair of an open
+ * file (the object that dup and fork share) and the number that it had when it
+ * was added. A file leaves all sets when its last reference is closed; while a
+ * dup of it exists, here or in a child, closing the number leaves the entry in
+ * the set. It is still reported, under a number that is closed by now or
  * stands for another file, and it cannot be deleted: epoll_ctl looks the number
- * up first, and answers EBADF or ENOENT. Only a new set is free of it.
+ * up first, and returns EBADF or ENOENT. Only a new set is free of it.
  *
  * Hence the generation. epoll_data carries 64 bits of ours. The low half is
- * the descriptor, the high half the number of its registration, and a report
- * whose registration is not the current one of that descriptor is dropped.
- * That covers a batch read by one thread while another closes and reuses a
- * descriptor, too.
+ * the descriptor, the high half the number of its registration. A report is
+ * stale, and dropped, if its registration is not the current one of the
+ * descriptor. This also covers a batch that one thread has read while another
+ * closes and reuses a descriptor.
  *
- * Regular files and directories get EPERM. They have no notion of readiness:
- * a read always returns without waiting for a peer, so the kernel gives them
- * no poll function, and epoll refuses what it could never be called back for.
- * poll and select accept them, and always call them ready.
+ * Regular files and directories get EPERM. A read of them never waits for a
+ * peer, so the kernel gives them no poll function, and epoll has no call-back
+ * to rely on. poll and select accept them, and always report them as ready.
  *
- * Time-outs. epoll_wait counts milliseconds; epoll_pwait2 (Linux 5.11) takes
+ * Timeouts. epoll_wait counts milliseconds; epoll_pwait2 (Linux 5.11) takes
  * nanoseconds. Sandboxes with a list of known calls may refuse the newer one
- * with EPERM, old kernels with ENOSYS. Then milliseconds have to do, rounded
+ * with EPERM, old kernels with ENOSYS. The fallback is milliseconds, rounded
  * up: a wait that ends before its deadline makes its caller spin.
  *
- * Waking a wait. An eventfd in the set does it. It is registered edge-
- * triggered and never read: each write is a new edge, so nothing has to be
- * drained, which saves a system call per wake-up. An edge wakes one waiter
- * only, and is kept for the next wait if there is none. Closing the epoll
- * descriptor wakes nobody.
+ * Wake-ups. An eventfd in the set ends a wait. It is registered edge-triggered
+ * and never read: each write is a new edge, so nothing has to be drained, which
+ * saves a system call per wake-up. An edge wakes one waiter only, and stays
+ * pending for the next wait if there is none. Closing the epoll descriptor
+ * wakes no waiter.
  *
- * Adding to a set while another thread waits on it is fine, and if what is
- * added is ready, that thread wakes.
+ * A descriptor can be added while another thread waits on the set. If it is
+ * ready, that thread wakes.
  *
- * Sources: epoll(7), epoll_ctl(2), epoll_wait(2), eventfd(2), and what the
- * tests of this project observe.
+ * Sources: epoll(7), epoll_ctl(2), epoll_wait(2), eventfd(2), and the tests of
+ * this project.
  */
 #include "internal.h"
 
@@ -116,8 +114,8 @@ static int fmux_epoll__ctl(fmux_t *mux, int operation, int fd,
 }
 
 /* Make the eventfd and add it to the set, unless it exists; under the lock. Only
- * before a sleep or a wake-up: a poller that is made for one question would
- * otherwise pay for two descriptors. */
+ * before a sleep or a wake-up: a mux that only ever looks without sleeping does
+ * without a second descriptor. */
 static int fmux_epoll__make_wake(fmux_t *mux)
 {
     int wake_fd, wake_write;
@@ -230,24 +228,22 @@ static int fmux_epoll__open(fmux_t *mux)
  * before this takes the lock, or will find the eventfd. If none can be made (no
  * descriptor, watch or memory left), the wait is split into short ones, each of
  * which checks for a wake-up first. */
-static int fmux_epoll__first_wait(fmux_t *mux, int64_t *timeout_ns,
+static int fmux_epoll__first_wait(fmux_ready_t *ready, int64_t *timeout_ns,
                                   bool *cut_out, bool *woken_out)
 {
+    fmux_t *mux = ready->mux;
     pthread_mutex_lock(&mux->lock);
-    int result = 0;
     if (fmux_epoll__make_wake(mux) < 0) {
         *cut_out = *timeout_ns < 0 || *timeout_ns > FMUX__GLANCE_NS;
         if (*cut_out)
             *timeout_ns = FMUX__GLANCE_NS;
     }
     if (atomic_exchange(&mux->wake_pending, false)) {
+        fmux_count(&ready->counts.wakeups, 1);
         *woken_out = true;
         *timeout_ns = 0;
     }
-    if (atomic_load(&mux->state) == FMUX_CLOSED)
-        result = -ESHUTDOWN;
-    else if (result == 0 && atomic_load(&mux->state) != FMUX_OPERATIONAL)
-        result = -EINTR;
+    int result = atomic_load(&mux->state) == FMUX_CLOSED ? -ESHUTDOWN : 0;
     pthread_mutex_unlock(&mux->lock);
     return result;
 }
@@ -300,7 +296,7 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
         if (data == FMUX_WAKE_DATA) {
             /* Or a kick, which has no effect on the result. */
             bool woken = atomic_exchange(&ready->mux->wake_pending, false);
-            fmux_count(&ready->counts.wakeups, woken);
+            fmux_count(&ready->counts.wakeups, woken && !*woken_out);
             *woken_out |= woken;
             continue;
         }
@@ -341,7 +337,7 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
     if (n < 0)
         return n;
     if (atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
-        (n = fmux_epoll__first_wait(ready->mux, &timeout_ns, &cut, &woken)) < 0)
+        (n = fmux_epoll__first_wait(ready, &timeout_ns, &cut, &woken)) < 0)
         return fmux_wait_end(ready, n);
     n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
                          timeout_ns, &cut);
@@ -351,7 +347,9 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
          * may have signals to handle. */
         if (n == 0 && !woken)
             n = -EINTR;
-    } else if (n == 0 && cut && !woken) {
+    } else if (woken) {
+        n = 0; /* the wake-up is consumed, even if the call failed */
+    } else if (n == 0 && cut) {
         n = -EINTR;
     }
     return fmux_wait_end(ready, n);

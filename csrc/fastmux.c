@@ -208,7 +208,7 @@ int fmux_wakeup(fmux_t *mux)
 
 /* ---- the table --------------------------------------------------------- */
 
-/* Return the entry of fd, with a chunk and a tag; under the lock. */
+/* Return the entry of fd, with a chunk; under the lock. */
 static int fmux__make_entry(fmux_t *mux, int fd, fmux_entry_t **entry_out)
 {
     fmux_entry_t *entry = fmux_entry(mux, fd);
@@ -225,10 +225,13 @@ static int fmux__make_entry(fmux_t *mux, int fd, fmux_entry_t **entry_out)
         atomic_store_explicit(&mux->chunks[k], chunk, memory_order_release);
         entry = chunk + fmux_place(fd);
     }
-    if (fmux_entry_tag(entry) < 0)
-        atomic_store_explicit(&entry->tag, ++mux->tags, memory_order_relaxed);
     *entry_out = entry;
     return 0;
+}
+
+static void fmux__set_tag(fmux_entry_t *entry, int32_t tag)
+{
+    atomic_store_explicit(&entry->tag, tag + 1, memory_order_relaxed);
 }
 
 static bool fmux__watched(fmux_entry_t *entry)
@@ -268,13 +271,21 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
         mux->last_generation = 1;
     entry->mask = mask;
     /* Before the kernel has the descriptor: another thread may receive its event
-     * at once, and must find the generation. */
+     * at once, and must find the generation and the tag. */
+    bool first = fmux_entry_tag(entry) < 0;
+    if (first)
+        fmux__set_tag(entry, mux->tags++);
     fmux__set_generation(entry, mux->last_generation);
     result = mux->mechanism->add(mux, fd, entry);
-    if (result < 0)
-        fmux__set_generation(entry, 0);
-    else
+    if (result == 0) {
         result = fmux_entry_tag(entry);
+        goto unlock;
+    }
+    fmux__set_generation(entry, 0);
+    if (first) {
+        fmux__set_tag(entry, -1);
+        mux->tags--;
+    }
 
 unlock:
     pthread_mutex_unlock(&mux->lock);

@@ -66,8 +66,8 @@ int fmux_open(int mechanism, fmux_t **mux_out);
  *
  * A bare mux keeps no table and adds nothing to the set. add, modify and remove
  * are epoll_ctl with the errors of epoll_ctl. Every event is reported, under the
- * low 32 bits of epoll_data. There is no wake-up, and close does not end a wait
- * in progress.
+ * low 32 bits of epoll_data. There is no wake-up. close does not end a wait in
+ * progress, and closes the descriptor at once.
  * Returns 0 and sets *mux_out, or -EINVAL (no epoll in this build), -ENOMEM. */
 int fmux_adopt(int epoll_fd, fmux_t **mux_out);
 

@@ -419,13 +419,18 @@ static int fmux_select__sleep(fmux_ready_t *ready, int64_t timeout_ns,
 }
 
 /* The two differ in look and sleep. */
-#define FMUX__POLL_OR_SELECT(prefix)                             \
-    {                                                            \
-        .open = fmux_poll__open, .release = fmux_poll__release,  \
-        .add = fmux_poll__add, .modify = fmux_poll__modify,      \
-        .remove = fmux_poll__remove, .wakeup = fmux_poll__wakeup, \
-        .kick = fmux_poll__changed, .forked = fmux_poll__forked, \
-        .look = prefix##__look, .sleep = prefix##__sleep,        \
+#define FMUX__POLL_OR_SELECT(prefix)   \
+    {                                  \
+        .open = fmux_poll__open,       \
+        .release = fmux_poll__release, \
+        .add = fmux_poll__add,         \
+        .modify = fmux_poll__modify,   \
+        .remove = fmux_poll__remove,   \
+        .wakeup = fmux_poll__wakeup,   \
+        .kick = fmux_poll__changed,    \
+        .forked = fmux_poll__forked,   \
+        .look = prefix##__look,        \
+        .sleep = prefix##__sleep,      \
     }
 
 const fmux_mechanism_t fmux_poll = FMUX__POLL_OR_SELECT(fmux_poll);

@@ -1,11 +1,11 @@
 /* renew.c - a new epoll set with the same registrations, for a forked child.
  *
- * The child's set is the parent's, see fork.c. The table alone cannot tell what
- * belongs into the new set: a number in it may stand for another file by now,
- * which was never registered, and a one-shot registration may have fired. The
- * kernel knows: /proc/self/fdinfo lists the entries of a set with the inode of
- * each file, and without events for what has fired. Without /proc, the table has
- * to do.
+ * The child inherits the parent's set, see fork.c. The table is not enough to make a
+ * new one: a number in it may stand for another file by now, which was never
+ * registered, and a one-shot registration may have fired. The kernel has the rest:
+ * /proc/self/fdinfo lists the entries of a set, with the inode of each file, and
+ * with an empty mask if a one-shot has fired. Without /proc, the table is the
+ * fallback.
  *
  * The new set takes the number of the old one, and so does the eventfd: a
  * descriptor returned by fmux_fileno stays valid.

@@ -5,14 +5,14 @@
  * each of these steps, and makes objects on the way. This call waits and then
  * receives from every flagged descriptor into one piece of memory.
  *
- * The data is out of the kernel when this returns, whatever becomes of its reader
- * meanwhile: the caller has to keep it.
+ * The data has left the kernel when this returns. The caller has to keep it, even if
+ * its reader no longer exists.
  */
 #include "internal.h"
 
 #include <sys/socket.h>
 
-/* (An adopted set may report any number.) */
+/* fd may be any number: an adopted set reports what epoll_data holds. */
 static bool fmux__flagged(const fmux_stream_t *stream, int fd)
 {
     return fd >= 0 && fd < stream->flags_length && stream->flags[fd] != 0;

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -13,12 +14,12 @@
 
 static _Thread_local struct {
     int kinds;
-    int first, last; /* which calls, counted from 1 */
-    int error;       /* what they fail with; */
-    void (*action)(void *); /* or, instead, what comes before them */
-    void *argument;
-    int calls;  /* how many there were */
-    int struck; /* how many of them were met */
+    int first, last;        /* calls that fail, counted from 1 */
+    int error;              /* their errno */
+    void (*action)(void *); /* or NULL; runs before the call instead */
+    void *argument;         /* of the action */
+    int calls;              /* counted so far */
+    int struck;             /* failed, or with the action before them */
 } armed;
 
 void fault_arm(int kinds, int first, int times, int error)
@@ -44,7 +45,7 @@ int fault_disarm(void)
     return armed.struck;
 }
 
-/* Whether this call is to fail. */
+/* Count a call. Returns true if it has to fail, with errno set. */
 static bool strikes(int kind)
 {
     if ((armed.kinds & kind) == 0)
@@ -62,7 +63,7 @@ static bool strikes(int kind)
     return true;
 }
 
-/* The function that the core is given in place of name. */
+/* The wrapper that the linker puts in place of name. */
 #define WRAP(kind, failure, type, name, parameters, arguments)      \
     type __real_##name parameters;                                  \
     type __wrap_##name parameters;                                  \
@@ -102,5 +103,7 @@ WRAP(FAULT_PSELECT, -1, int, pselect,
      (int bits, fd_set *reads, fd_set *writes, fd_set *others,
       const struct timespec *timeout, const sigset_t *signals),
      (bits, reads, writes, others, timeout, signals))
+WRAP(FAULT_FOPEN, NULL, FILE *, fopen, (const char *path, const char *mode),
+     (path, mode))
 WRAP(FAULT_RECV, -1, ssize_t, recv, (int fd, void *buffer, size_t size, int flags),
      (fd, buffer, size, flags))

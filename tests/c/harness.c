@@ -1,4 +1,4 @@
-/* harness.c - runs the tests, and has what they share. See harness.h.
+/* harness.c - runs the tests, and implements harness.h.
  *
  * Usage: test_core [part of a test's name]
  */
@@ -12,17 +12,18 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-/* No test takes as long as this, not even under a sanitizer. */
+/* The time limit of a test, generous even under a sanitizer. */
 enum { HANGING_SECONDS = 40 };
 
-/* How many descriptors the tests need to be allowed. */
+/* The limit of descriptors that the tests need. */
 enum { DESCRIPTORS = 16384 };
 
-/* More complaints of one test than this say nothing new. */
-enum { MOST_COMPLAINTS = 5 };
+/* Failures that are printed per test. */
+enum { PRINTED_FAILURES = 5 };
 
 static _Atomic int failed_checks;
 
@@ -30,7 +31,7 @@ static _Atomic int failed_checks;
 
 void check_failed(const char *file, int line, const char *what)
 {
-    if (atomic_fetch_add(&failed_checks, 1) < MOST_COMPLAINTS)
+    if (atomic_fetch_add(&failed_checks, 1) < PRINTED_FAILURES)
         printf("\n  %s:%d: not true: %s", file, line, what);
 }
 
@@ -39,12 +40,36 @@ void check_equal(const char *file, int line, const char *what,
 {
     if (expected == actual)
         return;
-    if (atomic_fetch_add(&failed_checks, 1) < MOST_COMPLAINTS)
+    if (atomic_fetch_add(&failed_checks, 1) < PRINTED_FAILURES)
         printf("\n  %s:%d: %s: expected %lld, got %lld", file, line, what,
                (long long)expected, (long long)actual);
 }
 
-/* The preparations of a test must not fail. */
+void check_succeeded(const char *file, int line, const char *what, int result)
+{
+    if (result >= 0)
+        return;
+    if (atomic_fetch_add(&failed_checks, 1) < PRINTED_FAILURES)
+        printf("\n  %s:%d: %s failed: %d", file, line, what, result);
+}
+
+void in_a_child(void (*task)(void *argument), void *argument)
+{
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        atomic_store(&failed_checks, 0);
+        task(argument);
+        fflush(stdout);
+        /* Without the leak check of the address sanitizer, which is for the parent. */
+        _exit(atomic_load(&failed_checks) != 0);
+    }
+    int status = -1;
+    CHECK_EQ(child, waitpid(child, &status, 0));
+    CHECK_EQ(0, status);
+}
+
+/* Check a step of the setup; a failure ends the process. */
 static void must(bool condition, const char *what)
 {
     if (condition)
@@ -71,7 +96,7 @@ void sleep_ns(int64_t ns)
 
 int open_descriptors(void)
 {
-    int count = -1; /* the directory's own does not count */
+    int count = -1; /* without the one of opendir */
     DIR *directory = opendir("/proc/self/fd");
     must(directory != NULL, "/proc/self/fd");
     for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
@@ -131,7 +156,7 @@ fmux_t *mux_open(int mechanism)
 
 array_t array_open(fmux_t *mux, int capacity, int shared)
 {
-    array_t array = {.capacity = capacity};
+    array_t array = {.mux = mux, .capacity = capacity};
     int bytes = fmux_ready_bytes(capacity);
     must(bytes > 0, "fmux_ready_bytes");
     array.memory = calloc(1, (size_t)bytes);
@@ -148,34 +173,32 @@ void array_close(array_t *array)
     free(array->memory);
 }
 
-static const void *array_cell(const array_t *array, int column, int row)
+int array_wait(const array_t *array, int64_t timeout_ns)
 {
-    return array->memory + 16 + 4 * (column * array->capacity + row);
+    return fmux_wait(array->ready, timeout_ns, array->capacity);
 }
 
-int32_t array_index(const array_t *array, int row)
+int array_try(const array_t *array)
 {
-    return *(const int32_t *)array_cell(array, 0, row);
+    return fmux_try(array->ready, array->capacity);
 }
 
 int32_t array_fd(const array_t *array, int row)
 {
-    return *(const int32_t *)array_cell(array, 1, row);
+    int fd = fmux_ready_rows(array->ready).fds[row];
+    int tag = fmux_tag(array->mux, fd);
+    CHECK_EQ(tag < 0 ? -1 : tag, array_tag(array, row)); /* -1: a bare mux */
+    return fd;
 }
 
 uint32_t array_events(const array_t *array, int row)
 {
-    return *(const uint32_t *)array_cell(array, 2, row);
+    return fmux_ready_rows(array->ready).events[row];
 }
 
-int array_flag(const array_t *array)
+int32_t array_tag(const array_t *array, int row)
 {
-    return atomic_load((_Atomic unsigned char *)array->memory);
-}
-
-void array_mark_read(array_t *array)
-{
-    atomic_store((_Atomic unsigned char *)array->memory, 0);
+    return fmux_ready_rows(array->ready).tags[row];
 }
 
 bool array_has(const array_t *array, int rows, int fd)
@@ -191,20 +214,28 @@ bool array_has(const array_t *array, int rows, int fd)
 static void *waiter_main(void *argument)
 {
     waiter_t *waiter = argument;
-    array_t array = array_open(waiter->mux, 8, PRIVATE);
+    array_t own;
+    const array_t *array = waiter->array;
+    if (array == NULL) {
+        own = array_open(waiter->mux, 8, PRIVATE);
+        array = &own;
+    }
     atomic_store(&waiter->id, (int)syscall(SYS_gettid));
     int64_t began_ns = now_ns();
-    waiter->result = fmux_wait(array.ready, waiter->timeout_ns, 8);
+    waiter->result = array_wait(array, waiter->timeout_ns);
     waiter->took_ns = now_ns() - began_ns;
-    waiter->fd = waiter->result > 0 ? array_fd(&array, 0) : -1;
+    waiter->fd = waiter->result > 0 ? array_fd(array, 0) : -1;
     atomic_store(&waiter->done, true);
-    array_close(&array);
+    if (array == &own)
+        array_close(&own);
     return NULL;
 }
 
-void waiter_start(waiter_t *waiter, fmux_t *mux, int64_t timeout_ns)
+static void waiter_run(waiter_t *waiter, fmux_t *mux, const array_t *array,
+                       int64_t timeout_ns)
 {
     waiter->mux = mux;
+    waiter->array = array;
     waiter->timeout_ns = timeout_ns;
     waiter->result = 0;
     atomic_init(&waiter->id, 0);
@@ -213,7 +244,18 @@ void waiter_start(waiter_t *waiter, fmux_t *mux, int64_t timeout_ns)
     must(errno == 0, "pthread_create");
 }
 
-/* The letter that the kernel gives to a thread's state: S is asleep. */
+void waiter_start(waiter_t *waiter, fmux_t *mux, int64_t timeout_ns)
+{
+    waiter_run(waiter, mux, NULL, timeout_ns);
+}
+
+void waiter_start_on(waiter_t *waiter, const array_t *array,
+                     int64_t timeout_ns)
+{
+    waiter_run(waiter, array->mux, array, timeout_ns);
+}
+
+/* The state letter of a thread in proc(5): S is asleep. */
 static char thread_state(int id)
 {
     char path[64], text[256];
@@ -231,7 +273,7 @@ static char thread_state(int id)
 void waiter_asleep(waiter_t *waiter)
 {
     CHECK_SOON(atomic_load(&waiter->id) != 0);
-    /* Twice: the first may be a lock that it had to wait for. */
+    /* Twice: the first sleep may be on a lock. */
     for (int i = 0; i < 2; i++) {
         CHECK_SOON(thread_state(atomic_load(&waiter->id)) == 'S');
         sleep_ns(200 * MICROSECOND);
@@ -254,7 +296,7 @@ static void report_hanging(int number)
     _exit(3);
 }
 
-/* Returns whether it passed. */
+/* Run a test with one mechanism. Returns true if it passed. */
 static bool run_test(const test_t *test, int mechanism)
 {
     static const char *const names[] = {"epoll", "poll", "select"};
@@ -273,7 +315,7 @@ static bool run_test(const test_t *test, int mechanism)
 
 int main(int argc, char **argv)
 {
-    const test_t *const tables[] = {core_tests, ready_tests, once_tests,
+    const test_t *const tables[] = {core_tests, ready_tests, list_tests,
                                     stream_tests, memory_tests, fault_tests,
                                     thread_tests, fork_tests};
     int passed = 0, failed = 0;

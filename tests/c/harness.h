@@ -1,8 +1,8 @@
-/* harness.h - what the test files share: checks, descriptors, arrays, waiters.
+/* harness.h - shared by the test files: checks, descriptors, arrays, waiters.
  *
- * The tests drive the core through csrc/fastmux.h only. Each runs once per
- * mechanism that it applies to, and must leave as many descriptors open as it
- * found. Linux only: it looks at /proc to see who is asleep and what is open.
+ * The tests use the core through csrc/fastmux.h only. Each test runs once per
+ * mechanism that it applies to, and must not leak descriptors. Linux only: the
+ * states of threads and the open descriptors come from /proc.
  */
 #ifndef HARNESS_H
 #define HARNESS_H
@@ -19,7 +19,7 @@
 
 /* ---- tests and checks -------------------------------------------------- */
 
-/* What a test applies to, as a set like that of fmux_mechanisms. */
+/* The mechanisms that a test applies to: a set like that of fmux_mechanisms. */
 enum {
     ON_EPOLL = 1 << FMUX_EPOLL,
     ON_POLL = 1 << FMUX_POLL,
@@ -28,9 +28,9 @@ enum {
     ON_ALL = ON_EPOLL | ON_COPIES
 };
 
-/* One behaviour; the name of its function says which. */
+/* A test of one behaviour, which the name of the function states. */
 typedef struct {
-    const char *name; /* NULL: the end of a table */
+    const char *name; /* NULL: end of the table */
     void (*run)(int mechanism);
     int mechanisms;
 } test_t;
@@ -39,17 +39,21 @@ typedef struct {
 
 extern const test_t core_tests[];
 extern const test_t ready_tests[];
-extern const test_t once_tests[];
+extern const test_t list_tests[];
 extern const test_t stream_tests[];
 extern const test_t memory_tests[];
 extern const test_t fault_tests[];
 extern const test_t thread_tests[];
 extern const test_t fork_tests[];
 
-/* Complain; from any thread. */
+/* Record a failure; from any thread. */
 void check_failed(const char *file, int line, const char *what);
 void check_equal(const char *file, int line, const char *what,
                  int64_t expected, int64_t actual);
+void check_succeeded(const char *file, int line, const char *what, int result);
+
+/* Run a task in a forked child. Checks that fail there fail this test. */
+void in_a_child(void (*task)(void *argument), void *argument);
 
 #define CHECK(condition)                                  \
     do {                                                  \
@@ -61,7 +65,11 @@ void check_equal(const char *file, int line, const char *what,
     check_equal(__FILE__, __LINE__, #actual, (int64_t)(expected), \
                 (int64_t)(actual))
 
-/* For what another thread is about to do. Fails after many seconds. */
+/* Check that a call with a result >= 0 or -errno succeeds. */
+#define CHECK_OK(call) \
+    check_succeeded(__FILE__, __LINE__, #call, (call))
+
+/* Poll for an effect of another thread. Fails after 10 seconds. */
 #define CHECK_SOON(condition)                         \
     do {                                              \
         int64_t give_up_ns = now_ns() + 10 * SECOND;  \
@@ -79,14 +87,14 @@ void check_equal(const char *file, int line, const char *what,
 int64_t now_ns(void);
 void sleep_ns(int64_t ns);
 
-/* How many descriptors this process has open. */
+/* Count the open descriptors of this process. */
 int open_descriptors(void);
 
-/* Let no more descriptors be opened, and end that. */
+/* Lower the limit so that no more descriptors can be opened; restore it. */
 void use_up_descriptors(void);
 void allow_descriptors(void);
 
-/* A pipe: ends[0] to read, ends[1] to write. */
+/* Open a pipe: ends[0] to read, ends[1] to write. */
 void pipe_open(int ends[2]);
 void pipe_close(const int ends[2]);
 
@@ -98,8 +106,9 @@ void take(int fd);
 
 fmux_t *mux_open(int mechanism);
 
-/* A ready array and its memory, which is exactly as large as it has to be. */
+/* A ready array and its memory, which has the exact size, for the sanitizers. */
 typedef struct {
+    fmux_t *mux;
     unsigned char *memory;
     fmux_ready_t *ready;
     int capacity;
@@ -113,38 +122,41 @@ enum {
 array_t array_open(fmux_t *mux, int capacity, int shared);
 void array_close(array_t *array);
 
-/* The columns of a row. */
-int32_t array_index(const array_t *array, int row);
+/* fmux_wait and fmux_try with the capacity as max_events. */
+int array_wait(const array_t *array, int64_t timeout_ns);
+int array_try(const array_t *array);
+
+/* The columns of a row. array_fd checks that the tag is the one of the descriptor. */
 int32_t array_fd(const array_t *array, int row);
 uint32_t array_events(const array_t *array, int row);
+int32_t array_tag(const array_t *array, int row);
 
-/* The flag byte of a shared array, and the reader's way to clear it. */
-int array_flag(const array_t *array);
-void array_mark_read(array_t *array);
-
-/* Whether one of the first rows is about fd. */
+/* True if one of the first rows reports fd. */
 bool array_has(const array_t *array, int rows, int fd);
 
 /* ---- waiters ----------------------------------------------------------- */
 
-/* A thread with a private array that waits once. */
+/* A thread that waits once, with an array of its own or a given one. */
 typedef struct {
     fmux_t *mux;
+    const array_t *array; /* NULL: the thread opens a private one */
     int64_t timeout_ns;
     pthread_t thread;
-    _Atomic int id;    /* the kernel's number for it, once it is about to wait */
-    _Atomic bool done; /* its wait has returned */
-    int result;        /* what the wait returned */
+    _Atomic int id;    /* thread ID, set just before the wait */
+    _Atomic bool done; /* the wait has returned */
+    int result;        /* of the wait */
     int fd;            /* of row 0 */
     int64_t took_ns;
 } waiter_t;
 
 void waiter_start(waiter_t *waiter, fmux_t *mux, int64_t timeout_ns);
+void waiter_start_on(waiter_t *waiter, const array_t *array,
+                     int64_t timeout_ns);
 
-/* Return when it is blocked in the kernel. */
+/* Return when the waiter is blocked in the kernel. */
 void waiter_asleep(waiter_t *waiter);
 
-/* Join it; returns what its wait returned. */
+/* Join the thread; returns the result of its wait. */
 int waiter_join(waiter_t *waiter);
 
 #endif

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Build the C core and its tests, and run them under sanitizers, or under valgrind.
+# Build the C core and its tests, and run them under sanitizers or under valgrind.
 #
-# Usage: run.sh [--valgrind] [part of a test's name]
-# CC is the compiler (default: cc). Works from any directory, leaves nothing behind.
+# Usage: run.sh [--valgrind] [substring of a test's name]
+# CC is the compiler (default: cc). Works from any directory, leaves no files behind.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd -- "$here/../.." && pwd)
 compiler=${CC:-cc}
-under=() # what the tests run under
+under=() # command prefix of the tests
 if [[ ${1:-} == --valgrind ]]; then
     under=(valgrind --quiet --leak-check=full --error-exitcode=9 --fair-sched=yes)
     shift
@@ -18,7 +18,7 @@ filter=${1:-}
 sources=("$here"/*.c "$root"/csrc/*.c)
 strict=("@$here/strict.txt" "@$here/faults.flags" "-I$root/csrc" -pthread)
 undefined=(-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1)
-seconds=90 # for one run of the tests, which takes about 10
+seconds=90 # time limit of one run, which takes about 10
 
 build=$(mktemp -d)
 trap 'rm -rf -- "$build"' EXIT
@@ -39,8 +39,8 @@ try() {
         failures=$((failures + 1))
         return
     fi
-    # Older thread sanitizers do not start where addresses are randomized widely.
-    # No test has this name, so this only starts the program and ends it.
+    # Older thread sanitizers do not start with many bits of address randomization.
+    # No test has this name, so this checks only that the program starts.
     if ! "$program" 'no such test' >"$log" 2>&1; then
         run+=(setarch -R)
     fi

@@ -1,41 +1,26 @@
-/* test_fork.c - what a child gets, what it cannot do to its parent, and sets that are
- * renewed because of a closed file behind a dup. */
+/* test_fork.c - the sets of a forked child: what they watch, and that nothing in the
+ * child affects the parent. */
+#include "faults.h"
 #include "harness.h"
 
 #include <stdlib.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-/* What a child does with a mux and a ready array of its parent's; it returns how
- * many things are wrong. */
-typedef int task_t(fmux_t *mux, array_t *array, const int ends[2]);
-
-/* Run it in a child; with the address sanitizer a child takes no part in looking
- * for leaks. */
-static void in_a_child(task_t *task, fmux_t *mux, array_t *array,
-                       const int ends[2])
-{
-    pid_t child = fork();
-    if (child == 0)
-        _exit(task(mux, array, ends));
-    int status = -1;
-    CHECK_EQ(child, waitpid(child, &status, 0));
-    CHECK_EQ(0, status);
-}
-
-/* A mux that watches one end of a pipe. */
+/* A mux that watches the read end of a pipe, as parent and child see it. */
 typedef struct {
     fmux_t *mux;
     array_t array;
     int ends[2];
+    int fileno; /* in the parent */
 } watch_t;
 
-static watch_t watch_open(int mechanism, uint32_t mask)
+static watch_t watch_open(int mechanism, uint32_t mask, int shared)
 {
     watch_t watch;
     pipe_open(watch.ends);
     watch.mux = mux_open(mechanism);
-    watch.array = array_open(watch.mux, 8, PRIVATE);
+    watch.array = array_open(watch.mux, 8, shared);
+    watch.fileno = fmux_fileno(watch.mux);
     CHECK_EQ(0, fmux_add(watch.mux, watch.ends[0], mask));
     return watch;
 }
@@ -47,87 +32,233 @@ static void watch_close(watch_t *watch)
     pipe_close(watch->ends);
 }
 
-/* ---- forks --------------------------------------------------------------- */
+/* ---- what the child watches ---------------------------------------------- */
 
-static int use_what_is_there(fmux_t *mux, array_t *array, const int ends[2])
+static void use_all(void *argument)
 {
-    int wrong = fmux_wait_now(array->ready) != 0;
-    put(ends[1]);
-    wrong += fmux_wait(array->ready, SECOND, 8) != 1;
-    wrong += array_fd(array, 0) != ends[0];
-    take(ends[0]);
-    wrong += fmux_wakeup(mux) != 0;
-    wrong += fmux_wait(array->ready, -1, 8) != 0;
-    return wrong;
+    watch_t *watch = argument;
+    CHECK_EQ(0, array_wait(&watch->array, 0));
+    put(watch->ends[1]);
+    CHECK_EQ(1, array_wait(&watch->array, SECOND));
+    CHECK_EQ(watch->ends[0], array_fd(&watch->array, 0));
+    CHECK_EQ(0, array_tag(&watch->array, 0));
+    take(watch->ends[0]);
+    CHECK_EQ(0, fmux_wakeup(watch->mux));
+    CHECK_EQ(0, array_wait(&watch->array, -1));
+    CHECK_EQ(0, fmux_modify(watch->mux, watch->ends[0], EPOLLIN));
+    CHECK_EQ(1, fmux_add(watch->mux, watch->ends[1], 0));
+    CHECK_EQ(1, fmux_remove(watch->mux, watch->ends[1]));
 }
 
 static void a_child_has_the_registrations_of_its_parent(int mechanism)
 {
-    watch_t watch = watch_open(mechanism, EPOLLIN);
-    CHECK_EQ(0, fmux_wait(watch.array.ready, 1, 8)); /* makes the wake-up */
-    in_a_child(use_what_is_there, watch.mux, &watch.array, watch.ends);
-    CHECK_EQ(0, fmux_wait_now(watch.array.ready));
-    CHECK_EQ(0, use_what_is_there(watch.mux, &watch.array, watch.ends));
+    watch_t watch = watch_open(mechanism, EPOLLIN, PRIVATE);
+    CHECK_EQ(0, array_wait(&watch.array, 1)); /* makes the eventfd */
+    in_a_child(use_all, &watch);
+    CHECK_EQ(0, array_wait(&watch.array, 0));
+    use_all(&watch);
     watch_close(&watch);
 }
 
-static int change_all(fmux_t *mux, array_t *array, const int ends[2])
+static void use_the_one_shot(void *argument)
 {
-    int wrong = fmux_remove(mux, ends[0]) != 0;
-    wrong += fmux_add(mux, ends[1], EPOLLOUT) != 0;
-    wrong += fmux_wait_now(array->ready) != 1;
-    wrong += fmux_wakeup(mux) != 0;
-    fmux_ready_free(array->ready);
-    fmux_free(mux);
-    return wrong;
+    watch_t *watch = argument;
+    CHECK_EQ(0, array_wait(&watch->array, 0));
+    CHECK_OK(fmux_modify(watch->mux, watch->ends[0], EPOLLIN | EPOLLONESHOT));
+    CHECK_EQ(1, array_wait(&watch->array, 0));
+    CHECK_EQ(0, array_wait(&watch->array, 0));
+    CHECK_OK(fmux_remove(watch->mux, watch->ends[0]));
 }
 
-static void a_child_changes_nothing_of_its_parent(int mechanism)
+static void a_one_shot_that_has_fired_stays_disarmed_in_a_child(int mechanism)
 {
-    watch_t watch = watch_open(mechanism, EPOLLIN);
+    watch_t watch = watch_open(mechanism, EPOLLIN | EPOLLONESHOT, PRIVATE);
     put(watch.ends[1]);
-    in_a_child(change_all, watch.mux, &watch.array, watch.ends);
-    CHECK_EQ(1, fmux_wait_now(watch.array.ready));
+    CHECK_EQ(1, array_wait(&watch.array, 0));
+    in_a_child(use_the_one_shot, &watch);
+    use_the_one_shot(&watch);
+    watch_close(&watch);
+}
+
+static void reuse_the_number(void *argument)
+{
+    watch_t *watch = argument;
+    int other[2];
+    pipe_open(other);
+    put(other[1]);
+    CHECK_EQ(watch->ends[0], dup2(other[0], watch->ends[0]));
+    CHECK_EQ(0, array_wait(&watch->array, 0));
+    CHECK_EQ(-ENOENT, fmux_modify(watch->mux, watch->ends[0], EPOLLIN));
+    CHECK_EQ(0, fmux_add(watch->mux, watch->ends[0], EPOLLIN));
+    CHECK_EQ(1, array_wait(&watch->array, 0));
+}
+
+static void a_file_that_a_child_has_replaced_is_not_watched(int mechanism)
+{
+    watch_t watch = watch_open(mechanism, EPOLLIN, PRIVATE);
+    in_a_child(reuse_the_number, &watch);
+    watch_close(&watch);
+}
+
+static void find_no_stale_file(void *argument)
+{
+    watch_t *watch = argument;
+    fmux_stats_t stats;
+    CHECK_EQ(0, array_wait(&watch->array, MILLISECOND));
+    CHECK_EQ(0, fmux_stats(watch->mux, &stats));
+    CHECK_EQ(1, stats.renewals);
+    CHECK_EQ(1, stats.stale_events); /* of the parent */
+}
+
+/* The parent keeps the file of a closed descriptor in its set, because of a dup. */
+static void a_closed_file_behind_a_dup_is_not_in_the_set_of_a_child(int mechanism)
+{
+    watch_t watch = watch_open(mechanism, EPOLLIN, PRIVATE);
+    CHECK_EQ(0, array_wait(&watch.array, 1)); /* makes the eventfd */
+    put(watch.ends[1]);
+    int copy = dup(watch.ends[0]);
+    close(watch.ends[0]);
+    CHECK_OK(fmux_remove(watch.mux, watch.ends[0]));
+    CHECK_EQ(-EINTR, array_wait(&watch.array, MILLISECOND));
+    in_a_child(find_no_stale_file, &watch);
+    CHECK_EQ(-EINTR, array_wait(&watch.array, MILLISECOND));
+    CHECK_EQ(watch.ends[0], dup2(copy, watch.ends[0]));
+    close(copy);
+    watch_close(&watch);
+}
+
+static void compare_filenos(void *argument)
+{
+    watch_t *watch = argument;
+    fmux_stats_t stats;
+    CHECK_EQ(watch->fileno, fmux_fileno(watch->mux));
+    CHECK_EQ(0, fmux_stats(watch->mux, &stats));
+    CHECK_EQ(1, stats.renewals);
+}
+
+static void a_new_set_has_the_number_of_the_old_one(int mechanism)
+{
+    fmux_stats_t stats;
+    watch_t watch = watch_open(mechanism, EPOLLIN, PRIVATE);
+    in_a_child(compare_filenos, &watch);
+    CHECK_EQ(0, fmux_stats(watch.mux, &stats));
+    CHECK_EQ(0, stats.renewals);
+    watch_close(&watch);
+}
+
+/* ---- held arrays --------------------------------------------------------- */
+
+static void use_the_held_array(void *argument)
+{
+    watch_t *watch = argument;
+    CHECK_EQ(1, array_wait(&watch->array, 0));
+    CHECK_EQ(watch->ends[0], array_fd(&watch->array, 0));
+    CHECK_EQ(-EBUSY, array_wait(&watch->array, 0));
+    fmux_ready_release(watch->array.ready);
+    CHECK_EQ(1, array_try(&watch->array));
+}
+
+static void check_held_arrays(int mechanism, int shared_set)
+{
+    watch_t watch = watch_open(mechanism, EPOLLIN, SHARED);
+    CHECK_EQ(0, fmux_set_shared(watch.mux, shared_set));
+    put(watch.ends[1]);
+    CHECK_EQ(1, array_wait(&watch.array, 0));
+    in_a_child(use_the_held_array, &watch);
+    CHECK_EQ(-EBUSY, array_wait(&watch.array, 0));
+    fmux_ready_release(watch.array.ready);
+    CHECK_EQ(1, array_wait(&watch.array, 0));
+    watch_close(&watch);
+}
+
+static void a_held_array_is_released_in_a_child(int mechanism)
+{
+    check_held_arrays(mechanism, 0);
+    check_held_arrays(mechanism, 1);
+    if (mechanism == FMUX_EPOLL)
+        check_held_arrays(FMUX_BARE_EPOLL, 1);
+}
+
+static void wait_for_a_byte(void *argument)
+{
+    watch_t *watch = argument;
+    put(watch->ends[1]);
+    CHECK_EQ(1, array_wait(&watch->array, SECOND));
+}
+
+static void an_array_in_use_is_free_in_a_child(int mechanism)
+{
+    waiter_t waiter;
+    watch_t watch = watch_open(mechanism, EPOLLIN, SHARED);
+    waiter_start_on(&waiter, &watch.array, -1);
+    waiter_asleep(&waiter);
+    CHECK_EQ(-EBUSY, array_wait(&watch.array, 0));
+    in_a_child(wait_for_a_byte, &watch);
+    CHECK_EQ(1, waiter_join(&waiter));
+    watch_close(&watch);
+}
+
+/* ---- parent and child apart ---------------------------------------------- */
+
+static void change_all(void *argument)
+{
+    watch_t *watch = argument;
+    CHECK_OK(fmux_remove(watch->mux, watch->ends[0]));
+    CHECK_OK(fmux_add(watch->mux, watch->ends[1], EPOLLOUT));
+    CHECK_EQ(1, array_wait(&watch->array, 0));
+    CHECK_EQ(0, fmux_wakeup(watch->mux));
+    fmux_ready_free(watch->array.ready);
+    fmux_free(watch->mux);
+}
+
+static void a_child_changes_nothing_in_its_parent(int mechanism)
+{
+    watch_t watch = watch_open(mechanism, EPOLLIN, PRIVATE);
+    put(watch.ends[1]);
+    in_a_child(change_all, &watch);
+    CHECK_EQ(1, array_wait(&watch.array, 0));
     CHECK_EQ(watch.ends[0], array_fd(&watch.array, 0));
     watch_close(&watch);
 }
 
-static int remove_it(fmux_t *mux, array_t *array, const int ends[2])
+static void remove_it(void *argument)
 {
-    (void)array;
-    return fmux_remove(mux, ends[0]) != 0;
+    watch_t *watch = argument;
+    fmux_stats_t stats;
+    CHECK_OK(fmux_remove(watch->mux, watch->ends[0]));
+    CHECK_EQ(0, fmux_stats(watch->mux, &stats));
+    CHECK_EQ(0, stats.renewals);
 }
 
 static void a_shared_set_is_the_same_in_parent_and_child(int mechanism)
 {
-    watch_t watch = watch_open(mechanism, EPOLLIN);
+    watch_t watch = watch_open(mechanism, EPOLLIN, PRIVATE);
     CHECK_EQ(0, fmux_set_shared(watch.mux, 1));
     put(watch.ends[1]);
-    in_a_child(remove_it, watch.mux, &watch.array, watch.ends);
-    CHECK_EQ(0, fmux_wait_now(watch.array.ready));
+    in_a_child(remove_it, &watch);
+    CHECK_EQ(0, array_wait(&watch.array, 0));
     watch_close(&watch);
 }
 
-static int close_it(fmux_t *mux, array_t *array, const int ends[2])
+static void close_it(void *argument)
 {
+    watch_t *watch = argument;
     int before = open_descriptors();
-    int set = fmux_fileno(mux) >= 0;
-    int wrong = fmux_wakeup(mux) != 0;
-    wrong += fmux_close(mux) != 0;
-    wrong += fmux_wait_now(array->ready) != -ESHUTDOWN;
-    wrong += open_descriptors() > before - set;
-    (void)ends;
-    return wrong;
+    int own = fmux_fileno(watch->mux) >= 0;
+    CHECK_EQ(0, fmux_wakeup(watch->mux));
+    CHECK_EQ(0, fmux_close(watch->mux));
+    CHECK_EQ(-ESHUTDOWN, array_wait(&watch->array, 0));
+    CHECK(open_descriptors() <= before - own);
 }
 
 static void a_child_does_not_disturb_a_wait_of_its_parent(int mechanism)
 {
     waiter_t waiter;
-    watch_t watch = watch_open(mechanism, EPOLLIN);
+    watch_t watch = watch_open(mechanism, EPOLLIN, PRIVATE);
     waiter_start(&waiter, watch.mux, -1);
     waiter_asleep(&waiter);
-    in_a_child(close_it, watch.mux, &watch.array, watch.ends);
-    in_a_child(use_what_is_there, watch.mux, &watch.array, watch.ends);
+    in_a_child(close_it, &watch);
+    in_a_child(use_all, &watch);
     sleep_ns(20 * MILLISECOND);
     CHECK(!atomic_load(&waiter.done) || waiter.result == 1);
     CHECK_EQ(0, fmux_wakeup(watch.mux));
@@ -135,84 +266,7 @@ static void a_child_does_not_disturb_a_wait_of_its_parent(int mechanism)
     watch_close(&watch);
 }
 
-static int ask_for_the_one_shot(fmux_t *mux, array_t *array, const int ends[2])
-{
-    int wrong = fmux_wait_now(array->ready) != 0;
-    wrong += fmux_modify(mux, ends[0], EPOLLIN | EPOLLONESHOT) != 0;
-    wrong += fmux_wait_now(array->ready) != 1;
-    wrong += fmux_wait_now(array->ready) != 0;
-    wrong += fmux_remove(mux, ends[0]) != 0;
-    return wrong;
-}
-
-static void a_one_shot_that_has_fired_has_fired_in_a_child_too(int mechanism)
-{
-    watch_t watch = watch_open(mechanism, EPOLLIN | EPOLLONESHOT);
-    put(watch.ends[1]);
-    CHECK_EQ(1, fmux_wait_now(watch.array.ready));
-    in_a_child(ask_for_the_one_shot, watch.mux, &watch.array, watch.ends);
-    CHECK_EQ(0, ask_for_the_one_shot(watch.mux, &watch.array, watch.ends));
-    watch_close(&watch);
-}
-
-static int reuse_the_number(fmux_t *mux, array_t *array, const int ends[2])
-{
-    int other[2];
-    pipe_open(other);
-    put(other[1]);
-    int wrong = dup2(other[0], ends[0]) != ends[0];
-    wrong += fmux_wait_now(array->ready) != 0;
-    wrong += fmux_modify(mux, ends[0], EPOLLIN | EPOLLPRI) != -ENOENT;
-    wrong += fmux_add(mux, ends[0], EPOLLIN) != 0;
-    wrong += fmux_wait_now(array->ready) != 1;
-    return wrong;
-}
-
-static void a_number_that_a_child_gave_to_another_file_is_not_watched(
-    int mechanism)
-{
-    watch_t watch = watch_open(mechanism, EPOLLIN);
-    in_a_child(reuse_the_number, watch.mux, &watch.array, watch.ends);
-    watch_close(&watch);
-}
-
-static int use_up(fmux_t *mux, array_t *array, const int ends[2])
-{
-    use_up_descriptors();
-    int wrong = fmux_wait_now(array->ready) != -EMFILE;
-    wrong += fmux_remove(mux, ends[0]) != -EMFILE;
-    allow_descriptors();
-    wrong += use_what_is_there(mux, array, ends);
-    return wrong;
-}
-
-static void a_child_without_descriptors_can_try_again(int mechanism)
-{
-    watch_t watch = watch_open(mechanism, EPOLLIN);
-    in_a_child(use_up, watch.mux, &watch.array, watch.ends);
-    watch_close(&watch);
-}
-
-static int number_in_the_parent;
-
-static int compare_numbers(fmux_t *mux, array_t *array, const int ends[2])
-{
-    fmux_stats_t stats;
-    int wrong = fmux_fileno(mux) != number_in_the_parent;
-    wrong += fmux_stats(mux, &stats) != 0;
-    (void)array, (void)ends;
-    return wrong + (stats.renewals != 1);
-}
-
-static void a_new_set_has_the_number_of_the_old_one(int mechanism)
-{
-    watch_t watch = watch_open(mechanism, EPOLLIN);
-    number_in_the_parent = fmux_fileno(watch.mux);
-    in_a_child(compare_numbers, watch.mux, &watch.array, watch.ends);
-    watch_close(&watch);
-}
-
-/* A thread that takes the lock of a mux all the time. */
+/* A thread that takes the lock of a mux in a loop. */
 typedef struct {
     fmux_t *mux;
     int fd;
@@ -223,10 +277,19 @@ static void *busy_main(void *argument)
 {
     busy_t *busy = argument;
     while (!atomic_load(&busy->stop)) {
-        (void)fmux_add(busy->mux, busy->fd, EPOLLIN);
+        (void)fmux_add(busy->mux, busy->fd, 0);
         (void)fmux_remove(busy->mux, busy->fd);
     }
     return NULL;
+}
+
+static void put_and_wait(void *argument)
+{
+    watch_t *watch = argument;
+    put(watch->ends[1]);
+    CHECK_EQ(1, array_wait(&watch->array, SECOND));
+    take(watch->ends[0]);
+    CHECK_OK(fmux_remove(watch->mux, watch->ends[0]));
 }
 
 static void a_fork_waits_for_every_lock(int mechanism)
@@ -234,141 +297,128 @@ static void a_fork_waits_for_every_lock(int mechanism)
     pthread_t thread;
     int other[2];
     pipe_open(other);
-    watch_t watch = watch_open(mechanism, EPOLLIN);
+    watch_t watch = watch_open(mechanism, EPOLLIN, PRIVATE);
     busy_t busy = {.mux = watch.mux, .fd = other[0]};
     pthread_create(&thread, NULL, busy_main, &busy);
     for (int i = 0; i < 20; i++)
-        in_a_child(use_what_is_there, watch.mux, &watch.array, watch.ends);
+        in_a_child(put_and_wait, &watch);
     atomic_store(&busy.stop, true);
     pthread_join(thread, NULL);
     watch_close(&watch);
     pipe_close(other);
 }
 
-/* ---- a closed file behind a dup ------------------------------------------- */
+/* ---- a new set that cannot be made --------------------------------------- */
 
-/* Close the watched end, which is readable, and keep a dup of it. Returns that. */
-static int hide_behind_a_dup(watch_t *watch)
+static void use_up(void *argument)
 {
-    put(watch->ends[1]);
-    int copy = dup(watch->ends[0]);
-    close(watch->ends[0]);
-    CHECK_EQ(0, fmux_remove(watch->mux, watch->ends[0]));
-    return copy;
+    watch_t *watch = argument;
+    use_up_descriptors();
+    CHECK_EQ(-EMFILE, array_wait(&watch->array, 0));
+    CHECK_EQ(-EMFILE, array_wait(&watch->array, -1));
+    CHECK_EQ(-EMFILE, fmux_remove(watch->mux, watch->ends[0]));
+    allow_descriptors();
+    use_all(watch);
 }
 
-static void show_again(watch_t *watch, int copy)
+static void a_child_without_descriptors_can_try_again(int mechanism)
 {
-    CHECK_EQ(watch->ends[0], dup2(copy, watch->ends[0]));
-    close(copy);
+    watch_t watch = watch_open(mechanism, EPOLLIN, PRIVATE);
+    in_a_child(use_up, &watch);
+    watch_close(&watch);
 }
 
-/* Wait as a caller has to. Returns how often it was interrupted. */
-static int wait_through(array_t *array, int64_t timeout_ns)
-{
-    int interruptions = 0;
-    while (fmux_wait(array->ready, timeout_ns, array->capacity) == -EINTR)
-        interruptions++;
-    return interruptions;
-}
+/* A child in which every call of one kind fails once. */
+typedef struct {
+    watch_t watch;
+    int fired[2]; /* with a byte in it; its one-shot registration has fired */
+    int kind, error;
+} failing_t;
 
-static void a_closed_file_behind_a_dup_does_not_keep_a_wait_from_sleeping(
-    int mechanism)
+static void renew_in_spite_of_faults(void *argument)
 {
+    failing_t *child = argument;
+    const array_t *array = &child->watch.array;
+    fmux_t *mux = child->watch.mux;
     fmux_stats_t stats;
-    watch_t watch = watch_open(mechanism, EPOLLIN);
-    int copy = hide_behind_a_dup(&watch);
-    CHECK(wait_through(&watch.array, 20 * MILLISECOND) < 1000);
-    CHECK_EQ(0, wait_through(&watch.array, 20 * MILLISECOND));
-    CHECK_EQ(0, fmux_stats(watch.mux, &stats));
-    CHECK_EQ(1, stats.renewals);
-    CHECK(stats.stale_events > 0);
-    show_again(&watch, copy);
-    watch_close(&watch);
-}
-
-static void what_else_is_watched_stays_watched(int mechanism)
-{
-    int other[2], fired[2];
-    pipe_open(other);
-    pipe_open(fired);
-    watch_t watch = watch_open(mechanism, EPOLLIN);
-    CHECK_EQ(0, fmux_add(watch.mux, other[0], EPOLLIN));
-    CHECK_EQ(0, fmux_add(watch.mux, fired[0], EPOLLIN | EPOLLONESHOT));
-    put(fired[1]);
-    CHECK_EQ(1, fmux_wait_now(watch.array.ready));
-    int copy = hide_behind_a_dup(&watch);
-    (void)wait_through(&watch.array, MILLISECOND);
-    put(other[1]);
-    CHECK_EQ(1, fmux_wait_now(watch.array.ready));
-    CHECK_EQ(other[0], array_fd(&watch.array, 0));
-    take(other[0]);
-    CHECK_EQ(0, fmux_modify(watch.mux, fired[0], EPOLLIN | EPOLLONESHOT));
-    CHECK_EQ(1, fmux_wait_now(watch.array.ready));
-    CHECK_EQ(fired[0], array_fd(&watch.array, 0));
-    show_again(&watch, copy);
-    watch_close(&watch);
-    pipe_close(other);
-    pipe_close(fired);
-}
-
-static void other_waits_move_to_the_new_set(int mechanism)
-{
-    enum { WAITERS = 3 };
-    waiter_t waiters[WAITERS];
-    int other[2];
-    pipe_open(other);
-    watch_t watch = watch_open(mechanism, EPOLLIN);
-    CHECK_EQ(0, fmux_add(watch.mux, other[0], EPOLLIN));
-    for (int i = 0; i < WAITERS; i++)
-        waiter_start(&waiters[i], watch.mux, -1);
-    for (int i = 0; i < WAITERS; i++)
-        waiter_asleep(&waiters[i]);
-    int copy = hide_behind_a_dup(&watch);
-    (void)wait_through(&watch.array, MILLISECOND);
-    put(other[1]);
-    for (int i = 0; i < WAITERS; i++) {
-        /* A kick sends a waiter back to its caller, who would wait again. */
-        int result = waiter_join(&waiters[i]);
-        CHECK(result == 1 || result == -EINTR);
-    }
-    CHECK_EQ(1, fmux_wait_now(watch.array.ready));
-    show_again(&watch, copy);
-    watch_close(&watch);
-    pipe_close(other);
-}
-
-static void a_wake_up_survives_a_new_set(int mechanism)
-{
-    watch_t watch = watch_open(mechanism, EPOLLIN);
-    CHECK_EQ(0, fmux_wait(watch.array.ready, 1, 8)); /* makes the wake-up */
-    int copy = hide_behind_a_dup(&watch);
-    for (int i = 0; i < 15; i++)
-        CHECK_EQ(-EINTR, fmux_wait(watch.array.ready, -1, 1));
-    CHECK_EQ(0, fmux_wakeup(watch.mux));
-    int result;
-    do /* one at a time, so that the stale one may come before the wake-up */
-        result = fmux_wait(watch.array.ready, -1, 1);
-    while (result == -EINTR);
+    int result, failures;
+    FAIL_EACH(child->kind, child->error, array_wait(array, 0), true);
     CHECK_EQ(0, result);
-    show_again(&watch, copy);
-    watch_close(&watch);
+    CHECK(failures > 0);
+    CHECK_EQ(0, fmux_stats(mux, &stats));
+    CHECK_EQ(1, stats.renewals);
+    CHECK_OK(fmux_modify(mux, child->fired[0], EPOLLIN | EPOLLONESHOT));
+    CHECK_EQ(1, array_wait(array, 0));
+    CHECK_EQ(child->fired[0], array_fd(array, 0));
+    CHECK_OK(fmux_remove(mux, child->fired[0]));
+    put(child->watch.ends[1]);
+    CHECK_EQ(1, array_wait(array, SECOND));
+    CHECK_EQ(child->watch.ends[0], array_fd(array, 0));
+    CHECK_OK(fmux_remove(mux, child->watch.ends[0]));
+    CHECK_EQ(0, fmux_wakeup(mux));
+    CHECK_EQ(0, array_wait(array, -1));
+    take(child->watch.ends[0]);
+}
+
+static void a_failed_renewal_can_be_repeated(int mechanism)
+{
+    static const struct {
+        int kind, error;
+    } faults[] = {
+        {FAULT_EPOLL_CREATE, EMFILE},
+        {FAULT_EPOLL_CREATE, ENOMEM},
+        {FAULT_FOPEN, ENFILE},
+        {FAULT_EVENTFD, ENFILE},
+        {FAULT_EPOLL_CTL, ENOSPC},
+        {FAULT_EPOLL_CTL, ENOMEM},
+    };
+    failing_t child = {.watch = watch_open(mechanism, EPOLLIN, PRIVATE)};
+    pipe_open(child.fired);
+    put(child.fired[1]);
+    CHECK_OK(fmux_add(child.watch.mux, child.fired[0], EPOLLIN | EPOLLONESHOT));
+    CHECK_EQ(1, array_wait(&child.watch.array, 1)); /* makes the eventfd */
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        child.kind = faults[i].kind;
+        child.error = faults[i].error;
+        in_a_child(renew_in_spite_of_faults, &child);
+    }
+    watch_close(&child.watch);
+    pipe_close(child.fired);
+}
+
+static void renew_without_proc(void *argument)
+{
+    failing_t *child = argument;
+    fault_arm(FAULT_FOPEN, 1, 1, child->error);
+    CHECK_EQ(0, array_wait(&child->watch.array, 0));
+    CHECK_EQ(1, fault_disarm());
+    use_all(&child->watch);
+}
+
+static void without_proc_the_table_is_the_fallback(int mechanism)
+{
+    failing_t child = {.watch = watch_open(mechanism, EPOLLIN, PRIVATE)};
+    child.error = ENOENT;
+    in_a_child(renew_without_proc, &child);
+    child.error = EACCES;
+    in_a_child(renew_without_proc, &child);
+    watch_close(&child.watch);
 }
 
 const test_t fork_tests[] = {
     TEST(a_child_has_the_registrations_of_its_parent, ON_ALL),
-    TEST(a_child_changes_nothing_of_its_parent, ON_ALL),
+    TEST(a_one_shot_that_has_fired_stays_disarmed_in_a_child, ON_EPOLL),
+    TEST(a_file_that_a_child_has_replaced_is_not_watched, ON_EPOLL),
+    TEST(a_closed_file_behind_a_dup_is_not_in_the_set_of_a_child, ON_EPOLL),
+    TEST(a_new_set_has_the_number_of_the_old_one, ON_EPOLL),
+    TEST(a_held_array_is_released_in_a_child, ON_ALL),
+    TEST(an_array_in_use_is_free_in_a_child, ON_ALL),
+    TEST(a_child_changes_nothing_in_its_parent, ON_ALL),
     TEST(a_shared_set_is_the_same_in_parent_and_child, ON_EPOLL),
     TEST(a_child_does_not_disturb_a_wait_of_its_parent, ON_ALL),
-    TEST(a_one_shot_that_has_fired_has_fired_in_a_child_too, ON_EPOLL),
-    TEST(a_number_that_a_child_gave_to_another_file_is_not_watched, ON_EPOLL),
-    TEST(a_child_without_descriptors_can_try_again, ON_EPOLL),
-    TEST(a_new_set_has_the_number_of_the_old_one, ON_EPOLL),
     TEST(a_fork_waits_for_every_lock, ON_ALL),
-    TEST(a_closed_file_behind_a_dup_does_not_keep_a_wait_from_sleeping,
-         ON_EPOLL),
-    TEST(what_else_is_watched_stays_watched, ON_EPOLL),
-    TEST(other_waits_move_to_the_new_set, ON_EPOLL),
-    TEST(a_wake_up_survives_a_new_set, ON_EPOLL),
+    TEST(a_child_without_descriptors_can_try_again, ON_EPOLL),
+    TEST(a_failed_renewal_can_be_repeated, ON_EPOLL),
+    TEST(without_proc_the_table_is_the_fallback, ON_EPOLL),
     {NULL, NULL, 0},
 };

@@ -1,6 +1,6 @@
-/* test_memory.c - memory that runs out, at each allocation of each function: it is
- * told, nothing is half done, and the same call works afterwards. (A sanitizer
- * sees what is lost on the way. The calls on lists are in test_once.c.) */
+/* test_memory.c - a failure of each allocation of each function: -ENOMEM is returned,
+ * no change is left half done, and the same call works afterwards. (The sanitizers
+ * detect leaks. Lists: test_lists.c.) */
 #include "faults.h"
 #include "harness.h"
 
@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A number whose chunk of the table no test has needed before. */
+/* A number in another chunk of the table than low ones. */
 enum { FAR = 5000 };
 
-/* A copy of fd with a high number. */
+/* Duplicate fd under a high number. */
 static int far_copy(int fd)
 {
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, FAR);
@@ -19,7 +19,7 @@ static int far_copy(int fd)
     return copy;
 }
 
-static void open_without_memory_makes_nothing(int mechanism)
+static void without_memory_open_makes_no_mux(int mechanism)
 {
     fmux_t *mux = NULL;
     int result, failures;
@@ -34,7 +34,7 @@ static void open_without_memory_makes_nothing(int mechanism)
     fmux_free(mux);
 }
 
-static void adopt_without_memory_leaves_the_descriptor(int mechanism)
+static void without_memory_adopt_keeps_the_descriptor_open(int mechanism)
 {
     (void)mechanism;
     fmux_t *mux = NULL;
@@ -47,7 +47,7 @@ static void adopt_without_memory_leaves_the_descriptor(int mechanism)
     fmux_free(mux);
 }
 
-static void an_array_without_memory_is_none(int mechanism)
+static void without_memory_ready_open_makes_no_array(int mechanism)
 {
     fmux_t *mux = mux_open(mechanism);
     int bytes = fmux_ready_bytes(4);
@@ -59,13 +59,13 @@ static void an_array_without_memory_is_none(int mechanism)
               ready == NULL);
     CHECK_EQ(0, result);
     CHECK_EQ(1, failures);
-    CHECK_EQ(0, fmux_wait_now(ready));
+    CHECK_EQ(0, fmux_wait(ready, 0, 4));
     fmux_ready_free(ready);
     free(memory);
     fmux_free(mux);
 }
 
-static void adding_without_memory_registers_nothing(int mechanism)
+static void without_memory_add_registers_nothing(int mechanism)
 {
     int ends[2];
     int result, failures;
@@ -76,21 +76,22 @@ static void adding_without_memory_registers_nothing(int mechanism)
     array_t array = array_open(mux, 4, PRIVATE);
     FAIL_EACH(FAULT_MEMORY, ENOMEM, fmux_add(mux, far, EPOLLIN),
               fmux_remove(mux, far) == -ENOENT &&
-                  fmux_wait_now(array.ready) == 0);
+                  fmux_tag(mux, far) == -ENOENT &&
+                  array_wait(&array, 0) == 0);
     CHECK_EQ(0, result);
     CHECK_EQ(mechanism == FMUX_EPOLL ? 1 : 2, failures);
-    CHECK_EQ(1, fmux_wait_now(array.ready));
+    CHECK_EQ(1, array_wait(&array, 0));
     CHECK_EQ(far, array_fd(&array, 0));
-    CHECK_EQ(0, fmux_remove(mux, far));
+    CHECK_OK(fmux_remove(mux, far));
     array_close(&array);
     fmux_free(mux);
     close(far);
     pipe_close(ends);
 }
 
-static void a_set_that_cannot_grow_keeps_what_it_has(int mechanism)
+static void a_set_that_cannot_grow_keeps_its_descriptors(int mechanism)
 {
-    enum { MANY = 64 }; /* what the first piece of memory holds */
+    enum { MANY = 64 }; /* the size of the first allocation */
     int ends[2], copies[MANY + 1];
     int result, failures;
     pipe_open(ends);
@@ -100,12 +101,12 @@ static void a_set_that_cannot_grow_keeps_what_it_has(int mechanism)
     for (int i = 0; i <= MANY; i++)
         copies[i] = far_copy(ends[0]);
     for (int i = 0; i < MANY; i++)
-        CHECK_EQ(0, fmux_add(mux, copies[i], EPOLLIN));
+        CHECK_OK(fmux_add(mux, copies[i], EPOLLIN));
     FAIL_EACH(FAULT_MEMORY, ENOMEM, fmux_add(mux, copies[MANY], EPOLLIN),
-              fmux_wait_now(array.ready) == MANY);
-    CHECK_EQ(0, result);
+              array_wait(&array, 0) == MANY);
+    CHECK_EQ(MANY, result);
     CHECK_EQ(1, failures);
-    CHECK_EQ(MANY + 1, fmux_wait_now(array.ready));
+    CHECK_EQ(MANY + 1, array_wait(&array, 0));
     array_close(&array);
     fmux_free(mux);
     for (int i = 0; i <= MANY; i++)
@@ -113,27 +114,27 @@ static void a_set_that_cannot_grow_keeps_what_it_has(int mechanism)
     pipe_close(ends);
 }
 
-static void a_wait_without_memory_can_be_repeated(int mechanism)
+static void a_wait_that_fails_for_memory_can_be_repeated(int mechanism)
 {
-    enum { MANY = 200 }; /* more than a first copy has room for */
+    enum { MANY = 200 }; /* more than fit in the first copy */
     int ends[2], copies[MANY];
     int result, failures;
     pipe_open(ends);
     put(ends[1]);
     fmux_t *mux = mux_open(mechanism);
     array_t array = array_open(mux, MANY, PRIVATE);
-    /* A wake-up is there for a wait that takes place. */
+    /* A wait that fails does not consume the wake-up. */
     CHECK_EQ(0, fmux_wakeup(mux));
-    FAIL_EACH(FAULT_MEMORY, ENOMEM, fmux_wait_forever(array.ready), true);
+    FAIL_EACH(FAULT_MEMORY, ENOMEM, array_wait(&array, -1), true);
     CHECK_EQ(0, result);
     CHECK_EQ(mechanism == FMUX_POLL ? 2 : mechanism == FMUX_SELECT ? 3
                                                                    : 0,
              failures);
     for (int i = 0; i < MANY; i++) {
         copies[i] = far_copy(ends[0]);
-        CHECK_EQ(0, fmux_add(mux, copies[i], EPOLLIN));
+        CHECK_OK(fmux_add(mux, copies[i], EPOLLIN));
     }
-    FAIL_EACH(FAULT_MEMORY, ENOMEM, fmux_wait_now(array.ready), true);
+    FAIL_EACH(FAULT_MEMORY, ENOMEM, array_wait(&array, 0), true);
     CHECK_EQ(MANY, result);
     CHECK_EQ(mechanism == FMUX_POLL ? 2 : mechanism == FMUX_SELECT ? 3
                                                                    : 0,
@@ -145,21 +146,21 @@ static void a_wait_without_memory_can_be_repeated(int mechanism)
     pipe_close(ends);
 }
 
-static void what_makes_nothing_needs_no_memory(int mechanism)
+static void most_calls_allocate_nothing(int mechanism)
 {
     int ends[2];
     pipe_open(ends);
     fmux_t *mux = mux_open(mechanism);
     array_t array = array_open(mux, 4, PRIVATE);
-    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    CHECK_OK(fmux_add(mux, ends[0], EPOLLIN));
     CHECK_EQ(0, fmux_wait(array.ready, 1, 4));
     fault_arm(FAULT_MEMORY, 1, 1000, ENOMEM);
-    CHECK_EQ(0, fmux_modify(mux, ends[0], EPOLLIN | EPOLLPRI));
+    CHECK_OK(fmux_modify(mux, ends[0], EPOLLIN | EPOLLPRI));
     CHECK_EQ(-EEXIST, fmux_add(mux, ends[0], EPOLLIN));
     CHECK_EQ(-EBADF, fmux_add(mux, FAR, EPOLLIN));
     CHECK_EQ(0, fmux_wakeup(mux));
-    CHECK_EQ(0, fmux_wait_forever(array.ready));
-    CHECK_EQ(0, fmux_remove(mux, ends[0]));
+    CHECK_EQ(0, array_wait(&array, -1));
+    CHECK_OK(fmux_remove(mux, ends[0]));
     CHECK_EQ(0, fmux_close(mux));
     CHECK_EQ(0, fault_disarm());
     array_close(&array);
@@ -168,12 +169,12 @@ static void what_makes_nothing_needs_no_memory(int mechanism)
 }
 
 const test_t memory_tests[] = {
-    TEST(open_without_memory_makes_nothing, ON_ALL),
-    TEST(adopt_without_memory_leaves_the_descriptor, ON_EPOLL),
-    TEST(an_array_without_memory_is_none, ON_ALL),
-    TEST(adding_without_memory_registers_nothing, ON_ALL),
-    TEST(a_set_that_cannot_grow_keeps_what_it_has, ON_COPIES),
-    TEST(a_wait_without_memory_can_be_repeated, ON_ALL),
-    TEST(what_makes_nothing_needs_no_memory, ON_ALL),
+    TEST(without_memory_open_makes_no_mux, ON_ALL),
+    TEST(without_memory_adopt_keeps_the_descriptor_open, ON_EPOLL),
+    TEST(without_memory_ready_open_makes_no_array, ON_ALL),
+    TEST(without_memory_add_registers_nothing, ON_ALL),
+    TEST(a_set_that_cannot_grow_keeps_its_descriptors, ON_COPIES),
+    TEST(a_wait_that_fails_for_memory_can_be_repeated, ON_ALL),
+    TEST(most_calls_allocate_nothing, ON_ALL),
     {NULL, NULL, 0},
 };

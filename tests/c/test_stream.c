@@ -1,5 +1,5 @@
-/* test_stream.c - waits that read: what is read, how much, in which order, and what
- * is left to others. */
+/* test_stream.c - waits that receive: from which sockets, how much, in which order,
+ * and which events stay in the ready array. */
 #include "faults.h"
 #include "harness.h"
 
@@ -15,8 +15,7 @@ enum {
     ENOUGH = 100
 };
 
-/* A stream with memory of exactly the size that it is told, so that a sanitizer
- * sees every byte beyond. */
+/* A stream, with memory of the exact size for the sanitizers. */
 typedef struct {
     fmux_t *mux;
     array_t array;
@@ -56,11 +55,11 @@ static void reader_close(reader_t *reader)
     fmux_free(reader->mux);
 }
 
-/* A connection, the first end of which is watched and flagged. */
+/* Open a connection; its first end is watched and flagged. */
 static void connection_open(reader_t *reader, int ends[2])
 {
     CHECK_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
-    CHECK_EQ(0, fmux_add(reader->mux, ends[0], EPOLLIN));
+    CHECK_OK(fmux_add(reader->mux, ends[0], EPOLLIN));
     reader->stream.flags[ends[0]] = 1;
 }
 
@@ -84,9 +83,9 @@ static int read_now(reader_t *reader)
     return fmux_stream_wait(&reader->stream, 0);
 }
 
-/* ---- what is read ------------------------------------------------------- */
+/* ---- received data ------------------------------------------------------- */
 
-static void what_is_flagged_is_read_into_the_arena(int mechanism)
+static void flagged_sockets_are_received_from(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
     int one[2], other[2];
@@ -107,7 +106,7 @@ static void what_is_flagged_is_read_into_the_arena(int mechanism)
     reader_close(&reader);
 }
 
-static void what_is_not_flagged_is_reported(int mechanism)
+static void unflagged_descriptors_are_reported(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
     int read_[2], reported[2];
@@ -120,8 +119,7 @@ static void what_is_not_flagged_is_reported(int mechanism)
         CHECK_EQ((i == 0) + FMUX_OTHERS, read_now(&reader));
         CHECK_EQ(reported[0], array_fd(&reader.array, 0));
         CHECK_EQ(EPOLLIN, array_events(&reader.array, 0));
-        CHECK_EQ(reported[0] * 4 + 1, array_index(&reader.array, 0));
-        CHECK_EQ(0, array_flag(&reader.array));
+        CHECK_EQ(1, array_tag(&reader.array, 0)); /* and the array is free */
     }
     connection_close(&reader, read_);
     connection_close(&reader, reported);
@@ -140,7 +138,7 @@ static void descriptors_beyond_the_flags_are_reported(int mechanism)
     reader_close(&reader);
 }
 
-static void the_end_and_errors_are_rows(int mechanism)
+static void the_end_of_a_stream_and_errors_are_rows(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
     int ends[2];
@@ -150,9 +148,9 @@ static void the_end_and_errors_are_rows(int mechanism)
     CHECK_EQ(0, reader.stream.lengths[0]);
     connection_close(&reader, ends);
 
-    /* A pipe is no socket. */
+    /* Not a socket. */
     pipe_open(ends);
-    CHECK_EQ(0, fmux_add(reader.mux, ends[0], EPOLLIN));
+    CHECK_OK(fmux_add(reader.mux, ends[0], EPOLLIN));
     reader.stream.flags[ends[0]] = 1;
     put(ends[1]);
     CHECK_EQ(1, read_now(&reader));
@@ -161,12 +159,12 @@ static void the_end_and_errors_are_rows(int mechanism)
     reader_close(&reader);
 }
 
-static void a_descriptor_that_may_be_written_to_is_in_both_places(int mechanism)
+static void a_writable_or_broken_socket_is_also_reported(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
     int ends[2];
     connection_open(&reader, ends);
-    CHECK_EQ(0, fmux_modify(reader.mux, ends[0], EPOLLIN | EPOLLOUT));
+    CHECK_OK(fmux_modify(reader.mux, ends[0], EPOLLIN | EPOLLOUT));
     CHECK_EQ(FMUX_OTHERS, read_now(&reader));
     send_bytes(ends[1], 2, 'a');
     CHECK_EQ(1 + FMUX_OTHERS, read_now(&reader));
@@ -186,21 +184,21 @@ static void a_blocking_socket_does_not_block(int mechanism)
     int ends[2];
     connection_open(&reader, ends);
     send_bytes(ends[1], 1, 'a');
-    /* Ready when it was asked, empty when it is read. */
+    /* The copy is ready too, but the first recv empties the socket. */
     int copy = dup(ends[0]);
-    CHECK_EQ(0, fmux_add(reader.mux, copy, EPOLLIN));
+    CHECK_OK(fmux_add(reader.mux, copy, EPOLLIN));
     reader.stream.flags[copy] = 1;
     CHECK_EQ(1, read_now(&reader));
     CHECK_EQ(1, reader.stream.lengths[0]);
-    CHECK_EQ(0, fmux_remove(reader.mux, copy));
+    CHECK_OK(fmux_remove(reader.mux, copy));
     close(copy);
     connection_close(&reader, ends);
     reader_close(&reader);
 }
 
-/* ---- how much, and in which order --------------------------------------- */
+/* ---- amount and order ---------------------------------------------------- */
 
-static void no_read_is_longer_than_a_chunk(int mechanism)
+static void no_row_is_longer_than_a_chunk(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
     int ends[2];
@@ -216,7 +214,7 @@ static void no_read_is_longer_than_a_chunk(int mechanism)
     reader_close(&reader);
 }
 
-static void everybody_has_a_turn_before_anybody_has_two(int mechanism)
+static void sockets_take_turns(int mechanism)
 {
     enum { MANY = 7 };
     reader_t reader = reader_open(mechanism);
@@ -225,7 +223,7 @@ static void everybody_has_a_turn_before_anybody_has_two(int mechanism)
     for (int i = 0; i < MANY; i++)
         connection_open(&reader, ends[i]);
     for (int call = 0; call < 10 * MANY; call++) {
-        for (int i = 0; i < MANY; i++) /* nobody ever runs out of data */
+        for (int i = 0; i < MANY; i++) /* always more data */
             (void)send(ends[i][1], "0123456789012345678901234567890123456789"
                                    "0123456789012345678901234567890123456789",
                        80, MSG_DONTWAIT);
@@ -246,7 +244,7 @@ static void everybody_has_a_turn_before_anybody_has_two(int mechanism)
     reader_close(&reader);
 }
 
-static void who_is_unflagged_while_waiting_is_left_alone(int mechanism)
+static void a_socket_that_is_unflagged_meanwhile_is_reported(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
     int ends[4][2];
@@ -265,7 +263,7 @@ static void who_is_unflagged_while_waiting_is_left_alone(int mechanism)
 
 /* ---- waiting ------------------------------------------------------------- */
 
-static void it_waits_and_can_be_woken(int mechanism)
+static void it_sleeps_and_can_be_woken(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
     int64_t begin_ns = now_ns();
@@ -278,7 +276,7 @@ static void it_waits_and_can_be_woken(int mechanism)
     reader_close(&reader);
 }
 
-static void a_read_that_fails_is_a_row_unless_it_may_be_repeated(int mechanism)
+static void an_error_of_recv_is_a_row_unless_it_is_temporary(int mechanism)
 {
     static const struct {
         int error, rows;
@@ -300,7 +298,7 @@ static void a_read_that_fails_is_a_row_unless_it_may_be_repeated(int mechanism)
     reader_close(&reader);
 }
 
-static void what_a_strangers_set_reports_may_be_any_number(int mechanism)
+static void an_adopted_set_may_report_any_number(int mechanism)
 {
     (void)mechanism;
     int ends[2];
@@ -313,12 +311,13 @@ static void what_a_strangers_set_reports_may_be_any_number(int mechanism)
     reader_t reader = reader_around(mux);
     CHECK_EQ(FMUX_OTHERS, read_now(&reader));
     CHECK_EQ(-1, array_fd(&reader.array, 0));
+    CHECK_EQ(-1, array_tag(&reader.array, 0));
     reader_close(&reader);
     close(ends[0]);
     close(ends[1]);
 }
 
-static void more_rows_than_can_be_counted_are_refused(int mechanism)
+static void an_array_of_too_many_rows_is_refused(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
     array_t large = array_open(reader.mux, FMUX_OTHERS, SHARED);
@@ -329,19 +328,35 @@ static void more_rows_than_can_be_counted_are_refused(int mechanism)
     reader_close(&reader);
 }
 
+static void a_held_array_is_EBUSY(int mechanism)
+{
+    int ends[2];
+    reader_t reader = reader_open(mechanism);
+    connection_open(&reader, ends);
+    send_bytes(ends[1], 1, 'a');
+    CHECK_EQ(1, array_wait(&reader.array, 0));
+    CHECK_EQ(-EBUSY, read_now(&reader));
+    fmux_ready_release(reader.array.ready);
+    CHECK_EQ(1, read_now(&reader));
+    CHECK_EQ(0, array_wait(&reader.array, 0)); /* not held by the stream */
+    connection_close(&reader, ends);
+    reader_close(&reader);
+}
+
 const test_t stream_tests[] = {
-    TEST(what_is_flagged_is_read_into_the_arena, ON_ALL),
-    TEST(what_is_not_flagged_is_reported, ON_ALL),
+    TEST(flagged_sockets_are_received_from, ON_ALL),
+    TEST(unflagged_descriptors_are_reported, ON_ALL),
     TEST(descriptors_beyond_the_flags_are_reported, ON_ALL),
-    TEST(the_end_and_errors_are_rows, ON_ALL),
-    TEST(a_descriptor_that_may_be_written_to_is_in_both_places, ON_ALL),
+    TEST(the_end_of_a_stream_and_errors_are_rows, ON_ALL),
+    TEST(a_writable_or_broken_socket_is_also_reported, ON_ALL),
     TEST(a_blocking_socket_does_not_block, ON_ALL),
-    TEST(no_read_is_longer_than_a_chunk, ON_ALL),
-    TEST(everybody_has_a_turn_before_anybody_has_two, ON_ALL),
-    TEST(who_is_unflagged_while_waiting_is_left_alone, ON_ALL),
-    TEST(it_waits_and_can_be_woken, ON_ALL),
-    TEST(a_read_that_fails_is_a_row_unless_it_may_be_repeated, ON_ALL),
-    TEST(what_a_strangers_set_reports_may_be_any_number, ON_EPOLL),
-    TEST(more_rows_than_can_be_counted_are_refused, ON_EPOLL),
+    TEST(no_row_is_longer_than_a_chunk, ON_ALL),
+    TEST(sockets_take_turns, ON_ALL),
+    TEST(a_socket_that_is_unflagged_meanwhile_is_reported, ON_ALL),
+    TEST(it_sleeps_and_can_be_woken, ON_ALL),
+    TEST(an_error_of_recv_is_a_row_unless_it_is_temporary, ON_ALL),
+    TEST(an_adopted_set_may_report_any_number, ON_EPOLL),
+    TEST(an_array_of_too_many_rows_is_refused, ON_EPOLL),
+    TEST(a_held_array_is_EBUSY, ON_ALL),
     {NULL, NULL, 0},
 };

@@ -1,5 +1,5 @@
-/* test_threads.c - several threads on one mux: waiters, wake-ups, changes and
- * closing, first one by one, then all at once. */
+/* test_threads.c - several threads on one mux: waits, wake-ups, changes and closing,
+ * first one at a time, then all at once. */
 #include "harness.h"
 
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- one by one -------------------------------------------------------- */
+/* ---- one at a time ----------------------------------------------------- */
 
 static void a_wake_up_ends_a_wait_in_progress(int mechanism)
 {
@@ -53,7 +53,7 @@ static void closing_ends_all_waits_and_releases_the_descriptors(int mechanism)
     pipe_open(ends);
     int before = open_descriptors();
     fmux_t *mux = mux_open(mechanism);
-    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    CHECK_OK(fmux_add(mux, ends[0], EPOLLIN));
     for (int i = 0; i < WAITERS; i++)
         waiter_start(&waiters[i], mux, i % 2 == 0 ? -1 : 60 * SECOND);
     for (int i = 0; i < WAITERS; i++)
@@ -67,7 +67,7 @@ static void closing_ends_all_waits_and_releases_the_descriptors(int mechanism)
     pipe_close(ends);
 }
 
-static void no_signal(int number)
+static void ignore_signal(int number)
 {
     (void)number;
 }
@@ -76,7 +76,7 @@ static void a_signal_ends_a_wait_with_EINTR(int mechanism)
 {
     struct sigaction action, old_action;
     memset(&action, 0, sizeof action); /* without SA_RESTART */
-    action.sa_handler = no_signal;
+    action.sa_handler = ignore_signal;
     sigemptyset(&action.sa_mask);
     sigaction(SIGUSR1, &action, &old_action);
     const int64_t timeouts[] = {-1, 60 * SECOND};
@@ -87,17 +87,17 @@ static void a_signal_ends_a_wait_with_EINTR(int mechanism)
         waiter_asleep(&waiter);
         pthread_kill(waiter.thread, SIGUSR1);
         CHECK_SOON(atomic_load(&waiter.done));
-        CHECK_EQ(0, fmux_wakeup(mux)); /* so that a failure does not hang */
+        CHECK_EQ(0, fmux_wakeup(mux)); /* in case of a failure */
         CHECK_EQ(-EINTR, waiter_join(&waiter));
         array_t array = array_open(mux, 1, PRIVATE);
-        CHECK_EQ(0, fmux_wait_now(array.ready)); /* answer the wake-up */
+        CHECK_EQ(0, array_wait(&array, 0)); /* consume the wake-up */
         array_close(&array);
     }
     sigaction(SIGUSR1, &old_action, NULL);
     fmux_free(mux);
 }
 
-static void a_wait_in_progress_sees_what_is_added(int mechanism)
+static void a_wait_in_progress_sees_an_added_descriptor(int mechanism)
 {
     waiter_t waiter;
     int ends[2];
@@ -105,7 +105,7 @@ static void a_wait_in_progress_sees_what_is_added(int mechanism)
     fmux_t *mux = mux_open(mechanism);
     waiter_start(&waiter, mux, 60 * SECOND);
     waiter_asleep(&waiter);
-    CHECK_EQ(0, fmux_add(mux, ends[1], EPOLLOUT));
+    CHECK_OK(fmux_add(mux, ends[1], EPOLLOUT));
     CHECK_EQ(1, waiter_join(&waiter));
     CHECK_EQ(ends[1], waiter.fd);
     CHECK(waiter.took_ns < 60 * SECOND);
@@ -113,34 +113,34 @@ static void a_wait_in_progress_sees_what_is_added(int mechanism)
     pipe_close(ends);
 }
 
-static void a_wait_in_progress_sees_what_is_modified(int mechanism)
+static void a_wait_in_progress_sees_a_modified_mask(int mechanism)
 {
     waiter_t waiter;
     int ends[2];
     pipe_open(ends);
     fmux_t *mux = mux_open(mechanism);
-    CHECK_EQ(0, fmux_add(mux, ends[1], 0));
+    CHECK_OK(fmux_add(mux, ends[1], 0));
     waiter_start(&waiter, mux, 60 * SECOND);
     waiter_asleep(&waiter);
-    CHECK_EQ(0, fmux_modify(mux, ends[1], EPOLLOUT));
+    CHECK_OK(fmux_modify(mux, ends[1], EPOLLOUT));
     CHECK_EQ(1, waiter_join(&waiter));
     CHECK_EQ(ends[1], waiter.fd);
     fmux_free(mux);
     pipe_close(ends);
 }
 
-static void a_wait_in_progress_sees_what_is_removed(int mechanism)
+static void a_wait_in_progress_sees_a_removed_descriptor(int mechanism)
 {
     waiter_t waiter;
     int gone[2], kept[2];
     pipe_open(gone);
     pipe_open(kept);
     fmux_t *mux = mux_open(mechanism);
-    CHECK_EQ(0, fmux_add(mux, gone[0], EPOLLIN));
-    CHECK_EQ(0, fmux_add(mux, kept[0], EPOLLIN));
+    CHECK_OK(fmux_add(mux, gone[0], EPOLLIN));
+    CHECK_OK(fmux_add(mux, kept[0], EPOLLIN));
     waiter_start(&waiter, mux, -1);
     waiter_asleep(&waiter);
-    CHECK_EQ(0, fmux_remove(mux, gone[0]));
+    CHECK_OK(fmux_remove(mux, gone[0]));
     put(gone[1]);
     put(kept[1]);
     CHECK_EQ(1, waiter_join(&waiter));
@@ -150,7 +150,7 @@ static void a_wait_in_progress_sees_what_is_removed(int mechanism)
     pipe_close(kept);
 }
 
-static void changes_do_not_lengthen_a_wait(int mechanism)
+static void changes_do_not_extend_a_wait(int mechanism)
 {
     waiter_t waiter;
     int ends[2];
@@ -158,8 +158,8 @@ static void changes_do_not_lengthen_a_wait(int mechanism)
     fmux_t *mux = mux_open(mechanism);
     waiter_start(&waiter, mux, 30 * MILLISECOND);
     for (int i = 0; i < 20 && !atomic_load(&waiter.done); i++) {
-        CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
-        CHECK_EQ(0, fmux_remove(mux, ends[0]));
+        CHECK_OK(fmux_add(mux, ends[0], EPOLLIN));
+        CHECK_OK(fmux_remove(mux, ends[0]));
         sleep_ns(MILLISECOND);
     }
     CHECK_EQ(0, waiter_join(&waiter));
@@ -169,7 +169,7 @@ static void changes_do_not_lengthen_a_wait(int mechanism)
     pipe_close(ends);
 }
 
-static void a_wait_that_was_disturbed_goes_back_to_sleep(int mechanism)
+static void a_wait_that_sees_a_change_goes_back_to_sleep(int mechanism)
 {
     enum { CALM_MS = 100 };
     waiter_t waiters[2];
@@ -180,10 +180,10 @@ static void a_wait_that_was_disturbed_goes_back_to_sleep(int mechanism)
     waiter_start(&waiters[1], mux, -1);
     waiter_asleep(&waiters[0]);
     waiter_asleep(&waiters[1]);
-    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
+    CHECK_OK(fmux_add(mux, ends[0], EPOLLIN));
     CHECK_EQ(0, fmux_wakeup(mux));
     CHECK_SOON(atomic_load(&waiters[0].done) || atomic_load(&waiters[1].done));
-    clock_t began = clock(); /* it counts the time of the processors */
+    clock_t began = clock(); /* CPU time */
     sleep_ns(CALM_MS * MILLISECOND);
     CHECK(clock() - began < CALM_MS * CLOCKS_PER_SEC / 1000 / 2);
     CHECK_EQ(0, fmux_wakeup(mux));
@@ -194,7 +194,7 @@ static void a_wait_that_was_disturbed_goes_back_to_sleep(int mechanism)
 }
 
 typedef struct {
-    fmux_ready_t *ready;
+    const array_t *array;
     _Atomic bool begun;
     int result;
 } shared_wait_t;
@@ -203,9 +203,9 @@ static void *wait_on_shared(void *argument)
 {
     shared_wait_t *wait = argument;
     atomic_store(&wait->begun, true);
-    do { /* the other thread's look may be what is in the way */
-        wait->result = fmux_wait_forever(wait->ready);
-    } while (wait->result == -EBUSY);
+    do /* the array may be busy because of the check below */
+        wait->result = array_wait(wait->array, -1);
+    while (wait->result == -EBUSY);
     return NULL;
 }
 
@@ -214,11 +214,11 @@ static void a_shared_array_in_use_is_EBUSY(int mechanism)
     pthread_t thread;
     fmux_t *mux = mux_open(mechanism);
     array_t array = array_open(mux, 4, SHARED);
-    shared_wait_t wait = {.ready = array.ready};
+    shared_wait_t wait = {.array = &array};
     atomic_init(&wait.begun, false);
     pthread_create(&thread, NULL, wait_on_shared, &wait);
     CHECK_SOON(atomic_load(&wait.begun));
-    CHECK_SOON(fmux_wait_now(array.ready) == -EBUSY);
+    CHECK_SOON(array_wait(&array, 0) == -EBUSY);
     CHECK_EQ(-EBUSY, fmux_wait(array.ready, 0, 4));
     CHECK_EQ(0, fmux_wakeup(mux));
     pthread_join(thread, NULL);
@@ -227,9 +227,9 @@ static void a_shared_array_in_use_is_EBUSY(int mechanism)
     fmux_free(mux);
 }
 
-/* ---- changes without a pause ------------------------------------------- */
+/* ---- continuous changes ------------------------------------------------ */
 
-/* A thread that changes the set of a mux for as long as it is told to. */
+/* A thread that changes the set of a mux in a loop. */
 typedef struct {
     fmux_t *mux;
     int fd;
@@ -260,11 +260,11 @@ static void changer_stop(changer_t *changer)
 
 static void change_mask(fmux_t *mux, int fd)
 {
-    CHECK_EQ(0, fmux_modify(mux, fd, EPOLLIN | EPOLLPRI));
-    CHECK_EQ(0, fmux_modify(mux, fd, EPOLLIN));
+    CHECK_OK(fmux_modify(mux, fd, EPOLLIN | EPOLLPRI));
+    CHECK_OK(fmux_modify(mux, fd, EPOLLIN));
 }
 
-static void incessant_changes_do_not_keep_a_wait_from_ending(int mechanism)
+static void continuous_changes_do_not_prevent_a_wait_from_ending(int mechanism)
 {
     enum { IDLE = 400 };
     int idle[IDLE], ends[2];
@@ -273,14 +273,14 @@ static void incessant_changes_do_not_keep_a_wait_from_ending(int mechanism)
     array_t array = array_open(mux, 4, PRIVATE);
     for (int i = 0; i < IDLE; i++) {
         idle[i] = eventfd(0, EFD_CLOEXEC);
-        CHECK_EQ(0, fmux_add(mux, idle[i], EPOLLIN));
+        CHECK_OK(fmux_add(mux, idle[i], EPOLLIN));
     }
     changer_t changer = {.mux = mux, .fd = idle[0], .change = change_mask};
     changer_start(&changer);
     int64_t began_ns = now_ns();
     for (int i = 0; i < 3; i++)
         CHECK_EQ(0, fmux_wait(array.ready, 10 * MILLISECOND, 4));
-    CHECK_EQ(0, fmux_add(mux, ends[1], EPOLLOUT));
+    CHECK_OK(fmux_add(mux, ends[1], EPOLLOUT));
     for (int i = 0; i < 3; i++)
         CHECK_EQ(1, fmux_wait(array.ready, -1, 4));
     CHECK(now_ns() - began_ns < 3 * SECOND);
@@ -292,15 +292,15 @@ static void incessant_changes_do_not_keep_a_wait_from_ending(int mechanism)
     pipe_close(ends);
 }
 
-static void come_and_go(fmux_t *mux, int fd)
+static void add_and_remove(fmux_t *mux, int fd)
 {
     int copy = dup(fd);
-    CHECK_EQ(0, fmux_add(mux, copy, EPOLLIN));
-    CHECK_EQ(0, fmux_remove(mux, copy));
+    CHECK_OK(fmux_add(mux, copy, EPOLLIN));
+    CHECK_OK(fmux_remove(mux, copy));
     close(copy);
 }
 
-static void removing_before_closing_never_shows_in_a_wait(int mechanism)
+static void removing_before_closing_has_no_effect_on_a_wait(int mechanism)
 {
     enum { CHANGERS = 3 };
     changer_t changers[CHANGERS];
@@ -308,19 +308,19 @@ static void removing_before_closing_never_shows_in_a_wait(int mechanism)
     pipe_open(ends);
     fmux_t *mux = mux_open(mechanism);
     array_t array = array_open(mux, 4, PRIVATE);
-    /* A great number makes select slow, and the race likely. */
+    /* A high number makes select slow, and the race likely. */
     int high = fcntl(ends[0], F_DUPFD_CLOEXEC, 15000);
-    CHECK_EQ(0, fmux_add(mux, high, EPOLLIN));
+    CHECK_OK(fmux_add(mux, high, EPOLLIN));
     for (int i = 0; i < CHANGERS; i++) {
         changers[i].mux = mux;
         changers[i].fd = ends[0];
-        changers[i].change = come_and_go;
+        changers[i].change = add_and_remove;
         changer_start(&changers[i]);
     }
     int64_t end_ns = now_ns() + SECOND;
     int result = 0;
     while (result == 0 && now_ns() < end_ns)
-        result = fmux_wait_now(array.ready);
+        result = array_wait(&array, 0);
     CHECK_EQ(0, result);
     for (int i = 0; i < CHANGERS; i++)
         changer_stop(&changers[i]);
@@ -343,7 +343,7 @@ typedef struct {
     array_t shared;
     int pipes[BUSY_PIPES][2];
     _Atomic bool stop;
-    _Atomic int events; /* how many were reported */
+    _Atomic int events; /* number of reported events */
 } busy_t;
 
 typedef struct {
@@ -359,8 +359,6 @@ static void busy_check_row(busy_t *busy, const array_t *array, int row)
         ours |= fd == busy->pipes[i][0];
     CHECK(ours);
     CHECK_EQ(EPOLLIN, array_events(array, row));
-    CHECK(array_index(array, row) == fd * 4 + 1 ||
-          array_index(array, row) == FMUX_UNKNOWN);
     atomic_fetch_add(&busy->events, 1);
 }
 
@@ -372,14 +370,11 @@ static void busy_check_error(int result)
 static void busy_wait_on_shared(busy_t *busy)
 {
     int result = fmux_wait(busy->shared.ready, MILLISECOND, BUSY_CAPACITY);
-    if (result >= FMUX_ROWS) {
-        CHECK(result - FMUX_ROWS <= BUSY_CAPACITY);
-        for (int row = 0; row < result - FMUX_ROWS; row++)
+    if (result > 0) {
+        CHECK(result <= BUSY_CAPACITY);
+        for (int row = 0; row < result; row++)
             busy_check_row(busy, &busy->shared, row);
-        array_mark_read(&busy->shared);
-    } else if (result > 0) {
-        CHECK_EQ(1, result % 4);
-        atomic_fetch_add(&busy->events, 1);
+        fmux_ready_release(busy->shared.ready);
     } else if (result < 0) {
         busy_check_error(result);
     }
@@ -396,19 +391,19 @@ static void busy_wait_on_private(busy_t *busy, array_t *array)
     }
 }
 
-/* Change what only this thread changes: one half of the pipes. */
+/* Change one half of the pipes, which no other thread changes. */
 static void busy_change(busy_t *busy, int half)
 {
     for (int i = half; i < BUSY_PIPES && !atomic_load(&busy->stop); i += 2) {
         const int *ends = busy->pipes[i];
-        CHECK_EQ(0, fmux_add(busy->mux, ends[0], EPOLLIN));
+        CHECK_OK(fmux_add(busy->mux, ends[0], EPOLLIN));
         put(ends[1]);
         sleep_ns(20 * MICROSECOND);
-        CHECK_EQ(0, fmux_modify(busy->mux, ends[0], EPOLLPRI));
-        CHECK_EQ(0, fmux_modify(busy->mux, ends[0], EPOLLIN));
+        CHECK_OK(fmux_modify(busy->mux, ends[0], EPOLLPRI));
+        CHECK_OK(fmux_modify(busy->mux, ends[0], EPOLLIN));
         take(ends[0]);
         CHECK_EQ(-EEXIST, fmux_add(busy->mux, ends[0], EPOLLIN));
-        CHECK_EQ(0, fmux_remove(busy->mux, ends[0]));
+        CHECK_OK(fmux_remove(busy->mux, ends[0]));
         CHECK_EQ(-ENOENT, fmux_remove(busy->mux, ends[0]));
     }
 }
@@ -434,8 +429,8 @@ static void *busy_main(void *argument)
             break;
         default:
             CHECK_EQ(0, fmux_wakeup(busy->mux));
-            if (fmux_wait_now(busy->shared.ready) > FMUX_ROWS)
-                array_mark_read(&busy->shared);
+            if (array_wait(&busy->shared, 0) > 0)
+                fmux_ready_release(busy->shared.ready);
             sleep_ns(50 * MICROSECOND);
         }
     }
@@ -443,7 +438,7 @@ static void *busy_main(void *argument)
     return NULL;
 }
 
-static void everything_can_happen_at_once(int mechanism)
+static void all_operations_can_run_at_once(int mechanism)
 {
     pthread_t threads[BUSY_THREADS];
     busy_thread_t arguments[BUSY_THREADS];
@@ -469,7 +464,7 @@ static void everything_can_happen_at_once(int mechanism)
         pipe_close(busy.pipes[i]);
 }
 
-/* ---- closing while others wait ----------------------------------------- */
+/* ---- closing during waits ---------------------------------------------- */
 
 enum {
     CLOSE_ROUNDS = 300,
@@ -496,9 +491,9 @@ static void wait_until_closed(closing_t *closing, array_t *mine, bool shared)
     do {
         result = -EBUSY;
         if (shared)
-            result = fmux_wait_forever(closing->shared.ready);
+            result = array_wait(&closing->shared, -1);
         if (result == -EBUSY)
-            result = fmux_wait_forever(mine->ready);
+            result = array_wait(mine, -1);
     } while (result == 0 || result == -EINTR);
     CHECK_EQ(-ESHUTDOWN, result);
 }
@@ -509,11 +504,11 @@ static void use_until_closed(const closing_t *closing)
     int result;
     do {
         result = fmux_add(closing->mux, closing->fd, EPOLLIN);
-        if (result == 0)
+        if (result >= 0)
             result = fmux_wakeup(closing->mux);
-        if (result == 0)
+        if (result >= 0)
             result = fmux_remove(closing->mux, closing->fd);
-    } while (result == 0);
+    } while (result >= 0);
     CHECK_EQ(-ESHUTDOWN, result);
 }
 
@@ -525,8 +520,8 @@ static void *closing_main(void *argument)
         pthread_barrier_wait(&closing->begin);
         array_t mine = array_open(closing->mux, 4, PRIVATE);
         pthread_barrier_wait(&closing->opened);
-        /* In every third round the mux is freed at once, and must not be used
-         * any more; only the arrays may. */
+        /* Not in the rounds in which the mux is freed: after that only the
+         * arrays may be used. */
         if (thread->number == 0 && round % 3 == 1)
             use_until_closed(closing);
         else
@@ -537,7 +532,7 @@ static void *closing_main(void *argument)
     return NULL;
 }
 
-static void closing_races_with_waits_and_nobody_hangs(int mechanism)
+static void closing_races_with_waits_and_none_hangs(int mechanism)
 {
     pthread_t threads[CLOSE_WAITERS];
     closing_thread_t arguments[CLOSE_WAITERS];
@@ -558,7 +553,7 @@ static void closing_races_with_waits_and_nobody_hangs(int mechanism)
         closing.shared = array_open(closing.mux, 4, SHARED);
         pthread_barrier_wait(&closing.begin);
         pthread_barrier_wait(&closing.opened);
-        /* From at once until all of them are asleep. */
+        /* From immediately to after all of them are asleep. */
         int64_t close_ns = now_ns() + round % 60 * 3 * MICROSECOND;
         while (now_ns() < close_ns)
             continue;
@@ -585,15 +580,15 @@ const test_t thread_tests[] = {
     TEST(a_wake_up_ends_exactly_one_of_two_waits, ON_ALL),
     TEST(closing_ends_all_waits_and_releases_the_descriptors, ON_ALL),
     TEST(a_signal_ends_a_wait_with_EINTR, ON_ALL),
-    TEST(a_wait_in_progress_sees_what_is_added, ON_ALL),
-    TEST(a_wait_in_progress_sees_what_is_modified, ON_ALL),
-    TEST(a_wait_in_progress_sees_what_is_removed, ON_ALL),
-    TEST(changes_do_not_lengthen_a_wait, ON_ALL),
-    TEST(a_wait_that_was_disturbed_goes_back_to_sleep, ON_ALL),
+    TEST(a_wait_in_progress_sees_an_added_descriptor, ON_ALL),
+    TEST(a_wait_in_progress_sees_a_modified_mask, ON_ALL),
+    TEST(a_wait_in_progress_sees_a_removed_descriptor, ON_ALL),
+    TEST(changes_do_not_extend_a_wait, ON_ALL),
+    TEST(a_wait_that_sees_a_change_goes_back_to_sleep, ON_ALL),
     TEST(a_shared_array_in_use_is_EBUSY, ON_ALL),
-    TEST(incessant_changes_do_not_keep_a_wait_from_ending, ON_ALL),
-    TEST(removing_before_closing_never_shows_in_a_wait, ON_ALL),
-    TEST(everything_can_happen_at_once, ON_ALL),
-    TEST(closing_races_with_waits_and_nobody_hangs, ON_ALL),
+    TEST(continuous_changes_do_not_prevent_a_wait_from_ending, ON_ALL),
+    TEST(removing_before_closing_has_no_effect_on_a_wait, ON_ALL),
+    TEST(all_operations_can_run_at_once, ON_ALL),
+    TEST(closing_races_with_waits_and_none_hangs, ON_ALL),
     {NULL, NULL, 0},
 };

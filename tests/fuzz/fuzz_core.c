@@ -1,8 +1,8 @@
-/* fuzz_core.c - any bytes are a program: calls of everything in csrc/fastmux.h, and
- * what happens to files in between. What each call does is compared with a model.
+/* fuzz_core.c - interprets any input as a program that calls all of csrc/fastmux.h and
+ * changes files in between. Each result is compared with a model.
  *
- * It runs under libFuzzer, which looks for inputs that reach new parts of the core;
- * replay.c feeds it files, without libFuzzer. See run.sh.
+ * It runs under libFuzzer, which searches for inputs that reach new code. replay.c
+ * runs it on files, without libFuzzer. See run.sh.
  */
 #include "model.h"
 
@@ -12,15 +12,15 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Calls of one input: more of them find nothing more, but take time. */
+/* Limits per input, for speed: longer inputs find no more. */
 enum { MOST_CALLS = 150,
        MOST_WAITS = 20 };
 
-static void expect_ghosts(unsigned place)
+static void expect_stale(unsigned place)
 {
     for (int i = 0; i < MUXES; i++)
         if (muxes[i].entries[place].watched && has_copy(place))
-            muxes[i].haunted = true;
+            muxes[i].may_be_stale = true;
 }
 
 static void prepare(void)
@@ -34,7 +34,7 @@ static void prepare(void)
     REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
     limit.rlim_cur = 4096;
     REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    before_change = expect_ghosts;
+    before_change = expect_stale;
 }
 
 static void do_with_mux(unsigned what)
@@ -78,9 +78,8 @@ static void do_with_mux(unsigned what)
     }
 }
 
-/* Most inputs begin with something to play with: a few files and a mux, two arrays,
- * and some of the files watched. */
-static void begin_with_something(void)
+/* The setup of most inputs: a few files, some of them watched, a mux, two arrays. */
+static void set_up(void)
 {
     unsigned choice = input_byte();
     if (choice >= 224)
@@ -99,7 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     prepare();
     descriptors_begin();
     input_begin(data, size);
-    begin_with_something();
+    set_up();
     int waits = 0;
     for (int calls = 0; calls < MOST_CALLS && input_left(); calls++) {
         unsigned what = input_pick(37);
@@ -111,7 +110,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         } else if (what < 24) {
             do_something_with_files();
         } else if (what < 27) {
-            do_array_flag();
+            do_array_release();
         } else {
             static void (*const others[])(void) = {
                 do_open,
@@ -120,8 +119,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 do_array_free,
                 do_stream,
                 do_stream,
-                do_poll_once,
-                do_select_once,
+                do_poll_list,
+                do_select_list,
                 arm_a_fault,
                 do_sizes,
             };
@@ -129,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
     }
     begin_call();
-    (void)end_call("the end", 0, 0); /* no fault is left */
+    (void)end_call("the end", 0, 0); /* disarms a fault */
     for (int i = 0; i < ARRAYS; i++)
         if (arrays[i].ready != NULL)
             array_close(&arrays[i]);

@@ -1,4 +1,4 @@
-/* mux.c - the calls on a mux, each compared with what the model says. */
+/* mux.c - the calls on a mux, each compared with the model. */
 #include "model.h"
 
 #include <errno.h>
@@ -61,7 +61,7 @@ int end_call(const char *name, int64_t argument, int result)
     return result;
 }
 
-/* ---- life and death ------------------------------------------------------------ */
+/* ---- life cycle ---------------------------------------------------------------- */
 
 mux_t *input_mux(void)
 {
@@ -124,7 +124,7 @@ void do_adopt(void)
     if (result == 0)
         *place = (mux_t){.mux = made, .mechanism = FMUX_BARE_EPOLL};
     else if (fd >= 0 && fd != 1 << 20)
-        REQUIRE(close(fd) == 0); /* still the caller's */
+        REQUIRE(close(fd) == 0); /* it was not adopted */
 }
 
 void do_close(mux_t *mux)
@@ -183,11 +183,34 @@ static bool impossible_mask(const mux_t *mux, uint32_t mask)
            (mask & ~(beside_exclusive | EPOLLEXCLUSIVE)) != 0;
 }
 
-static bool an_error_of_epoll_ctl(int result)
+static bool is_error_of_epoll_ctl(int result)
 {
     return result == -EBADF || result == -EEXIST || result == -EINVAL ||
            result == -ELOOP || result == -ENOENT || result == -EPERM ||
            result == -fault_error;
+}
+
+int expected_tag(const mux_t *mux, int place)
+{
+    return place < 0 || mux->tags[place] == 0 ? -ENOENT : mux->tags[place] - 1;
+}
+
+/* Check the tag after a call. Returns the result, or 0 in place of a tag. */
+static int check_tag(mux_t *mux, int fd, int result)
+{
+    int place = place_of(fd);
+    int tag = expected_tag(mux, place);
+    if (result >= 0)
+        REQUIRE(result == (is_bare(mux) ? 0 : tag));
+    REQUIRE(fmux_tag(mux->mux, fd) == tag);
+    return result < 0 ? result : 0;
+}
+
+/* Assign a tag, at the first successful add of a place. */
+static void make_tag(mux_t *mux, int place)
+{
+    if (!is_bare(mux) && mux->tags[place] == 0)
+        mux->tags[place] = ++mux->tag_count;
 }
 
 void do_add(mux_t *mux)
@@ -196,10 +219,13 @@ void do_add(mux_t *mux)
     uint32_t mask = input_mask();
     int place = place_of(fd);
     int result = CALL(fmux_add, fd, mux->mux, fd, mask);
+    if (result >= 0 && place >= 0)
+        make_tag(mux, place);
+    result = check_tag(mux, fd, result);
     if (fd < 0 || mux->closed) {
         REQUIRE(result == -ESHUTDOWN || (fd < 0 && result == -EBADF));
     } else if (is_bare(mux)) {
-        REQUIRE(result == 0 || an_error_of_epoll_ctl(result));
+        REQUIRE(result == 0 || is_error_of_epoll_ctl(result));
     } else if (place < 0) {
         REQUIRE(result == -EBADF || (fault_error && result == -fault_error));
     } else if (mux->entries[place].watched) {
@@ -207,9 +233,9 @@ void do_add(mux_t *mux)
     } else if (files[place].kind == CLOSED) {
         REQUIRE(result == -EBADF || (fault_error && result == -fault_error));
     } else if (fault_error != 0) {
-        /* The kernel may have kept a registration that was to be renewed. */
+        /* -EEXIST: the delete of a stale registration failed. */
         REQUIRE(result == -fault_error || result == 0 ||
-                (mux->haunted && result == -EEXIST));
+                (mux->may_be_stale && result == -EEXIST));
     } else if (by_epoll(mux) && files[place].kind == REGULAR) {
         REQUIRE(result == -EPERM);
     } else if (by_epoll(mux) && files[place].kind >= SET) {
@@ -230,12 +256,10 @@ static bool is_expected_of_modify(const mux_t *mux, int place, uint32_t mask,
         return true;
     if (!by_epoll(mux))
         return result == 0;
-    if (mask == entry->mask && (mask & (EPOLLONESHOT | (uint32_t)EPOLLET)) == 0)
-        return result == 0;
     if (impossible_mask(mux, mask))
         return result == -EINVAL;
-    if (mux->haunted || files[place].kind >= SET)
-        return result == 0 || an_error_of_epoll_ctl(result);
+    if (mux->may_be_stale || files[place].kind >= SET)
+        return result == 0 || is_error_of_epoll_ctl(result);
     if (files[place].kind == CLOSED)
         return result == -EBADF;
     if (files[place].kind == REGULAR)
@@ -251,10 +275,11 @@ void do_modify(mux_t *mux)
     uint32_t mask = input_mask();
     int place = place_of(fd);
     int result = CALL(fmux_modify, fd, mux->mux, fd, mask);
+    result = check_tag(mux, fd, result);
     if (mux->closed) {
         REQUIRE(result == -ESHUTDOWN);
     } else if (is_bare(mux)) {
-        REQUIRE(result == 0 || an_error_of_epoll_ctl(result));
+        REQUIRE(result == 0 || is_error_of_epoll_ctl(result));
     } else if (place < 0 || !mux->entries[place].watched) {
         REQUIRE(result == -ENOENT);
     } else {
@@ -263,13 +288,13 @@ void do_modify(mux_t *mux)
         if (result == -ENOENT || result == -EBADF || result == -EPERM) {
             entry->watched = false;
         } else if (fault_error != 0) {
-            /* Taken out and put back, which arms it. */
+            /* Deleted and added again, which re-arms it. */
             if (((mask | entry->mask) & EPOLLEXCLUSIVE) != 0)
                 entry->disarmed = false;
         } else if (result == 0) {
             entry->mask = mask;
             entry->disarmed = false;
-            if (mux->haunted)
+            if (mux->may_be_stale)
                 entry->serial = files[place].serial;
         }
     }
@@ -280,17 +305,18 @@ void do_remove(mux_t *mux)
     int fd = input_fd();
     int place = place_of(fd);
     int result = CALL(fmux_remove, fd, mux->mux, fd);
+    result = check_tag(mux, fd, result);
     if (mux->closed) {
         REQUIRE(result == -ESHUTDOWN);
     } else if (is_bare(mux)) {
-        REQUIRE(result == 0 || an_error_of_epoll_ctl(result));
+        REQUIRE(result == 0 || is_error_of_epoll_ctl(result));
     } else if (place < 0 || !mux->entries[place].watched) {
         REQUIRE(result == -ENOENT);
     } else {
         REQUIRE(result == 0);
         mux->entries[place].watched = false;
         if (fault_error != 0)
-            mux->haunted = true; /* it is still in the set */
+            mux->may_be_stale = true; /* the set still has it */
     }
 }
 
@@ -301,10 +327,12 @@ void do_churn(mux_t *mux)
         files[place].kind == CLOSED || files[place].kind >= REGULAR)
         return;
     begin_call();
-    (void)end_call("churn", number(place), 0); /* no fault */
+    (void)end_call("churn", number(place), 0); /* disarms a fault */
+    make_tag(mux, (int)place);
+    int tag = expected_tag(mux, (int)place);
     for (int i = 0; i < 70; i++) {
-        REQUIRE(fmux_add(mux->mux, number(place), EPOLLOUT) == 0);
-        REQUIRE(fmux_remove(mux->mux, number(place)) == 0);
+        REQUIRE(fmux_add(mux->mux, number(place), EPOLLOUT) == tag);
+        REQUIRE(fmux_remove(mux->mux, number(place)) == tag);
     }
 }
 
@@ -323,12 +351,12 @@ void do_wakeup(mux_t *mux)
     }
     REQUIRE(result == 0 || (fault_error != 0 && result == -fault_error));
     if (fault_error != 0)
-        mux->doubtful_wakes = true;
+        mux->wakes_unknown = true;
     if (result == 0)
         mux->woken = YES;
 }
 
-/* And have the set under a number, so that other sets can watch it. */
+/* Duplicate the set to a number of the world, so that other sets can watch it. */
 void do_fileno(mux_t *mux)
 {
     unsigned place = input_pick(2 * NUMBERS);
@@ -352,6 +380,7 @@ void do_settings(mux_t *mux)
     int result = CALL(fmux_set_shared, 0, mux->mux, input_int());
     REQUIRE(result == (mux->closed ? -ESHUTDOWN : 0));
     REQUIRE(fmux_stats(mux->mux, &stats) == 0);
+    REQUIRE(stats.renewals == 0);
 }
 
 uint32_t expected_events(const mux_t *mux, unsigned place, bool *sure_out)
@@ -365,9 +394,9 @@ uint32_t expected_events(const mux_t *mux, unsigned place, bool *sure_out)
         return ask_as_select(number(place), entry->mask);
     if (mux->mechanism == FMUX_POLL)
         return ask(number(place), entry->mask);
-    if (mux->haunted || (entry->mask & (uint32_t)(EPOLLET | EPOLLONESHOT)) != 0)
+    if (mux->may_be_stale || (entry->mask & (uint32_t)(EPOLLET | EPOLLONESHOT)) != 0)
         *sure_out = false;
-    if (entry->disarmed || (!mux->haunted && file->serial != entry->serial))
+    if (entry->disarmed || (!mux->may_be_stale && file->serial != entry->serial))
         return 0;
     return ask(number(place), entry->mask);
 }

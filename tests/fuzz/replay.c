@@ -1,5 +1,5 @@
-/* replay.c - feeds files to the fuzzer's program, where there is no libFuzzer: those
- * that are named, and those in directories that are named. */
+/* replay.c - runs the fuzzer on files and on the files in directories, without
+ * libFuzzer. */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,9 +20,9 @@ static void replay(const char *path)
     }
     size_t length = fread(bytes, 1, sizeof bytes, file);
     fclose(file);
-    /* Known to whoever reads the report of a sanitizer. */
+    /* For the report of a sanitizer. */
     fprintf(stderr, "%s\n", path);
-    /* In memory of exactly this length. */
+    /* Memory of the exact size, for the sanitizers. */
     uint8_t *copy = malloc(length + (length == 0));
     for (size_t i = 0; i < length; i++)
         copy[i] = bytes[i];

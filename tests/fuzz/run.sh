@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Fuzz the C core.
 #
-# Usage: run.sh [SECONDS]          replay the corpus, then look for new inputs for so
-#                                  long; needs clang with libFuzzer. The default is 20,
-#                                  and the same random numbers each time
+# Usage: run.sh [SECONDS]          replay the corpus, then search for new inputs for
+#                                  this time; needs clang with libFuzzer. The default
+#                                  is 20 seconds with a fixed seed
 #        run.sh --replay [FILE]... replay files (default: the corpus); any compiler
-#        run.sh --merge            make the smallest corpus that reaches what the
-#                                  corpus and all inputs found so far reach
-# CC is the compiler of --replay (default: cc). Works from any directory. What fails is
-# left in tests/fuzz/failures, new inputs in tests/fuzz/found; later runs begin with
-# those, too.
+#        run.sh --merge            minimize the corpus together with all inputs found,
+#                                  with the same coverage
+# CC is the compiler of --replay (default: cc). Works from any directory. Failing inputs
+# go to tests/fuzz/failures, new ones to tests/fuzz/found; later runs start from those,
+# too.
 set -euo pipefail
 
 here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
@@ -25,14 +25,14 @@ trap 'rm -rf -- "$build"' EXIT
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:allocator_may_return_null=1}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
 
-# fuzzer NAME FLAG...: build it with libFuzzer.
+# fuzzer NAME FLAG...: build with libFuzzer.
 fuzzer() {
     local name=$1
     shift
     clang "${flags[@]}" -fsanitize=fuzzer,address,undefined "$@" "${sources[@]}" -o "$build/$name"
 }
 
-# replay TITLE FLAG... -- FILE...: build without libFuzzer, and run the files.
+# replay TITLE FLAG... -- FILE...: build without libFuzzer, and replay the files.
 replay() {
     local title=$1 options=()
     shift
@@ -46,12 +46,12 @@ replay() {
         -o "$build/replay"
     if ! "$build/replay" "$@" 2>"$build/log"; then
         tail -n 60 "$build/log"
-        echo "FAILED: the last input named above"
+        echo "FAILED: the last input above"
         exit 1
     fi
 }
 
-# fuzz NAME SECONDS: look for new inputs. A seed of 0 is another one each time.
+# fuzz NAME SECONDS: search for new inputs. Seed 0 means a random one.
 fuzz() {
     local name=$1 seconds=$2 status=0 log=$build/$1.log
     echo "== $name, $seconds s"
@@ -64,7 +64,7 @@ fuzz() {
     echo "executions: ${executions:-?} $coverage"
     if ((status != 0)); then
         grep -v -E '^#[0-9]+' "$log" | tail -n 80
-        echo "FAILED. To see it again: tests/fuzz/run.sh --replay <the file that is named above>"
+        echo "FAILED. To reproduce: tests/fuzz/run.sh --replay <the file named above>"
         exit 1
     fi
 }

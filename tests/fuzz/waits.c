@@ -1,5 +1,5 @@
-/* waits.c - ready arrays, and waits on them: in this thread or another, with time and
- * without, while others change the mux; and those that read. */
+/* waits.c - ready arrays and waits: in this thread or another, with and without a
+ * timeout, with changes of the mux meanwhile; and waits that receive. */
 #include "model.h"
 
 #include <errno.h>
@@ -26,15 +26,15 @@ void open_array(mux_t *mux, int capacity, int bytes_less, unsigned offset,
     if (mux == NULL || mux->mux == NULL || array == NULL)
         return;
     int needed = fmux_ready_bytes(capacity);
-    /* Not as much as INT_MAX rows would take. */
+    /* Not gigabytes for a capacity near INT_MAX. */
     int bytes = (needed > 0 && needed < 1 << 20 ? needed : 64) - bytes_less;
     *array = (array_t){.mux = mux, .capacity = capacity, .shared = shared};
     array->block = malloc((size_t)bytes + offset);
     REQUIRE(array->block != NULL);
-    array->memory = array->block + offset;
-    memset(array->memory, 0xff, (size_t)bytes);
-    int result = CALL(fmux_ready_open, capacity, mux->mux, array->memory, bytes,
-                      capacity, shared, &array->ready);
+    memset(array->block, 0xff, (size_t)bytes + offset);
+    int result = CALL(fmux_ready_open, capacity, mux->mux,
+                      array->block + offset, bytes, capacity, shared,
+                      &array->ready);
     if (needed < 0 || bytes < needed || offset % 4 != 0)
         REQUIRE(result == -EINVAL);
     else if (mux->closed)
@@ -46,7 +46,7 @@ void open_array(mux_t *mux, int capacity, int bytes_less, unsigned offset,
         free(array->block);
         return;
     }
-    REQUIRE(array->memory[0] == 0);
+    REQUIRE(fmux_ready_rows(array->ready).capacity == capacity);
     mux->arrays++;
 }
 
@@ -81,29 +81,22 @@ void do_array_free(void)
         array_close(array);
 }
 
-/* The reader has read; or something else stands there. */
-void do_array_flag(void)
+void do_array_release(void)
 {
     array_t *array = input_array();
-    unsigned value = input_byte();
-    if (array != NULL)
-        array->memory[0] = value < 200 ? 0 : (unsigned char)value;
+    if (array == NULL)
+        return;
+    fmux_ready_release(array->ready); /* a no-op if it is not held */
+    array->held = false;
 }
 
-static int32_t cell(const array_t *array, int column, int row)
-{
-    int32_t value;
-    memcpy(&value, array->memory + 16 + 4 * (column * array->capacity + row), 4);
-    return value;
-}
-
-/* ---- what others do meanwhile -------------------------------------------------- */
+/* ---- changes during a wait ----------------------------------------------------- */
 
 typedef struct {
     mux_t *mux;
     bool ran;
     int actions;
-    bool wakes; /* at the end */
+    bool wakes; /* as the last action */
 } scene_t;
 
 static void meanwhile(void *argument)
@@ -149,22 +142,27 @@ typedef struct {
     bool elsewhere; /* in another thread */
     scene_t scene;
     int result;
-    int error; /* what was made to fail */
-    bool ends_by_itself; /* there is something to be reported, or a wake-up */
-    answer_t woken;      /* a wake-up that it can answer */
+    int error;           /* injected */
+    bool ends_by_itself; /* an event or a wake-up is certain */
+    answer_t woken;      /* a wake-up was pending */
     int64_t took_ns;
 } wait_t;
 
-enum { NOW,
+enum { LOOK,
        TRY,
        TRY_SOME,
        TIMED,
        FOREVER,
        FORMS };
 
+static bool tries(const wait_t *wait)
+{
+    return wait->form == TRY || wait->form == TRY_SOME;
+}
+
 static bool sure_to_end(const mux_t *mux)
 {
-    if (mux->woken == YES && !mux->doubtful_wakes)
+    if (mux->woken == YES && !mux->wakes_unknown)
         return true;
     for (unsigned place = 0; place < NUMBERS; place++) {
         bool sure;
@@ -177,27 +175,17 @@ static bool sure_to_end(const mux_t *mux)
 static int call_wait(wait_t *wait)
 {
     fmux_ready_t *ready = wait->array->ready;
-    switch (wait->form) {
-    case NOW:
-        return CALL(fmux_wait_now, wait->form, ready);
-    case TRY:
-        return CALL(fmux_wait_try, wait->form, ready);
-    case TRY_SOME:
-        return CALL(fmux_wait_try_some, wait->max_events, ready,
-                    wait->max_events);
-    case TIMED:
-        return CALL(fmux_wait, wait->timeout_ns, ready, wait->timeout_ns,
-                    wait->max_events);
-    default:
-        return CALL(fmux_wait_forever, wait->form, ready);
-    }
+    if (tries(wait))
+        return CALL(fmux_try, wait->max_events, ready, wait->max_events);
+    return CALL(fmux_wait, wait->timeout_ns, ready, wait->timeout_ns,
+                wait->max_events);
 }
 
 static void *run_wait(void *argument)
 {
     wait_t *wait = argument;
     if (wait->scene.actions > 0) {
-        /* In place of a fault. */
+        /* Disarm a fault: the action takes its place. */
         begin_call();
         (void)end_call("meanwhile", wait->scene.actions, 0);
         fault_meanwhile(FAULT_WAITING, meanwhile, &wait->scene);
@@ -210,26 +198,23 @@ static void *run_wait(void *argument)
     return NULL;
 }
 
-/* What may be said instead of a number of rows. */
-static bool is_expected_error(const wait_t *wait, unsigned char flag_before)
+static bool is_expected_error(const wait_t *wait)
 {
     const array_t *array = wait->array;
     const mux_t *mux = array->mux;
-    bool takes_max = wait->form == TRY_SOME || wait->form == TIMED;
     switch (wait->result) {
-    case -EINVAL: /* also: what was adopted is no epoll set */
-        return is_bare(mux) ||
-               (takes_max &&
-                (wait->max_events < 1 || wait->max_events > array->capacity));
+    case -EINVAL: /* on a bare mux: the adopted file is not an epoll set */
+        return is_bare(mux) || wait->max_events < 1 ||
+               wait->max_events > array->capacity;
     case -EBUSY:
-        return flag_before != 0 || (wait->elsewhere && !array->shared);
+        return array->held || (wait->elsewhere && !array->shared);
     case -ESHUTDOWN:
         return mux->closed;
     case -EAGAIN:
-        return (wait->form == TRY || wait->form == TRY_SOME) &&
-               (wait->woken != YES || mux->doubtful_wakes ||
-                mux->haunted); /* ghosts may have taken all the room */
-    case -EINTR: /* by a fault, libFuzzer's timer, or a ghost's report */
+        return tries(wait) &&
+               (wait->woken != YES || mux->wakes_unknown ||
+                mux->may_be_stale); /* stale events may have taken all the room */
+    case -EINTR: /* a fault, libFuzzer's timer, or a stale event */
         return true;
     case -EBADF:
         return is_bare(mux) ||
@@ -239,55 +224,43 @@ static bool is_expected_error(const wait_t *wait, unsigned char flag_before)
     }
 }
 
-/* Check the rows; returns how many. */
-static int check_rows(wait_t *wait)
+/* Check one row. seen: the places of the rows before. */
+static void check_row(const wait_t *wait, int row, bool seen[NUMBERS])
 {
-    array_t *array = wait->array;
-    mux_t *mux = array->mux;
-    bool single = array->shared && wait->result > 0 && wait->result < FMUX_ROWS;
-    int rows = wait->result;
-    if (single)
-        rows = 1;
-    else if (array->shared && rows > 0)
-        rows -= FMUX_ROWS;
-    REQUIRE(rows <= array->capacity);
-    REQUIRE(array->memory[0] == (array->shared && !single && rows > 0));
-    if (single)
-        REQUIRE(wait->result == cell(array, 0, 0));
-    bool seen[NUMBERS] = {false};
-    for (int row = 0; row < rows; row++) {
-        int index = cell(array, 0, row), fd = cell(array, 1, row);
-        uint32_t events = (uint32_t)cell(array, 2, row);
-        REQUIRE(events != 0);
-        uint32_t code = events == EPOLLIN                ? 1
-                        : events == EPOLLOUT             ? 2
-                        : events == (EPOLLIN | EPOLLOUT) ? 3
-                                                         : 0;
-        if (code == 0 || (unsigned)fd >= FMUX_UNKNOWN / 4)
-            REQUIRE(index == FMUX_UNKNOWN);
-        else
-            REQUIRE(index == fd * 4 + (int)code);
-        if (is_bare(mux))
-            continue;
-        int place = place_of(fd);
-        REQUIRE(place >= 0);
-        entry_t *entry = &mux->entries[place];
-        REQUIRE(entry->watched);
-        REQUIRE(!seen[place] || mux->haunted);
-        seen[place] = true;
-        if (!mux->haunted && files[place].kind < SET) {
-            bool sure;
-            uint32_t expected = expected_events(mux, (unsigned)place, &sure);
-            REQUIRE((events & ~expected) == 0);
-            REQUIRE(events == expected || wait->scene.ran);
-        }
+    const mux_t *mux = wait->array->mux;
+    fmux_rows_t rows = fmux_ready_rows(wait->array->ready);
+    uint32_t events = rows.events[row];
+    REQUIRE(events != 0);
+    if (is_bare(mux)) {
+        REQUIRE(rows.tags[row] == -1);
+        return;
     }
-    /* Nothing was left out for which there was room. */
-    int most = wait->form == TRY_SOME || wait->form == TIMED ? wait->max_events
-                                                             : array->capacity;
-    REQUIRE(rows <= most);
-    bool room = rows + (wait->woken != NO || mux->doubtful_wakes) < most;
-    /* (What select was not asked for because of a dead number is not known.) */
+    int place = place_of(rows.fds[row]);
+    REQUIRE(place >= 0);
+    REQUIRE(rows.tags[row] >= 0);
+    REQUIRE(rows.tags[row] == expected_tag(mux, place));
+    REQUIRE(mux->entries[place].watched);
+    REQUIRE(!seen[place] || mux->may_be_stale);
+    seen[place] = true;
+    if (!mux->may_be_stale && files[place].kind < SET) {
+        bool sure;
+        uint32_t expected = expected_events(mux, (unsigned)place, &sure);
+        REQUIRE((events & ~expected) == 0);
+        REQUIRE(events == expected || wait->scene.ran);
+    }
+}
+
+static void check_rows(wait_t *wait, int rows)
+{
+    mux_t *mux = wait->array->mux;
+    bool seen[NUMBERS] = {false};
+    REQUIRE(rows <= wait->max_events);
+    for (int row = 0; row < rows; row++)
+        check_row(wait, row, seen);
+    /* No event is missing if there was room for it. A dead number is an exception:
+     * select fails, whatever else is ready. */
+    bool room = rows + (wait->woken != NO || mux->wakes_unknown) <
+                wait->max_events;
     bool all = room && !wait->scene.ran && !wait->error &&
                !(mux->mechanism == FMUX_SELECT && has_dead_number(mux));
     for (unsigned place = 0; place < NUMBERS && !is_bare(mux); place++) {
@@ -299,46 +272,44 @@ static int check_rows(wait_t *wait)
             (mux->entries[place].mask & EPOLLONESHOT) != 0)
             mux->entries[place].disarmed = true;
     }
-    return rows;
 }
 
-/* Returns how many rows it was, or something negative. */
-static int check_wait(wait_t *wait, unsigned char flag_before)
+static void check_wait(wait_t *wait)
 {
-    mux_t *mux = wait->array->mux;
+    array_t *array = wait->array;
+    mux_t *mux = array->mux;
+    int rows = wait->result;
     if (wait->scene.ran || wait->error != 0)
-        mux->doubtful_wakes = true;
-    if (wait->result < 0) {
-        REQUIRE(is_expected_error(wait, flag_before));
-        if (wait->result == -EAGAIN) {
-            wait->result = 0;
-            (void)check_rows(wait);
-        }
-        return -1;
+        mux->wakes_unknown = true;
+    if (rows < 0) {
+        REQUIRE(is_expected_error(wait));
+        REQUIRE(!array->held || rows == -EBUSY || rows == -EINVAL ||
+                rows == -ESHUTDOWN);
+        if (rows == -EAGAIN)
+            check_rows(wait, 0);
+        return;
     }
-    REQUIRE(flag_before == 0);
+    REQUIRE(!array->held);
     REQUIRE(is_bare(mux) || !mux->closed);
-    int rows = check_rows(wait);
-    bool may_sleep = wait->form == TIMED && wait->timeout_ns > 0;
-    bool unasked = wait->woken == NO && !mux->doubtful_wakes;
-    if (rows == 0 && unasked) {
-        REQUIRE(wait->form != TRY && wait->form != TRY_SOME);
-        REQUIRE(!may_sleep || wait->took_ns >= wait->timeout_ns);
+    check_rows(wait, rows);
+    array->held = array->shared && rows > 0;
+    bool no_wake = wait->woken == NO && !mux->wakes_unknown;
+    if (rows == 0 && no_wake) {
+        REQUIRE(!tries(wait));
+        REQUIRE(wait->timeout_ns >= 0 && wait->took_ns >= wait->timeout_ns);
         REQUIRE(!wait->ends_by_itself || wait->scene.ran || wait->error ||
                 is_bare(mux));
     }
     mux->woken = rows == 0 || mux->woken == NO ? NO : PERHAPS;
-    return rows;
 }
 
 static void make_wait(wait_t *wait)
 {
     mux_t *mux = wait->array->mux;
     fmux_stats_t before, after;
-    unsigned char flag_before = wait->array->memory[0];
     wait->ends_by_itself = sure_to_end(mux);
     wait->woken = mux->woken;
-    /* Of a mux that is freed there is no handle any more. */
+    /* A freed mux has no handle for fmux_stats. */
     bool counted = !mux->freed && fmux_stats(mux->mux, &before) == 0;
     if (wait->elsewhere) {
         pthread_t thread;
@@ -347,11 +318,12 @@ static void make_wait(wait_t *wait)
     } else {
         (void)run_wait(wait);
     }
-    int rows = check_wait(wait, flag_before);
-    if (counted && rows >= 0) {
+    check_wait(wait);
+    if (counted && wait->result >= 0) {
         REQUIRE(fmux_stats(mux->mux, &after) == 0);
         REQUIRE(after.waits == before.waits + 1);
-        REQUIRE(after.events == before.events + (unsigned)rows);
+        REQUIRE(after.events == before.events + (unsigned)wait->result);
+        REQUIRE(after.wakeups <= before.wakeups + 1);
     }
 }
 
@@ -361,20 +333,16 @@ void do_wait(void)
     static const int64_t endless_ns[] = {-1, INT64_MIN, INT64_MAX, 1000000000};
     wait_t wait = {.array = input_array()};
     unsigned form = input_byte(), more = input_byte();
-    if (wait.array == NULL) {
-        REQUIRE(fmux_wait_now(NULL) == -EBUSY);
-        REQUIRE(fmux_wait_try(NULL) == -EBUSY);
-        REQUIRE(fmux_wait_try_some(NULL, input_int()) == -EBUSY);
-        REQUIRE(fmux_wait(NULL, -1, input_int()) == -EBUSY);
-        REQUIRE(fmux_wait_forever(NULL) == -EBUSY);
+    if (wait.array == NULL)
         return;
-    }
     mux_t *mux = wait.array->mux;
     wait.form = form % FORMS;
     wait.max_events = more < 128 ? wait.array->capacity
                       : more < 224
                           ? 1 + (int)more % wait.array->capacity
                           : input_int();
+    if (wait.form != TRY_SOME && wait.form != TIMED)
+        wait.max_events = wait.array->capacity;
     wait.elsewhere = form >= 240;
     wait.scene.mux = mux;
     if (form >= 80 && form < 160 && !mux->freed)
@@ -382,21 +350,16 @@ void do_wait(void)
     wait.scene.wakes = wait.scene.actions > 0 && !is_bare(mux) && more % 2;
     bool endless = !is_bare(mux) && (wait.scene.actions > 0 ? wait.scene.wakes
                                                             : sure_to_end(mux));
-    if (wait.form == FOREVER && !endless)
-        wait.form = NOW;
+    if (wait.form == FOREVER && endless)
+        wait.timeout_ns = -1;
     if (wait.form == TIMED && endless && more % 4 == 1)
         wait.timeout_ns = endless_ns[more / 4 % 4];
     else if (wait.form == TIMED)
         wait.timeout_ns = times_ns[more % (sizeof times_ns / sizeof *times_ns)];
     make_wait(&wait);
-    /* What is out of reach, but goes on being reported, leads to a new set. */
-    for (int i = 0; i < 20 && form >= 220 && form < 240 && wait.form < TIMED &&
-                    !wait.array->memory[0];
-         i++)
-        make_wait(&wait);
 }
 
-/* ---- waits that read --------------------------------------------------------------- */
+/* ---- waits that receive ------------------------------------------------------------ */
 
 void do_stream(void)
 {
@@ -405,15 +368,15 @@ void do_stream(void)
     if (array == NULL || !array->shared)
         return;
     const mux_t *mux = array->mux;
-    size_t columns = (size_t)array->capacity * sizeof(int32_t);
+    size_t column = (size_t)array->capacity * sizeof(int32_t);
     fmux_stream_t stream = {
         .ready = array->ready,
         .flags_length = length < 128 ? number(NUMBERS - 1) + 1 : (int)length,
         .enough = (int)enough,
         .chunk = (int)chunk + 1,
-        .fds = malloc(columns),
-        .lengths = malloc(columns),
-        .waiting = malloc(columns),
+        .fds = malloc(column),
+        .lengths = malloc(column),
+        .waiting = malloc(column),
     };
     size_t arena = (size_t)(stream.enough + stream.chunk);
     stream.arena = malloc(arena);
@@ -425,17 +388,16 @@ void do_stream(void)
             number((unsigned)place) < stream.flags_length)
             stream.flags[number((unsigned)place)] = (uint8_t)flagged;
     for (unsigned round = input_pick(4) + 1; round > 0; round--) {
-        unsigned char flag_before = array->memory[0];
         int result = CALL(fmux_stream_wait, round, &stream, 0);
         if (result < 0) {
             REQUIRE(result == -fault_error || result == -EINTR || is_bare(mux) ||
-                    (result == -EBUSY && flag_before != 0) ||
+                    (result == -EBUSY && array->held) ||
                     (result == -ESHUTDOWN && mux->closed) ||
                     (result == -EBADF && mux->mechanism == FMUX_SELECT &&
                      has_dead_number(mux)));
             break;
         }
-        REQUIRE(array->memory[0] == flag_before);
+        REQUIRE(!array->held);
         int rows = result % FMUX_OTHERS, others = result / FMUX_OTHERS;
         REQUIRE(rows <= array->capacity && others <= array->capacity);
         size_t used = 0;
@@ -448,16 +410,18 @@ void do_stream(void)
         }
         REQUIRE(used <= arena);
         for (int row = 0; row < others && !is_bare(mux); row++) {
-            int place = place_of(cell(array, 1, row));
+            fmux_rows_t columns = fmux_ready_rows(array->ready);
+            int place = place_of(columns.fds[row]);
             REQUIRE(place >= 0 && mux->entries[place].watched);
+            REQUIRE(columns.tags[row] == expected_tag(mux, place));
         }
         for (int place = 0; place < NUMBERS; place++)
             if ((mux->entries[place].mask & EPOLLONESHOT) != 0)
-                array->mux->haunted = true; /* reported or not: no telling */
+                array->mux->may_be_stale = true; /* reported or not: unknown */
     }
     array->mux->woken = array->mux->woken == NO ? NO : PERHAPS;
     if (fault_error != 0)
-        array->mux->doubtful_wakes = true;
+        array->mux->wakes_unknown = true;
     free(stream.fds);
     free(stream.lengths);
     free(stream.waiting);

@@ -1,6 +1,6 @@
-/* world.c - files under a few numbers, as programs have them: pipes, sockets,
- * eventfds, regular files, epoll sets; written to and read from, half closed, closed
- * behind the core's back, copied, and under the number of another one. */
+/* world.c - files under a few numbers: pipes, sockets, eventfds, regular files, epoll
+ * sets. They are written to, read from, shut down, closed while a mux watches them,
+ * duplicated, and replaced. */
 #include "world.h"
 
 #include <errno.h>
@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* ---- complaints ---------------------------------------------------------- */
+/* ---- failures ------------------------------------------------------------ */
 
 enum { REMEMBERED = 60 };
 
@@ -75,11 +75,11 @@ unsigned input_pick(unsigned n)
 
 int input_int(void)
 {
-    static const int odd[] = {0, 1, -1, 2, 3,
-                              INT_MAX, INT_MIN, INT_MAX - 1, 1 << 20, 5000};
+    static const int special[] = {0, 1, -1, 2, 3,
+                                  INT_MAX, INT_MIN, INT_MAX - 1, 1 << 20, 5000};
     unsigned choice = input_byte();
     if (choice < 128)
-        return odd[choice % (sizeof odd / sizeof *odd)];
+        return special[choice % (sizeof special / sizeof *special)];
     unsigned value = 0;
     for (int i = 0; i < 4; i++)
         value = value << 8 | input_byte();
@@ -91,8 +91,8 @@ int input_int(void)
 file_t files[NUMBERS];
 void (*before_change)(unsigned place);
 
-/* Above all that the core and the libraries open; the last ones in other chunks of
- * the table, and beyond what an fd_set holds. */
+/* Higher than any descriptor that the core and the libraries open; the last ones in
+ * other chunks of the table, and beyond FD_SETSIZE. */
 static const int numbers[NUMBERS] = {200, 201, 202, 203, 204,
                                      205, 206, 255, 700, 2100};
 
@@ -111,7 +111,7 @@ int place_of(int fd)
 
 int input_fd(void)
 {
-    /* None of the odd ones is open: numbers that low are the core's own. */
+    /* None of these is open: the descriptors of the core are lower. */
     static const int impossible[] = {-1, INT_MIN, INT_MAX, 1 << 20, 5000, 199};
     unsigned choice = input_byte();
     if (choice < 240)
@@ -217,7 +217,7 @@ void do_something_with_files(void)
     case 6:
         close_number(place);
         break;
-    case 7: /* a copy; if there was a file under the number, in its place */
+    case 7: /* a dup, which replaces the file under the other number */
         if (files[place].kind != CLOSED && place != other) {
             put_under(other, fcntl(fd, F_DUPFD_CLOEXEC, 0), files[place].kind,
                       files[place].serial);
@@ -299,8 +299,7 @@ static void look_at_low(struct pollfd records[LOW])
 
 void descriptors_begin(void)
 {
-    /* The kernel's table must reach as far as all numbers: select(2) does not look
-     * at what is beyond. */
+    /* Grow the descriptor table of the kernel: select(2) ignores numbers beyond it. */
     static bool done;
     if (!done)
         close(fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, numbers[NUMBERS - 1]));

@@ -1,12 +1,12 @@
-/* world.h - what the fuzzer plays with: files under a few numbers, and what ought to
- * be ready among them. See world.c. */
+/* world.h - the files of the fuzzer: open files under a few numbers, and their
+ * readiness according to poll(2). See world.c. */
 #ifndef WORLD_H
 #define WORLD_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Complain and end the process, which is how libFuzzer learns of it. */
+/* Print the last calls and abort, which libFuzzer reports. */
 #define REQUIRE(condition)                                  \
     do {                                                    \
         if (!(condition))                                   \
@@ -14,16 +14,16 @@
     } while (0)
 _Noreturn void require_failed(const char *file, int line, const char *what);
 
-/* Details for that: what was called last, and what came of it. */
+/* Record a call for that report. */
 void remember(const char *name, int64_t argument, int64_t result);
 
 /* ---- the input ---------------------------------------------------------- */
 
 void input_begin(const uint8_t *data, unsigned long size);
 bool input_left(void);
-unsigned input_byte(void);        /* 0 behind the end */
+unsigned input_byte(void);        /* 0 after the end */
 unsigned input_pick(unsigned n);  /* 0 to n - 1 */
-int input_int(void);              /* any, the odd ones often */
+int input_int(void);              /* any, often a special one */
 
 /* ---- files --------------------------------------------------------------- */
 
@@ -35,14 +35,14 @@ typedef enum {
     STREAM,
     EVENTFD,
     REGULAR,
-    SET,    /* an epoll set of the world's */
+    SET,    /* an epoll set of no mux */
     MUX_SET /* one that belongs to a mux */
 } kind_t;
 
 typedef struct {
     kind_t kind;
-    uint32_t serial; /* which open file: copies share it; 0: closed */
-    bool kept;       /* it stays open elsewhere, too */
+    uint32_t serial; /* of the open file, which dups share; 0: closed */
+    bool kept;       /* also open under a number outside of files */
 } file_t;
 
 extern file_t files[NUMBERS];
@@ -51,39 +51,39 @@ extern file_t files[NUMBERS];
 int number(unsigned place);
 int place_of(int fd);
 
-/* A descriptor for a call: mostly one of the files, or something impossible. */
+/* A descriptor for a call: usually one of the files, or an impossible one. */
 int input_fd(void);
 
-/* Have the two ends of something new under two numbers. */
+/* Open a pair of this kind under two numbers. */
 void open_pair(unsigned place, unsigned other, kind_t kind);
 
-/* Put fd, which is closed here, under a number. */
+/* Move fd to a number. */
 void put_under(unsigned place, int fd, kind_t kind, uint32_t serial);
 uint32_t new_serial(void);
 
-/* Do something with the files, as the input says. */
+/* Open, close, write to... a file of the input's choice. */
 void do_something_with_files(void);
 
-/* Called when a number is about to be closed or to become another file. */
+/* Called before a number is closed or replaced. */
 extern void (*before_change)(unsigned place);
 
-/* Whether it stays open when this number is closed; and have it so. */
+/* True if the file stays open when this number is closed. keep makes it so. */
 bool has_copy(unsigned place);
 void keep(unsigned place);
 
-/* poll(2) without waiting, whatever signals there are. */
+/* poll(2) with a timeout of 0, repeated after signals. */
 struct pollfd;
 int poll_now(struct pollfd *records, unsigned length);
 
-/* What poll(2) says of a number now, asked for these events. */
+/* The revents of poll(2) for a number now, with these events requested. */
 uint32_t ask(int fd, uint32_t events);
 
-/* What select(2) would say: of EPOLLIN, EPOLLOUT and EPOLLPRI those asked for. */
+/* The result of select(2): those of EPOLLIN, EPOLLOUT and EPOLLPRI in events. */
 uint32_t ask_as_select(int fd, uint32_t events);
 
 void files_close(void);
 
-/* Remember which low descriptors are open, and require it to be so again. */
+/* Record which low descriptors are open, and check for leaks. */
 void descriptors_begin(void);
 void descriptors_end(void);
 
