@@ -15,6 +15,7 @@ from ._original import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final
 
 #: From this version on, the standard library takes any real number, and poll() one of any length.
@@ -56,18 +57,14 @@ def for_poller(timeout: Any) -> float | None:
     return None if ns < 0 else min(ns / 1e9, _LONGEST)
 
 
-def for_selector(timeout: Any, mechanism: str) -> float:
-    """Return the timeout of a selector as a plain number of seconds."""
+def for_selector(timeout: Any, check: Callable[[int], object]) -> float:
+    """Return the timeout of a selector as a plain number of seconds. check(ms) raises for one that is too large."""
     if timeout <= 0:
         return 0
     ms = math.ceil(timeout * 1e3)
-    if ms <= _INT_MAX:
-        return ms / 1e3
-    if mechanism == "poll":
-        select.poll().poll(ms)  # raises, with the message of this version
-    with select.epoll() as epoll:
-        epoll.poll(ms * 1e-3)
-    raise OverflowError("timeout is too large")
+    if ms > _INT_MAX:
+        check(ms)
+    return ms / 1e3
 
 
 def for_select(timeout: Any) -> float:

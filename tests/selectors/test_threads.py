@@ -46,7 +46,7 @@ def test_registering_in_one_thread_and_waiting_in_another_loses_nothing(start_th
 
 def test_registering_while_another_thread_waits_never_shows_half_a_registration(start_thread):
     """Also with EVENT_PRIORITY, where EpollSelector has it: those registrations take another code path."""
-    for more in {0, getattr(fastmux.selectors, "EVENT_PRIORITY", 0)}:
+    for more in [0, fastmux.selectors.EVENT_PRIORITY] if hasattr(EpollSelector, "wakeup") else [0]:
         with EpollSelector() as selector:
             r, w = os.pipe()
             os.write(w, b"x")

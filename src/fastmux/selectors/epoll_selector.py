@@ -83,7 +83,7 @@ class EpollSelector(Registrations, _StandardEpoll):
         if result.__class__ is list:
             return result  # type: ignore[no-any-return]
         if result == UNUSUAL:
-            timeout = for_selector(timeout, "epoll")
+            timeout = for_selector(timeout, lambda ms: self._selector._arguments(ms * 1e-3, -1))
         return self._selector._wait_again(selector_wait, timeout)  # type: ignore[no-any-return]
 
     def wakeup(self) -> None:

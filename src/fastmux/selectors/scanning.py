@@ -7,7 +7,7 @@ from selectors import SelectorKey
 from fastmux import select as _select
 from fastmux._binding import BUSY, UNUSUAL, os_error, poll_keys
 from fastmux._original import selectors as _standard
-from fastmux._timeouts import for_selector
+from fastmux._timeouts import for_poll, for_selector
 from fastmux.select.poll_object import PollSet, make_set
 
 from .registrations import MASKS, Registrations
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 else:
     _StandardSelect = _standard.SelectSelector
     _StandardPoll = getattr(_standard, "PollSelector", object)
+
+
+#: The longest wait of one call, in seconds.
+_LONGEST = 2_000_000
 
 
 class SelectSelector(_StandardSelect):
@@ -67,7 +71,10 @@ class PollSelector(Registrations, _StandardPoll):
             return super().select(timeout)
         result = poll_keys(state, timeout)
         if result == UNUSUAL:
-            result = poll_keys(state, for_selector(timeout, "poll"))
+            seconds = for_selector(timeout, for_poll)
+            if seconds > _LONGEST:
+                return self.select(_LONGEST) or self.select(seconds - _LONGEST)
+            result = poll_keys(state, seconds)
         if result.__class__ is list:
             return result  # type: ignore[no-any-return]
         if result == BUSY:
