@@ -14,47 +14,71 @@
  * as they are. */
 typedef unsigned long fmux_object_t;
 
+/* ---- contexts (contexts.c) --------------------------------------------------
+ *
+ * Make the context of a Poller or a selector, which refers to:
+ *   mux    the mux; NULL for poll(2)
+ *   table  a list: tag -> key, or (key, events) once that was reported
+ *   keys   a dict: descriptor -> key
+ *   masks  poll(2): a dict: descriptor -> mask
+ *   pairs  the cache of (fd, events), a list, see results.c
+ *   key_type  SelectorKey
+ * The owner of the context keeps them alive. None stands for a missing one.
+ * Returns a bytearray, which nothing else may change. */
+fmux_object_t fmux_context(fmux_t *mux, fmux_object_t table, fmux_object_t keys,
+                           fmux_object_t masks, fmux_object_t pairs,
+                           fmux_object_t key_type);
+
+/* Use a context in the waits on an array. */
+void fmux_use_context(fmux_ready_t *ready, fmux_object_t context);
+
 /* ---- registrations (keys.c) -----------------------------------------------
  *
- * The core's call and the entry in table, as one step for the interpreter: no
- * signal handler and no other thread runs between the two. table is a list: tag
- * -> key, or (key, events) once that was reported. It grows as needed.
- * Each returns the tag, or the error of the core's function. */
+ * Each makes its changes in one step for the interpreter: no signal handler and
+ * no other thread runs in between. */
 
-/* Watch key.fd. */
+/* Watch key.fd, and enter the key into the table, which grows as needed.
+ * Returns the tag, or an error of fmux_add. */
 int fmux_key_add(fmux_t *mux, fmux_object_t table, fmux_object_t key,
                  uint32_t mask);
 
-/* Change the mask of key.fd, and enter the new key. */
+/* Change the mask of key.fd, and enter the new key. Returns as fmux_modify. */
 int fmux_key_modify(fmux_t *mux, fmux_object_t table, fmux_object_t key,
                     uint32_t mask);
 
-/* Enter a new key for a watched descriptor; no system call. mask is not used. */
-int fmux_key_replace(fmux_t *mux, fmux_object_t table, fmux_object_t key,
-                     uint32_t mask);
+/* Enter a new key for fd; None: waits find the key in the map of keys. Returns as
+ * fmux_tag. */
+int fmux_key_replace(fmux_t *mux, fmux_object_t table, int fd,
+                     fmux_object_t key);
 
-/* Stop watching fd, and clear its entry. */
+/* Stop watching fd, and clear its entry. Returns as fmux_remove. */
 int fmux_key_remove(fmux_t *mux, fmux_object_t table, int fd);
+
+/* register(), unregister() and modify() of a selector, for EVENT_READ, EVENT_WRITE
+ * or both. A context of None leaves everything to the standard selector.
+ * Return the key, or an int: -EDOM (nothing is changed: leave it to the standard
+ * selector, which supports more types and raises the right error), or an error of
+ * fmux_add or fmux_modify. */
+fmux_object_t fmux_selector_register(fmux_object_t context, fmux_object_t file,
+                                     fmux_object_t events, fmux_object_t data);
+fmux_object_t fmux_selector_unregister(fmux_object_t context,
+                                       fmux_object_t file);
+fmux_object_t fmux_selector_modify(fmux_object_t context, fmux_object_t file,
+                                   fmux_object_t events, fmux_object_t data);
 
 /* ---- waits on a ready array (waits.c) -------------------------------------
  *
  * Each waits, runs signal handlers, continues with the rest of the time, and
  * builds the result. A ready array of NULL counts as busy. timeout is None or a
- * number of seconds; the functions without one do not sleep. (A call with one
- * argument is the cheapest.)
- * Returns the result, or an int: -EBUSY (try another array), -EDOM (an argument
+ * number of seconds; the _now functions do not sleep. (A call with one argument is
+ * the cheapest.)
+ * Returns the result, or an int: -EBUSY (try another array), -ENOBUFS (a selector
+ * has more keys than the array has rows: make a larger one), -EDOM (an argument
  * that is not of the usual type or range: convert it first), or an error of
  * fmux_wait. */
 
-/* The context of a ready array: objects that its owner keeps alive. */
-typedef struct {
-    fmux_object_t table; /* list: tag -> key, or (key, events) */
-    fmux_object_t keys;  /* dict: descriptor -> key */
-    fmux_object_t cache; /* list of (fd, events), see results.c */
-} fmux_context_t;
-
 /* [(fd, events)], for a Poller. maxevents is -1 or 1 to the capacity. */
-fmux_object_t fmux_pairs(fmux_ready_t *ready);
+fmux_object_t fmux_pairs_now(fmux_ready_t *ready);
 fmux_object_t fmux_pairs_wait(fmux_ready_t *ready, fmux_object_t timeout);
 fmux_object_t fmux_pairs_some(fmux_ready_t *ready, fmux_object_t timeout,
                               fmux_object_t maxevents);
@@ -66,16 +90,16 @@ fmux_object_t fmux_epoll_some(fmux_ready_t *ready, fmux_object_t timeout,
                               fmux_object_t maxevents);
 
 /* [(key, events)], for a Poller. */
-fmux_object_t fmux_keys(fmux_ready_t *ready);
+fmux_object_t fmux_keys_now(fmux_ready_t *ready);
 fmux_object_t fmux_keys_wait(fmux_ready_t *ready, fmux_object_t timeout);
 
 /* [(key, events)], for a selector. */
-fmux_object_t fmux_selector(fmux_ready_t *ready);
+fmux_object_t fmux_selector_now(fmux_ready_t *ready);
 fmux_object_t fmux_selector_wait(fmux_ready_t *ready, fmux_object_t timeout);
 
 /* The number of rows, which stay in a private array; an error as a negative
  * number. */
-fmux_object_t fmux_rows(fmux_ready_t *ready);
+fmux_object_t fmux_rows_now(fmux_ready_t *ready);
 fmux_object_t fmux_rows_wait(fmux_ready_t *ready, fmux_object_t timeout);
 
 /* [(key, events)] for the first n rows of an array, for a selector. */
@@ -83,24 +107,21 @@ fmux_object_t fmux_selector_rows(fmux_ready_t *ready, int n);
 
 /* ---- waits on lists (lists.c) ---------------------------------------------- */
 
-/* poll(2) on a dict of descriptor -> mask.
- *
- * state is a bytearray. fmux_poll_begin prepares an empty one for a dict of masks
- * and, for a selector, a dict of descriptor -> key; the owner keeps both alive.
- * Set state[FMUX_POLL_FRESH] = 0 after each change of masks: from the second call
- * without a change on, the records for the kernel are kept in state.
- * Returns a list, or an int: -EBUSY (another thread is in a call with state),
- * -EDOM (convert the timeout first), or an error of fmux_poll_list. */
-fmux_object_t fmux_poll_begin(fmux_object_t state, fmux_object_t masks,
-                              fmux_object_t keys, fmux_object_t cache);
+/* poll(2) on the masks of a context. Set context[FMUX_FRESH] = 0 after each change
+ * of masks: from the second call without a change on, the records for the kernel
+ * are kept in the context.
+ * Returns a list, or an int: -EBUSY (another thread is in a call with the
+ * context), -EDOM (convert the timeout first), or an error of fmux_poll_list. */
 
 /* [(fd, events)]; timeout in milliseconds, negative is for ever. */
-fmux_object_t fmux_poll_pairs(fmux_object_t state, fmux_object_t timeout);
+fmux_object_t fmux_poll_pairs_now(fmux_object_t context);
+fmux_object_t fmux_poll_pairs(fmux_object_t context, fmux_object_t timeout);
 
 /* [(key, events)]; timeout in seconds, negative is 0. */
-fmux_object_t fmux_poll_keys(fmux_object_t state, fmux_object_t timeout);
+fmux_object_t fmux_poll_keys_now(fmux_object_t context);
+fmux_object_t fmux_poll_keys(fmux_object_t context, fmux_object_t timeout);
 
-enum { FMUX_POLL_FRESH = 4 };
+enum { FMUX_FRESH = 0 };
 
 /* select on three iterables of files; timeout in seconds.
  * Returns a tuple of three lists, or an int: -EDOM (convert the timeout first),

@@ -29,10 +29,47 @@ static inline fmux_object_t fmux_give(PyObject *object)
     return (fmux_object_t)object;
 }
 
+/* The content of a context, see fmux_context. References are borrowed. */
+typedef struct {
+    char fresh; /* poll: 0: masks have changed; 1: one call since; 2: the records
+                 * are up to date */
+    char busy;  /* poll: a call is in progress */
+    fmux_t *mux;
+    PyObject *table;
+    PyObject *keys;
+    PyObject *masks;
+    PyObject *pairs;
+    PyObject *key_type;
+    Py_ssize_t length; /* poll: number of records, which follow */
+} fmux_context_t;
+
+/* The content of a context; NULL for None. */
+static inline fmux_context_t *fmux_borrow_context(fmux_object_t context)
+{
+    PyObject *object = fmux_borrow(context);
+    return object == Py_None ? NULL : (void *)PyByteArray_AsString(object);
+}
+
 /* An errno result as an int object. */
 static inline fmux_object_t fmux_give_errno(int result)
 {
     return fmux_give(PyLong_FromLong(result));
+}
+
+/* A new reference to list[place], or NULL without an exception beyond its end. */
+static inline PyObject *fmux_item(PyObject *list, Py_ssize_t place)
+{
+    if (place < 0 || place >= PyList_Size(list))
+        return NULL;
+#if defined(Py_GIL_DISABLED)
+    PyObject *item = PyList_GetItemRef(list, place);
+    if (item == NULL)
+        PyErr_Clear();
+#else
+    PyObject *item = PyList_GetItem(list, place);
+    Py_INCREF(item);
+#endif
+    return item;
 }
 
 /* ---- timeouts.c --------------------------------------------------------- */
@@ -71,14 +108,21 @@ int64_t fmux_time_left(fmux_deadline_t *deadline);
 
 /* ---- results.c ---------------------------------------------------------- */
 
+/* A new reference to keys[fd], or NULL, with an exception only on failure. */
+PyObject *fmux_find_key(PyObject *keys, int fd);
+
 /* List of (fd, events) for n rows, with pairs taken from a cache: a list whose
  * length is a power of two. */
 PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *cache);
 
-/* List of (key, events) for those of the n rows that have a key. table maps tags to
- * keys or ready-made pairs, keys maps descriptors to keys. selector: convert
+/* List of (key, events) for those of the n rows that have a key. selector: convert
  * masks to the events of a selector. */
-PyObject *fmux_key_list(const fmux_rows_t *rows, int n, PyObject *table,
-                        PyObject *keys, int selector);
+PyObject *fmux_key_list(const fmux_rows_t *rows, int n,
+                        const fmux_context_t *context, int selector);
+
+/* ---- lists.c ------------------------------------------------------------ */
+
+/* Set masks[fd]; 0 removes it. Returns 0, or -EFAULT with an exception. */
+int fmux_poll_set(fmux_context_t *context, PyObject *fd, uint32_t mask);
 
 #endif

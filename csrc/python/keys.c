@@ -1,20 +1,14 @@
-/* keys.c - registrations in the core and in the table of keys, in one step. */
+/* keys.c - registrations in the core, in the map of keys and in the table of pairs.
+ *
+ * Each function is one step for the interpreter: no signal handler and no other
+ * thread runs between its parts, so a registration is complete or absent.
+ */
 #include "interpreter.h"
 
 #include <errno.h>
 #include <limits.h>
 
-/* The descriptor of a key, or -1. */
-static int fmux__fd_of(PyObject *key)
-{
-    PyObject *number = PyTuple_GetItem(key, 1);
-    long fd = number == NULL ? -1 : PyLong_AsLong(number);
-    if (fd < 0 || fd > INT_MAX) {
-        PyErr_Clear();
-        return -1;
-    }
-    return (int)fd;
-}
+/* ---- the table of pairs ---------------------------------------------------- */
 
 /* Set table[tag]. Returns the tag, or -ENOMEM. */
 static int fmux__enter(PyObject *table, int tag, PyObject *key)
@@ -30,41 +24,259 @@ static int fmux__enter(PyObject *table, int tag, PyObject *key)
     return tag;
 }
 
+static int fmux__add(fmux_t *mux, PyObject *table, int fd, PyObject *key,
+                     uint32_t mask)
+{
+    int tag = fmux_add(mux, fd, mask);
+    if (tag >= 0 && (tag = fmux__enter(table, tag, key)) < 0)
+        (void)fmux_remove(mux, fd);
+    return tag;
+}
+
+static int fmux__remove(fmux_t *mux, PyObject *table, int fd)
+{
+    int result = fmux_remove(mux, fd);
+    int tag = fmux_tag(mux, fd); /* there even if fd is not watched any more */
+    if (tag >= 0 && tag < PyList_Size(table))
+        (void)fmux__enter(table, tag, Py_None);
+    return result;
+}
+
+/* The descriptor of a key, or -1. */
+static int fmux__fd_of(PyObject *key)
+{
+    long fd = PyLong_AsLong(PyTuple_GetItem(key, 1));
+    PyErr_Clear();
+    return fd < 0 || fd > INT_MAX ? -1 : (int)fd;
+}
+
 int fmux_key_add(fmux_t *mux, fmux_object_t table, fmux_object_t key,
                  uint32_t mask)
 {
-    int fd = fmux__fd_of(fmux_borrow(key));
-    int tag = fmux_add(mux, fd, mask);
-    if (tag < 0)
-        return tag;
-    tag = fmux__enter(fmux_borrow(table), tag, fmux_borrow(key));
-    if (tag < 0)
-        (void)fmux_remove(mux, fd);
-    return tag;
+    PyObject *object = fmux_borrow(key);
+    return fmux__add(mux, fmux_borrow(table), fmux__fd_of(object), object, mask);
 }
 
 int fmux_key_modify(fmux_t *mux, fmux_object_t table, fmux_object_t key,
                     uint32_t mask)
 {
-    int tag = fmux_modify(mux, fmux__fd_of(fmux_borrow(key)), mask);
-    return tag < 0 ? tag
-                   : fmux__enter(fmux_borrow(table), tag, fmux_borrow(key));
+    PyObject *object = fmux_borrow(key);
+    int tag = fmux_modify(mux, fmux__fd_of(object), mask);
+    return tag < 0 ? tag : fmux__enter(fmux_borrow(table), tag, object);
 }
 
-int fmux_key_replace(fmux_t *mux, fmux_object_t table, fmux_object_t key,
-                     uint32_t mask)
+int fmux_key_replace(fmux_t *mux, fmux_object_t table, int fd,
+                     fmux_object_t key)
 {
-    (void)mask;
-    int tag = fmux_tag(mux, fmux__fd_of(fmux_borrow(key)));
+    int tag = fmux_tag(mux, fd);
     return tag < 0 ? tag
                    : fmux__enter(fmux_borrow(table), tag, fmux_borrow(key));
 }
 
 int fmux_key_remove(fmux_t *mux, fmux_object_t table, int fd)
 {
-    int result = fmux_remove(mux, fd);
-    int tag = fmux_tag(mux, fd); /* also if it was refused before it was watched */
-    if (tag >= 0 && tag < PyList_Size(fmux_borrow(table)))
-        (void)fmux__enter(fmux_borrow(table), tag, Py_None);
+    return fmux__remove(mux, fmux_borrow(table), fd);
+}
+
+/* ---- selectors ------------------------------------------------------------- */
+
+/* The masks for EVENT_READ (1), EVENT_WRITE (2), and both. */
+static const uint32_t fmux__masks[] = {0, POLLIN, POLLOUT, POLLIN | POLLOUT};
+
+enum { FMUX__UNUSUAL = -EDOM, FMUX__RAISED = -EFAULT };
+
+/* The descriptor of a file object, FMUX__UNUSUAL, or FMUX__RAISED. */
+static int fmux__file(PyObject *file)
+{
+    int fd;
+    if (PyLong_CheckExact(file)) {
+        long number = PyLong_AsLong(file);
+        PyErr_Clear();
+        return number < 0 || number > INT_MAX ? FMUX__UNUSUAL : (int)number;
+    }
+    if (PyLong_Check(file))
+        return FMUX__UNUSUAL;
+    fd = PyObject_AsFileDescriptor(file);
+    if (fd >= 0)
+        return fd;
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError) &&
+        !PyErr_ExceptionMatches(PyExc_TypeError) &&
+        !PyErr_ExceptionMatches(PyExc_ValueError) &&
+        !PyErr_ExceptionMatches(PyExc_OverflowError))
+        return FMUX__RAISED;
+    PyErr_Clear();
+    return FMUX__UNUSUAL;
+}
+
+/* The plain events in an object: 1 to 3, or 0 if it is anything else. */
+static int fmux__plain_events(PyObject *events)
+{
+    if (!PyLong_CheckExact(events))
+        return 0;
+    int overflow;
+    long number = PyLong_AsLongAndOverflow(events, &overflow);
+    return number >= 1 && number <= 3 ? (int)number : 0;
+}
+
+/* A new key. */
+static PyObject *fmux__make_key(fmux_context_t *context, PyObject *file,
+                                PyObject *fd, PyObject *events, PyObject *data)
+{
+    /* tuple.__new__(SelectorKey, fields): without the Python function in between. */
+    static union {
+        void *slot;
+        newfunc make;
+    } tuple_new;
+    if (tuple_new.slot == NULL)
+        tuple_new.slot = PyType_GetSlot(&PyTuple_Type, Py_tp_new);
+    PyObject *fields = PyTuple_Pack(4, file, fd, events, data);
+    PyObject *arguments = fields == NULL ? NULL : PyTuple_Pack(1, fields);
+    PyObject *key = arguments == NULL
+                        ? NULL
+                        : tuple_new.make((PyTypeObject *)context->key_type,
+                                         arguments, NULL);
+    Py_XDECREF(arguments);
+    Py_XDECREF(fields);
+    return key;
+}
+
+/* Whether a != b: 1 or 0, or -1 with an exception. */
+static int fmux__differ(PyObject *a, PyObject *b)
+{
+    if (a == b)
+        return 0;
+    PyObject *answer = PyObject_RichCompare(a, b, Py_NE);
+    int differs = answer == NULL ? -1 : PyObject_IsTrue(answer);
+    Py_XDECREF(answer);
+    return differs;
+}
+
+/* The result for a negative number: an exception, or an int. */
+static fmux_object_t fmux__refuse(int result)
+{
+    return result == FMUX__RAISED ? fmux_give(NULL) : fmux_give_errno(result);
+}
+
+static int fmux__selector_add(fmux_context_t *context, int fd,
+                              PyObject *number, PyObject *key, int events)
+{
+    PyObject *keys = context->keys;
+    /* In the map first: a wait drops an event without a key. */
+    if (PyDict_SetItem(keys, number, key) < 0)
+        return FMUX__RAISED;
+    int result = context->mux != NULL
+                     ? fmux__add(context->mux, context->table, fd,
+                                 key, fmux__masks[events])
+                     : fmux_poll_set(context, number, fmux__masks[events]);
+    if (result < 0 && PyDict_DelItem(keys, number) < 0)
+        PyErr_Clear();
     return result;
+}
+
+fmux_object_t fmux_selector_register(fmux_object_t context_object,
+                                     fmux_object_t file, fmux_object_t events,
+                                     fmux_object_t data)
+{
+    fmux_context_t *context = fmux_borrow_context(context_object);
+    int bits = fmux__plain_events(fmux_borrow(events));
+    int fd = context == NULL || bits == 0 ? FMUX__UNUSUAL
+                                          : fmux__file(fmux_borrow(file));
+    if (fd < 0)
+        return fmux__refuse(fd);
+    PyObject *number = PyLong_FromLong(fd);
+    PyObject *key = NULL;
+    int result = number == NULL ? FMUX__RAISED
+                                : PyDict_Contains(context->keys,
+                                                  number);
+    if (result == 0) {
+        key = fmux__make_key(context, fmux_borrow(file), number,
+                             fmux_borrow(events), fmux_borrow(data));
+        result = key == NULL ? FMUX__RAISED
+                             : fmux__selector_add(context, fd, number, key,
+                                                  bits);
+    } else if (result > 0) {
+        result = FMUX__UNUSUAL; /* registered already */
+    }
+    Py_XDECREF(number);
+    if (result >= 0)
+        return fmux_give(key);
+    Py_XDECREF(key);
+    return fmux__refuse(result);
+}
+
+/* Find the key of a file. Returns the descriptor and sets *key_out to a new
+ * reference, or FMUX__UNUSUAL or FMUX__RAISED. */
+static int fmux__selector_find(fmux_context_t *context, PyObject *file,
+                               PyObject **key_out)
+{
+    int fd = context == NULL ? FMUX__UNUSUAL : fmux__file(file);
+    if (fd < 0)
+        return fd;
+    *key_out = fmux_find_key(context->keys, fd);
+    if (*key_out == NULL)
+        return PyErr_Occurred() != NULL ? FMUX__RAISED : FMUX__UNUSUAL;
+    return fd;
+}
+
+fmux_object_t fmux_selector_unregister(fmux_object_t context_object,
+                                       fmux_object_t file)
+{
+    fmux_context_t *context = fmux_borrow_context(context_object);
+    PyObject *key;
+    int fd = fmux__selector_find(context, fmux_borrow(file), &key);
+    if (fd < 0)
+        return fmux__refuse(fd);
+    PyObject *number = PyTuple_GetItem(key, 1);
+    if (PyDict_DelItem(context->keys, number) < 0) {
+        Py_DECREF(key);
+        return fmux_give(NULL);
+    }
+    if (context->mux != NULL)
+        (void)fmux__remove(context->mux, context->table, fd);
+    else
+        (void)fmux_poll_set(context, number, 0);
+    return fmux_give(key);
+}
+
+fmux_object_t fmux_selector_modify(fmux_object_t context_object,
+                                   fmux_object_t file, fmux_object_t events,
+                                   fmux_object_t data)
+{
+    fmux_context_t *context = fmux_borrow_context(context_object);
+    PyObject *old, *key = NULL;
+    int bits = fmux__plain_events(fmux_borrow(events));
+    int fd = bits == 0 ? FMUX__UNUSUAL
+                       : fmux__selector_find(context, fmux_borrow(file), &old);
+    if (fd < 0)
+        return fmux__refuse(fd);
+    PyObject *number = PyTuple_GetItem(old, 1);
+    int same = bits == fmux__plain_events(PyTuple_GetItem(old, 2));
+    if (same) {
+        int differs = fmux__differ(fmux_borrow(data), PyTuple_GetItem(old, 3));
+        if (differs == 0)
+            return fmux_give(old);
+        PyObject *now = differs < 0 ? NULL : fmux_find_key(context->keys, fd);
+        Py_XDECREF(now);
+        if (now != old) { /* changed by the comparison */
+            Py_DECREF(old);
+            return fmux__refuse(PyErr_Occurred() ? FMUX__RAISED : FMUX__UNUSUAL);
+        }
+    }
+    key = fmux__make_key(context, PyTuple_GetItem(old, 0), number,
+                         fmux_borrow(events), fmux_borrow(data));
+    int result = key == NULL ? FMUX__RAISED : 0;
+    if (result == 0 && context->mux == NULL)
+        result = fmux_poll_set(context, number, fmux__masks[bits]);
+    else if (result == 0)
+        result = same ? fmux_tag(context->mux, fd)
+                      : fmux_modify(context->mux, fd, fmux__masks[bits]);
+    if (result >= 0 && context->mux != NULL)
+        result = fmux__enter(context->table, result, key);
+    if (result >= 0 && PyDict_SetItem(context->keys, number, key) < 0)
+        result = FMUX__RAISED;
+    Py_DECREF(old);
+    if (result >= 0)
+        return fmux_give(key);
+    Py_XDECREF(key);
+    return fmux__refuse(result);
 }

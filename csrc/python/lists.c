@@ -42,39 +42,15 @@ static int fmux__ask(int (*ask)(void *list, int64_t timeout_ns), void *list,
 
 /* ---- poll ----------------------------------------------------------------- */
 
-/* The layout of state. The records follow. */
-typedef struct {
-    char busy; /* a call is in progress */
-    char pad[3];
-    char fresh; /* 0: masks have changed; 1: one call since; 2: the records are up
-                 * to date */
-    char pad2[3];
-    Py_ssize_t length; /* number of records */
-    PyObject *masks;   /* borrowed, as all below */
-    PyObject *keys;
-    PyObject *cache;
-} fmux_poll_state_t;
-
-_Static_assert(offsetof(fmux_poll_state_t, fresh) == FMUX_POLL_FRESH,
-               "calls.h gives the offset to Python");
-
-static fmux_poll_state_t *fmux__poll_state(PyObject *state)
+int fmux_poll_set(fmux_context_t *context, PyObject *fd, uint32_t mask)
 {
-    return (void *)PyByteArray_AsString(state);
-}
-
-fmux_object_t fmux_poll_begin(fmux_object_t state, fmux_object_t masks,
-                              fmux_object_t keys, fmux_object_t cache)
-{
-    if (PyByteArray_Resize(fmux_borrow(state), sizeof(fmux_poll_state_t)) < 0)
-        return fmux_give(NULL);
-    *fmux__poll_state(fmux_borrow(state)) = (fmux_poll_state_t){
-        .masks = fmux_borrow(masks),
-        .keys = fmux_borrow(keys),
-        .cache = fmux_borrow(cache),
-    };
-    Py_INCREF(Py_None);
-    return fmux_give(Py_None);
+    PyObject *number = mask == 0 ? NULL : PyLong_FromUnsignedLong(mask);
+    int result = mask == 0        ? PyDict_DelItem(context->masks, fd)
+                 : number == NULL ? -1
+                                  : PyDict_SetItem(context->masks, fd, number);
+    Py_XDECREF(number);
+    context->fresh = 0;
+    return result < 0 ? -EFAULT : 0;
 }
 
 typedef struct {
@@ -102,7 +78,7 @@ static void fmux__fill(struct pollfd *records, PyObject *masks)
 
 /* Build the result from the n records with revents. */
 static PyObject *fmux__poll_result(const fmux_poll_list_t *list, int n,
-                                   const fmux_poll_state_t *head, int selector)
+                                   const fmux_context_t *context, int selector)
 {
     int32_t few[2 * FMUX_FEW];
     int32_t *fds = n <= FMUX_FEW ? few : malloc(2 * (size_t)n * sizeof *fds);
@@ -119,22 +95,22 @@ static PyObject *fmux__poll_result(const fmux_poll_list_t *list, int n,
     }
     fmux_rows_t all = {.fds = fds, .events = events, .capacity = rows};
     PyObject *result =
-        selector ? fmux_key_list(&all, rows, head->cache, head->keys, 1)
-                 : fmux_pair_list(&all, rows, head->cache);
+        selector ? fmux_key_list(&all, rows, context, 1)
+                 : fmux_pair_list(&all, rows, context->pairs);
     if (fds != few)
         free(fds);
     return result;
 }
 
-/* The records to poll: in state from the second call on, in room or on the heap
- * before. Returns 0, or -1 with an exception. */
-static int fmux__poll_records(PyObject *state, struct pollfd *room,
+/* The records to poll: in the context from the second call on, in room or on the
+ * heap before. Returns 0, or -1 with an exception. */
+static int fmux__poll_records(PyObject *object, struct pollfd *room,
                               fmux_poll_list_t *list)
 {
-    fmux_poll_state_t *head = fmux__poll_state(state);
-    Py_ssize_t length = PyDict_Size(head->masks);
-    if (head->fresh == 0) {
-        head->fresh = 1;
+    fmux_context_t *context = (void *)PyByteArray_AsString(object);
+    Py_ssize_t length = PyDict_Size(context->masks);
+    if (context->fresh == 0) {
+        context->fresh = 1;
         list->length = (int)length;
         list->records = room;
         if (length > FMUX__ROOM) {
@@ -144,156 +120,151 @@ static int fmux__poll_records(PyObject *state, struct pollfd *room,
                 return -1;
             }
         }
-        fmux__fill(list->records, head->masks);
+        fmux__fill(list->records, context->masks);
         return 0;
     }
-    if (head->fresh == 1) {
-        Py_ssize_t size = (Py_ssize_t)sizeof *head +
+    if (context->fresh == 1) {
+        Py_ssize_t size = (Py_ssize_t)sizeof *context +
                           length * (Py_ssize_t)sizeof *room;
-        if (PyByteArray_Size(state) < size &&
-            PyByteArray_Resize(state, size) < 0)
+        if (PyByteArray_Size(object) < size &&
+            PyByteArray_Resize(object, size) < 0)
             return -1;
-        head = fmux__poll_state(state);
-        fmux__fill((struct pollfd *)(head + 1), head->masks);
-        head->length = length;
-        head->fresh = 2;
+        context = (void *)PyByteArray_AsString(object);
+        fmux__fill((struct pollfd *)(context + 1), context->masks);
+        context->length = length;
+        context->fresh = 2;
     }
-    list->records = (struct pollfd *)(head + 1);
-    list->length = (int)head->length;
+    list->records = (struct pollfd *)(context + 1);
+    list->length = (int)context->length;
     return 0;
 }
 
-static fmux_object_t fmux__poll(PyObject *state, int64_t timeout_ns,
+static fmux_object_t fmux__poll(fmux_object_t object, int64_t timeout_ns,
                                 int selector)
 {
     if (timeout_ns == FMUX_UNUSUAL)
         return fmux_give_errno(-EDOM);
-    if (fmux__poll_state(state)->busy)
+    if (fmux_borrow_context(object)->busy)
         return fmux_give_errno(-EBUSY);
 
     struct pollfd room[FMUX__ROOM];
     fmux_poll_list_t list;
-    if (fmux__poll_records(state, room, &list) < 0)
+    if (fmux__poll_records(fmux_borrow(object), room, &list) < 0)
         return fmux_give(NULL);
-    fmux_poll_state_t *head = fmux__poll_state(state);
-    head->busy = 1;
+    fmux_context_t *context = fmux_borrow_context(object);
+    context->busy = 1;
     int n = fmux__ask(fmux__ask_poll, &list, list.length, timeout_ns);
     PyObject *result = NULL;
     if (n >= 0)
-        result = fmux__poll_result(&list, n, head, selector);
+        result = fmux__poll_result(&list, n, context, selector);
     else if (n != FMUX__RAISED)
         result = PyLong_FromLong(n);
-    head->busy = 0;
-    if (list.records != room && list.records != (struct pollfd *)(head + 1))
+    context->busy = 0;
+    if (list.records != room && list.records != (struct pollfd *)(context + 1))
         free(list.records);
     return fmux_give(result);
 }
 
-fmux_object_t fmux_poll_pairs(fmux_object_t state, fmux_object_t timeout)
+fmux_object_t fmux_poll_pairs_now(fmux_object_t context)
 {
-    return fmux__poll(fmux_borrow(state),
+    return fmux__poll(context, 0, 0);
+}
+
+fmux_object_t fmux_poll_keys_now(fmux_object_t context)
+{
+    return fmux__poll(context, 0, 1);
+}
+
+fmux_object_t fmux_poll_pairs(fmux_object_t context,
+                              fmux_object_t timeout)
+{
+    return fmux__poll(context,
                       fmux_timeout(fmux_borrow(timeout), &fmux_poll_rule), 0);
 }
 
-fmux_object_t fmux_poll_keys(fmux_object_t state, fmux_object_t timeout)
+fmux_object_t fmux_poll_keys(fmux_object_t context,
+                              fmux_object_t timeout)
 {
-    return fmux__poll(fmux_borrow(state),
+    return fmux__poll(context,
                       fmux_timeout(fmux_borrow(timeout), &fmux_selector_rule),
                       1);
 }
 
 /* ---- select ---------------------------------------------------------------- */
 
+/* The files of a call, and their descriptors in select.records. */
 typedef struct {
-    fmux_select_list_t core;
-    int length;   /* number of files */
-    int capacity; /* room for this many */
-    PyObject **files;
-    PyObject *few_files[FMUX__ROOM]; /* room for few, as all below */
+    fmux_select_list_t select;
+    PyObject *files; /* a list of all three kinds */
+    Py_ssize_t room; /* number of records and places */
     struct pollfd few_records[FMUX__ROOM];
     int32_t few_places[FMUX__ROOM];
 } fmux_files_t;
 
-static void fmux__files_begin(fmux_files_t *files)
+static void fmux__files_free(fmux_files_t *files)
 {
-    files->length = 0;
-    files->capacity = FMUX__ROOM;
-    files->files = files->few_files;
-    files->core.records = files->few_records;
-    files->core.places = files->few_places;
+    if (files->select.records != files->few_records) {
+        free(files->select.records);
+        free(files->select.places);
+    }
 }
 
-static void fmux__files_free_memory(fmux_files_t *files)
-{
-    if (files->files == files->few_files)
-        return;
-    free(files->files);
-    free(files->core.records);
-    free(files->core.places);
-}
-
-static void fmux__files_end(fmux_files_t *files)
-{
-    for (int i = 0; i < files->length; i++)
-        Py_DECREF(files->files[i]);
-    fmux__files_free_memory(files);
-}
-
-/* Make room for more files. */
+/* Make room for more records. Returns 0, or -1 with an exception. */
 static int fmux__files_grow(fmux_files_t *files)
 {
-    size_t length = (size_t)files->length;
-    size_t capacity = 4 * (size_t)files->capacity;
-    PyObject **new_files = malloc(capacity * sizeof *new_files);
-    struct pollfd *records = malloc(capacity * sizeof *records);
-    int32_t *places = malloc(capacity * sizeof *places);
-    if (new_files == NULL || records == NULL || places == NULL) {
-        free(new_files);
+    size_t room = 4 * (size_t)files->room;
+    struct pollfd *records = malloc(room * sizeof *records);
+    int32_t *places = malloc(room * sizeof *places);
+    if (records == NULL || places == NULL) {
         free(records);
         free(places);
         PyErr_NoMemory();
         return -1;
     }
-    memcpy(new_files, files->files, length * sizeof *new_files);
-    memcpy(records, files->core.records, length * sizeof *records);
-    fmux__files_free_memory(files);
-    files->files = new_files;
-    files->core.records = records;
-    files->core.places = places;
-    files->capacity = (int)capacity;
+    memcpy(records, files->select.records, (size_t)files->room * sizeof *records);
+    fmux__files_free(files);
+    files->select.records = records;
+    files->select.places = places;
+    files->room = (Py_ssize_t)room;
     return 0;
 }
 
-/* Add all files of an iterable. A fileno() method may change a list meanwhile. */
-static int fmux__files_add(fmux_files_t *files, int kind, PyObject *iterable)
+/* Add one file. Returns 0, or -1 with an exception. */
+static int fmux__files_append(fmux_files_t *files, PyObject *file)
 {
-    int start = files->length;
+    Py_ssize_t place = PyList_Size(files->files);
+    if (PyList_Append(files->files, file) < 0)
+        return -1;
+    if (place == files->room && fmux__files_grow(files) < 0)
+        return -1;
+    int fd = PyObject_AsFileDescriptor(file);
+    files->select.records[place].fd = fd;
+    return fd < 0 ? -1 : 0;
+}
+
+/* Add the files of one kind; a fileno() method may change a list meanwhile. Returns 0,
+ * or -1 with an exception. */
+static int fmux__files_extend(fmux_files_t *files, int kind, PyObject *iterable)
+{
+    Py_ssize_t before = PyList_Size(files->files);
     PyObject *list =
         PySequence_Fast(iterable, "arguments 1-3 must be sequences");
     if (list != NULL && !PyList_Check(list)) {
-        PyObject *sequence = list;
-        list = PySequence_List(sequence);
-        Py_DECREF(sequence);
+        PyObject *tuple = list;
+        list = PySequence_List(tuple);
+        Py_DECREF(tuple);
     }
     if (list == NULL)
         return -1;
     int result = 0;
-    for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(list); i++) {
-        if (files->length == files->capacity &&
-            (result = fmux__files_grow(files)) < 0)
-            break;
-        PyObject *file = PySequence_GetItem(list, i);
-        if (file == NULL) {
-            result = -1;
-            break;
-        }
-        files->files[files->length] = file;
-        int fd = PyObject_AsFileDescriptor(file);
-        files->core.records[files->length++].fd = fd;
-        result = fd < 0 ? -1 : 0;
+    PyObject *file;
+    for (Py_ssize_t i = 0;
+         result == 0 && (file = fmux_item(list, i)) != NULL; i++) {
+        result = fmux__files_append(files, file);
+        Py_DECREF(file);
     }
     Py_DECREF(list);
-    files->core.asked[kind] = files->length - start;
+    files->select.asked[kind] = (int)(PyList_Size(files->files) - before);
     return result;
 }
 
@@ -305,19 +276,19 @@ static int fmux__ask_select(void *list, int64_t timeout_ns)
 /* Build the tuple of three lists. */
 static PyObject *fmux__files_result(const fmux_files_t *files)
 {
-    const int32_t *places = files->core.places;
-    PyObject *const *asked = files->files;
+    const fmux_select_list_t *select = &files->select;
+    const int32_t *place = select->places;
     PyObject *result = PyTuple_New(3);
+    Py_ssize_t first = 0;
     for (int kind = 0; result != NULL && kind < 3; kind++) {
         PyObject *list = PyList_New(0);
-        for (int i = 0; list != NULL && i < files->core.found[kind]; i++)
-            if (PyList_Append(list, asked[*places++]) < 0)
+        for (int i = 0; list != NULL && i < select->found[kind]; i++)
+            if (PyList_Append(list, PyList_GetItem(files->files,
+                                                   first + *place++)) < 0)
                 Py_CLEAR(list);
-        if (list == NULL)
+        if (list == NULL || PyTuple_SetItem(result, kind, list) < 0)
             Py_CLEAR(result);
-        else
-            (void)PyTuple_SetItem(result, kind, list);
-        asked += files->core.asked[kind];
+        first += select->asked[kind];
     }
     return result;
 }
@@ -329,17 +300,23 @@ fmux_object_t fmux_select_files(fmux_object_t readers, fmux_object_t writers,
     if (ns == FMUX_UNUSUAL)
         return fmux_give_errno(-EDOM);
     fmux_files_t files;
-    fmux__files_begin(&files);
+    files.select.records = files.few_records;
+    files.select.places = files.few_places;
+    files.room = FMUX__ROOM;
+    files.files = PyList_New(0);
     PyObject *result = NULL;
-    if (fmux__files_add(&files, 0, fmux_borrow(readers)) == 0 &&
-        fmux__files_add(&files, 1, fmux_borrow(writers)) == 0 &&
-        fmux__files_add(&files, 2, fmux_borrow(others)) == 0) {
-        int n = fmux__ask(fmux__ask_select, &files.core, files.length, ns);
+    if (files.files != NULL &&
+        fmux__files_extend(&files, 0, fmux_borrow(readers)) == 0 &&
+        fmux__files_extend(&files, 1, fmux_borrow(writers)) == 0 &&
+        fmux__files_extend(&files, 2, fmux_borrow(others)) == 0) {
+        int n = fmux__ask(fmux__ask_select, &files.select,
+                          (int)PyList_Size(files.files), ns);
         if (n >= 0)
             result = fmux__files_result(&files);
         else if (n != FMUX__RAISED)
             result = PyLong_FromLong(n);
     }
-    fmux__files_end(&files);
+    Py_XDECREF(files.files);
+    fmux__files_free(&files);
     return fmux_give(result);
 }

@@ -55,24 +55,7 @@ static PyObject *fmux__list_end(PyObject *list, Py_ssize_t filled)
     return list;
 }
 
-/* A new reference to table[place], or NULL beyond its end. */
-static PyObject *fmux__item(PyObject *table, Py_ssize_t place)
-{
-    if (place < 0 || place >= PyList_Size(table))
-        return NULL;
-#if defined(Py_GIL_DISABLED)
-    PyObject *item = PyList_GetItemRef(table, place);
-    if (item == NULL)
-        PyErr_Clear();
-#else
-    PyObject *item = PyList_GetItem(table, place);
-    Py_INCREF(item);
-#endif
-    return item;
-}
-
-/* A new reference to keys[fd], or NULL. */
-static PyObject *fmux__find(PyObject *keys, int fd)
+PyObject *fmux_find_key(PyObject *keys, int fd)
 {
     PyObject *number = PyLong_FromLong(fd);
     if (number == NULL)
@@ -107,7 +90,7 @@ static PyObject *fmux__pair(PyObject *first, PyObject *second)
 static PyObject *fmux__fd_pair(PyObject *cache, int fd, uint32_t events)
 {
     Py_ssize_t place = fd & (PyList_Size(cache) - 1);
-    PyObject *pair = fmux__item(cache, place);
+    PyObject *pair = fmux_item(cache, place);
     if (pair != NULL && pair != Py_None &&
         PyLong_AsLong(PyTuple_GetItem(pair, 0)) == fd &&
         PyLong_AsUnsignedLong(PyTuple_GetItem(pair, 1)) == events)
@@ -192,30 +175,54 @@ static PyObject *fmux__new_key_pair(PyObject *key, uint32_t mask, int selector,
     return fmux__pair(key, number);
 }
 
-/* The pair for one row. NULL without an exception: the descriptor has no key. */
-static PyObject *fmux__key_pair(PyObject *table, PyObject *keys, int fd,
-                                uint32_t mask, int tag, int selector)
+/* The events of a selector that are reported for a mask with nothing else in it; 0
+ * for other masks. */
+static long fmux__plain_events(uint32_t mask)
 {
-    PyObject *item = fmux__item(table, tag);
+    return mask == POLLIN               ? FMUX__EVENT_READ
+           : mask == POLLOUT            ? FMUX__EVENT_WRITE
+           : mask == (POLLIN | POLLOUT) ? FMUX__EVENT_BOTH
+                                        : 0;
+}
+
+/* Whether a pair for the same key was made for this mask. */
+static int fmux__reusable(PyObject *pair, uint32_t mask, int selector)
+{
+    long long reported = PyLong_AsLongLong(PyTuple_GetItem(pair, 1));
+    if (!selector)
+        return reported == mask;
+    if (reported == fmux__plain_events(mask) && reported != 0)
+        return 1; /* so the key asks for these events */
+    long long events;
+    return fmux__key_events(PyTuple_GetItem(pair, 0), mask, 1, &events) &&
+           reported == events;
+}
+
+/* The pair for row i. NULL without an exception: the descriptor has no key. */
+static PyObject *fmux__key_pair(const fmux_rows_t *rows, int i,
+                                const fmux_context_t *context, int selector)
+{
+    PyObject *table = context->table;
+    int tag = rows->tags == NULL || table == NULL ? -1 : rows->tags[i];
+    PyObject *item = tag < 0 ? NULL : fmux_item(table, tag);
     PyObject *key = NULL;
     if (item != NULL && PyTuple_CheckExact(item)) {
-        long long events;
-        key = PyTuple_GetItem(item, 0);
-        (void)fmux__key_events(key, mask, selector, &events);
-        if (PyLong_AsLongLong(PyTuple_GetItem(item, 1)) == events)
+        if (fmux__reusable(item, rows->events[i], selector))
             return item;
+        key = PyTuple_GetItem(item, 0);
         Py_INCREF(key);
         Py_DECREF(item);
     } else if (item != NULL && item != Py_None) {
         key = item;
     } else {
         Py_XDECREF(item);
-        key = fmux__find(keys, fd);
+        key = fmux_find_key(context->keys, rows->fds[i]);
         if (key == NULL)
             return NULL;
     }
     int plain;
-    PyObject *pair = fmux__new_key_pair(key, mask, selector, &plain);
+    PyObject *pair =
+        fmux__new_key_pair(key, rows->events[i], selector, &plain);
     Py_DECREF(key);
     if (pair != NULL && plain && tag >= 0 && tag < PyList_Size(table)) {
         Py_INCREF(pair);
@@ -224,18 +231,11 @@ static PyObject *fmux__key_pair(PyObject *table, PyObject *keys, int fd,
     return pair;
 }
 
-static PyObject *fmux__row_pair(const fmux_rows_t *rows, int i, PyObject *table,
-                                PyObject *keys, int selector)
-{
-    return fmux__key_pair(table, keys, rows->fds[i], rows->events[i],
-                          rows->tags == NULL ? -1 : rows->tags[i], selector);
-}
-
-PyObject *fmux_key_list(const fmux_rows_t *rows, int n, PyObject *table,
-                        PyObject *keys, int selector)
+PyObject *fmux_key_list(const fmux_rows_t *rows, int n,
+                        const fmux_context_t *context, int selector)
 {
     if (n == 1) {
-        PyObject *pair = fmux__row_pair(rows, 0, table, keys, selector);
+        PyObject *pair = fmux__key_pair(rows, 0, context, selector);
         if (pair != NULL)
             return fmux__list_of_one(pair);
         return PyErr_Occurred() != NULL ? NULL : PyList_New(0);
@@ -243,7 +243,7 @@ PyObject *fmux_key_list(const fmux_rows_t *rows, int n, PyObject *table,
     Py_ssize_t filled = 0;
     PyObject *list = fmux__list_begin(n);
     for (int i = 0; list != NULL && i < n; i++) {
-        PyObject *pair = fmux__row_pair(rows, i, table, keys, selector);
+        PyObject *pair = fmux__key_pair(rows, i, context, selector);
         if (pair != NULL)
             (void)PyList_SetItem(list, filled++, pair);
         else if (PyErr_Occurred() != NULL)

@@ -39,6 +39,9 @@ fmux__list(fmux_ready_t *ready, int64_t timeout_ns, int max_events,
     fmux_rows_t rows = fmux_ready_rows(ready);
     const fmux_context_t *context = rows.context;
     fmux_deadline_t deadline = {timeout_ns, 0};
+    if (kind == FMUX__SELECTOR &&
+        PyDict_Size(context->keys) > rows.capacity)
+        return fmux_give_errno(-ENOBUFS);
     for (;;) {
         int n = fmux__wait(ready, max_events, &deadline);
         if (n == 0)
@@ -47,10 +50,8 @@ fmux__list(fmux_ready_t *ready, int64_t timeout_ns, int max_events,
             return n == FMUX__RAISED ? fmux_give(NULL) : fmux_give_errno(n);
         PyObject *list =
             kind == FMUX__PAIRS
-                ? fmux_pair_list(&rows, n, fmux_borrow(context->cache))
-                : fmux_key_list(&rows, n, fmux_borrow(context->table),
-                                fmux_borrow(context->keys),
-                                kind == FMUX__SELECTOR);
+                ? fmux_pair_list(&rows, n, context->pairs)
+                : fmux_key_list(&rows, n, context, kind == FMUX__SELECTOR);
         fmux_ready_release(ready);
         if (list == NULL || PyList_Size(list) > 0 || deadline.timeout_ns == 0)
             return fmux_give(list);
@@ -100,7 +101,7 @@ static fmux_object_t fmux__some(fmux_ready_t *ready, fmux_object_t timeout,
     return fmux__list(ready, ns, (int)most, FMUX__PAIRS);
 }
 
-fmux_object_t fmux_pairs(fmux_ready_t *ready)
+fmux_object_t fmux_pairs_now(fmux_ready_t *ready)
 {
     return fmux__now(ready, FMUX__PAIRS);
 }
@@ -127,7 +128,7 @@ fmux_object_t fmux_epoll_some(fmux_ready_t *ready, fmux_object_t timeout,
     return fmux__some(ready, timeout, maxevents, &fmux_epoll_rule);
 }
 
-fmux_object_t fmux_keys(fmux_ready_t *ready)
+fmux_object_t fmux_keys_now(fmux_ready_t *ready)
 {
     return fmux__now(ready, FMUX__KEYS);
 }
@@ -137,7 +138,7 @@ fmux_object_t fmux_keys_wait(fmux_ready_t *ready, fmux_object_t timeout)
     return fmux__timed(ready, timeout, &fmux_poller_rule, FMUX__KEYS);
 }
 
-fmux_object_t fmux_selector(fmux_ready_t *ready)
+fmux_object_t fmux_selector_now(fmux_ready_t *ready)
 {
     return fmux__now(ready, FMUX__SELECTOR);
 }
@@ -156,7 +157,7 @@ static fmux_object_t fmux__count(fmux_ready_t *ready, int64_t timeout_ns)
     return n == FMUX__RAISED ? fmux_give(NULL) : fmux_give_errno(n);
 }
 
-fmux_object_t fmux_rows(fmux_ready_t *ready)
+fmux_object_t fmux_rows_now(fmux_ready_t *ready)
 {
     return fmux__count(ready, 0);
 }
@@ -170,7 +171,5 @@ fmux_object_t fmux_rows_wait(fmux_ready_t *ready, fmux_object_t timeout)
 fmux_object_t fmux_selector_rows(fmux_ready_t *ready, int n)
 {
     fmux_rows_t rows = fmux_ready_rows(ready);
-    const fmux_context_t *context = rows.context;
-    return fmux_give(fmux_key_list(&rows, n, fmux_borrow(context->table),
-                                   fmux_borrow(context->keys), 1));
+    return fmux_give(fmux_key_list(&rows, n, rows.context, 1));
 }

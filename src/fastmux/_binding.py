@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from selectors import SelectorKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,8 +40,8 @@ if implementation == "c":
     }
     #: The unit of "others" in the result of stream_wait.
     OTHERS: Final[int] = lib.FMUX_OTHERS
-    #: state[FRESH] = 0 tells poll_pairs and poll_keys that the masks have changed.
-    FRESH: Final[int] = lib.FMUX_POLL_FRESH
+    #: context[FRESH] = 0 tells poll_pairs and poll_keys that the masks have changed.
+    FRESH: Final[int] = lib.FMUX_FRESH
 
     add = lib.fmux_add
     modify = lib.fmux_modify
@@ -49,19 +50,24 @@ if implementation == "c":
     key_modify = lib.fmux_key_modify
     key_replace = lib.fmux_key_replace
     key_remove = lib.fmux_key_remove
-    pairs = lib.fmux_pairs
+    selector_register = lib.fmux_selector_register
+    selector_unregister = lib.fmux_selector_unregister
+    selector_modify = lib.fmux_selector_modify
+    pairs_now = lib.fmux_pairs_now
     pairs_wait = lib.fmux_pairs_wait
     pairs_some = lib.fmux_pairs_some
     epoll_wait = lib.fmux_epoll_wait
     epoll_some = lib.fmux_epoll_some
-    keys = lib.fmux_keys
+    keys_now = lib.fmux_keys_now
     keys_wait = lib.fmux_keys_wait
-    selector = lib.fmux_selector
+    selector_now = lib.fmux_selector_now
     selector_wait = lib.fmux_selector_wait
     selector_rows = lib.fmux_selector_rows
-    rows = lib.fmux_rows
+    rows_now = lib.fmux_rows_now
     rows_wait = lib.fmux_rows_wait
+    poll_pairs_now = lib.fmux_poll_pairs_now
     poll_pairs = lib.fmux_poll_pairs
+    poll_keys_now = lib.fmux_poll_keys_now
     poll_keys = lib.fmux_poll_keys
     select_files = lib.fmux_select_files
     stream_wait = lib.fmux_stream_wait
@@ -74,11 +80,11 @@ if implementation == "c":
     _STATS_OUT = ffi.typeof("fmux_stats_t *")
     _READY_OUT = ffi.typeof("fmux_ready_t **")
     _BYTES = ffi.typeof("char[]")
-    _CONTEXT = ffi.typeof("fmux_context_t *")
     #: Memory that is resident only where it is used: not cleared, and from the kernel if it is large.
     _allocate = ffi.new_allocator(should_clear_after_alloc=False)
+    NULL: Final = ffi.NULL
     #: A ready array that does not exist yet. Every wait on it is refused as busy.
-    NO_ARRAY: Final = ffi.NULL
+    NO_ARRAY: Final = NULL
 
 #: The cache of (fd, events) pairs, see csrc/python/results.c. Its length is a power of two.
 PAIRS: Final[list[Any]] = [None] * 4096
@@ -87,8 +93,9 @@ PAIRS: Final[list[Any]] = [None] * 4096
 NOW: Final = 0
 ALL: Final = -1
 
-#: Results that are no failure of a wait: try another array; convert the arguments first.
+#: Results that are no failure of a wait: try another array; make a larger one; convert the arguments first.
 BUSY: Final = -errno.EBUSY
+TOO_SMALL: Final = -errno.ENOBUFS
 UNUSUAL: Final = -errno.EDOM
 CLOSED: Final = -errno.ESHUTDOWN
 
@@ -144,15 +151,18 @@ def open_ready(mux: Any, capacity: int, shared: bool, context: Any, fail: Callab
     if result < 0:
         fail(result)
     ready = out[0]
-    lib.fmux_ready_set_context(ready, context)
+    lib.fmux_use_context(ready, context)
     free = lib.fmux_ready_free
     # The default argument keeps both alive, also for a thread that waits with an array that was replaced.
     return ffi.gc(ready, lambda ready, alive=(memory, context): free(ready)), memory
 
 
-def open_context(table: list[Any] | None, keys: dict[int, Any] | None) -> Any:
-    """Make the context of ready arrays. Its owner keeps the objects alive as long as it waits."""
-    return ffi.new(_CONTEXT, (id(table), id(keys), id(PAIRS)))
+def open_context(
+    mux: Any, *, table: list[Any] | None = None, keys: dict[int, Any] | None = None, masks: dict[int, int] | None = None
+) -> bytearray:
+    """Make a context, see calls.h. Its owner keeps the objects alive."""
+    context: bytearray = lib.fmux_context(mux, table, keys, masks, PAIRS, SelectorKey)
+    return context
 
 
 def stats(mux: Any, avoided: int) -> tuple[int, ...]:
@@ -165,13 +175,6 @@ def stats(mux: Any, avoided: int) -> tuple[int, ...]:
     )
 
 
-def open_poll_state(masks: dict[int, int], keys: dict[int, Any] | None) -> bytearray:
-    """Make the state for poll_pairs and poll_keys. Its owner keeps the dicts alive."""
-    state = bytearray()
-    lib.fmux_poll_begin(state, masks, keys, PAIRS)
-    return state
-
-
 class Waits:
     """A mixin for objects that wait with a mux: it picks a ready array that no other thread is using.
 
@@ -181,7 +184,7 @@ class Waits:
 
     __slots__ = ("_context", "_local", "_mux", "_ready", "_room")
 
-    def _start(self, mux: Any, room: int, context: Any) -> None:
+    def _start(self, mux: Any, room: int, context: bytearray) -> None:
         self._mux = mux  # constant
         self._context = context  # constant
         self._room = room  # rows of new arrays
@@ -198,7 +201,9 @@ class Waits:
         """Slow path of a wait: repeat wait(array, *arguments) until an array is free."""
         array = self._ready
         while (result := wait(array, *arguments)).__class__ is int:
-            if result != BUSY:
+            if result == TOO_SMALL:
+                self._grow(2 * self._room)
+            elif result != BUSY:
                 self._fail(result)
             array = self._free_array(array)
         return result

@@ -53,7 +53,7 @@ class Inbox:
 
     def __init__(self, selector: Any) -> None:
         ffi = _binding.ffi
-        self.ready = _binding.open_ready(selector._mux, _ROWS, True, selector._selector._context, _binding.fail)[0]
+        self.ready = _binding.open_ready(selector._mux, _ROWS, True, selector._context, _binding.fail)[0]
         # From the kernel, resident only where it is used. Its slices are bytes.
         self.arena = mmap.mmap(-1, _ENOUGH + _CHUNK, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         columns = memoryview(bytearray(12 * _ROWS)).cast("i")

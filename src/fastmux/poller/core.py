@@ -22,12 +22,12 @@ from fastmux._binding import (
     key_modify,
     key_remove,
     key_replace,
-    keys,
+    keys_now,
     keys_wait,
-    pairs,
+    pairs_now,
     pairs_some,
     pairs_wait,
-    rows,
+    rows_now,
     rows_wait,
 )
 from fastmux._timeouts import for_poller
@@ -82,7 +82,7 @@ class Poller(BasePoller, Waits):
         #: tag -> key, or (key, events) once that was reported. Changed together with the core, see calls.h.
         self._table: list[Any] = []
         mux = _binding.open_mux(_binding.MECHANISMS[self.mechanism], shared=fork == "share")
-        self._start(mux, self.capacity, _binding.open_context(self._table, self._keys))
+        self._start(mux, self.capacity, _binding.open_context(mux, table=self._table, keys=self._keys))
         #: The private array of the first thread that called wait(), which alone replaces it. Other threads have theirs
         #: in self._local.rows.
         self._front: Rows | None = None
@@ -93,7 +93,7 @@ class Poller(BasePoller, Waits):
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         if maxevents is ALL:
-            result = pairs(self._ready) if timeout is NOW else pairs_wait(self._ready, timeout)
+            result = pairs_now(self._ready) if timeout is NOW else pairs_wait(self._ready, timeout)
             if result.__class__ is list:
                 return result  # type: ignore[no-any-return]
         timeout, limit = for_poller(timeout), check_maxevents(maxevents)
@@ -101,13 +101,13 @@ class Poller(BasePoller, Waits):
         return self._wait_again(pairs_some, timeout, limit)  # type: ignore[no-any-return]
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        result = keys(self._ready) if timeout is NOW else keys_wait(self._ready, timeout)
+        result = keys_now(self._ready) if timeout is NOW else keys_wait(self._ready, timeout)
         if result.__class__ is list:
             return result  # type: ignore[no-any-return]
         return self._wait_again(keys_wait, for_poller(timeout))  # type: ignore[no-any-return]
 
     def wait(self, timeout: float | None = None) -> int:
-        n: int = rows(self._rows) if timeout is NOW else rows_wait(self._rows, timeout)
+        n: int = rows_now(self._rows) if timeout is NOW else rows_wait(self._rows, timeout)
         if n >= 0:
             return n
         if n in (BUSY, UNUSUAL):
@@ -167,7 +167,7 @@ class Poller(BasePoller, Waits):
             fail(result)
 
     def _rekey(self, key: SelectorKey) -> None:
-        key_replace(self._mux, self._table, key, key.events)
+        key_replace(self._mux, self._table, key.fd, key)
 
     def _unwatch(self, fd: int) -> None:
         key_remove(self._mux, self._table, fd)

@@ -19,12 +19,13 @@ from fastmux._binding import (
     epoll_some,
     epoll_wait,
     fileno,
+    key_remove,
     modify,
     open_context,
     open_mux,
     open_ready,
     os_error,
-    pairs,
+    pairs_now,
     remove,
 )
 from fastmux._events import PRIORITY, READ, WRITE
@@ -44,8 +45,6 @@ _DEFAULT: Final = 1023
 #: The kernel's limit of maxevents (EP_MAX_EVENTS), and the limit of rows here: more than can be open.
 _MOST: Final = INT_MAX // 12
 _ROOM: Final = 1 << 20
-#: Rows of the first ready array of an EpollSelector.
-_FIRST_ROOM: Final = 64
 
 
 def _mask(eventmask: Any) -> int:
@@ -74,12 +73,12 @@ class epoll(NotCopied, Waits):  # noqa: N801
     def __new__(cls: type[_Self], sizehint: int = -1, flags: int = 0) -> _Self:
         if sizehint.__class__ is not int or sizehint != -1 or flags.__class__ is not int or flags != 0:
             select.epoll(sizehint, flags).close()  # raises for invalid arguments
-        return cls._around(open_mux(BARE_EPOLL), open_context(None, None))
+        return cls._around(open_mux(BARE_EPOLL))
 
     @classmethod
-    def _around(cls: type[_Self], mux: Any, context: Any, room: int = _DEFAULT) -> _Self:
+    def _around(cls: type[_Self], mux: Any, context: bytearray | None = None) -> _Self:
         self = object.__new__(cls)
-        self._start(mux, room, context)
+        self._start(mux, _DEFAULT, context or open_context(mux))
         self._closed = False
         self._large = (NO_ARRAY, 0)  # for a large maxevents: array and rows
         return self
@@ -88,7 +87,7 @@ class epoll(NotCopied, Waits):  # noqa: N801
     def fromfd(cls: type[_Self], fd: int, /) -> _Self:
         """Make an epoll object around the descriptor of an existing set; close() will close it."""
         if isinstance(fd, int) and 0 <= fd <= INT_MAX:
-            return cls._around(open_mux(BARE_EPOLL, adopt=int(fd)), open_context(None, None))
+            return cls._around(open_mux(BARE_EPOLL, adopt=int(fd)))
         select.epoll.fromfd(fd).close()
         return cls()  # as the standard library does for -1
 
@@ -101,8 +100,6 @@ class epoll(NotCopied, Waits):  # noqa: N801
         mask = eventmask if eventmask.__class__ is int and not eventmask >> 32 else _mask(eventmask)
         if (result := add(self._mux, fd, mask)) < 0:
             self._fail(result)
-        if result >= self._room:
-            self._grow(2 * result)
 
     def modify(self, fd: Any, eventmask: int) -> None:
         """Replace the mask of a registered fd; with EPOLLONESHOT, re-arm it. FileNotFoundError if it is unknown."""
@@ -123,7 +120,7 @@ class epoll(NotCopied, Waits):  # noqa: N801
         At most maxevents of them; -1 means 1023.
         """
         if maxevents is ALL:
-            result = pairs(self._ready) if timeout is NOW else epoll_wait(self._ready, timeout)
+            result = pairs_now(self._ready) if timeout is NOW else epoll_wait(self._ready, timeout)
         else:
             result = epoll_some(self._ready, timeout, maxevents)
         return result if result.__class__ is list else self._poll(timeout, maxevents)
@@ -201,7 +198,14 @@ class epoll(NotCopied, Waits):  # noqa: N801
 class EpollSet(epoll):
     """An epoll set with the core's table, which drops stale reports and has a wake-up; for EpollSelector."""
 
-    __slots__ = ()
+    __slots__ = ("_table",)
 
     def __new__(cls: type[_Self], table: list[Any], keys: dict[int, Any]) -> _Self:
-        return cls._around(open_mux(EPOLL, shared=True), open_context(table, keys), _FIRST_ROOM)
+        mux = open_mux(EPOLL, shared=True)
+        self = cls._around(mux, open_context(mux, table=table, keys=keys))
+        self._table = table
+        return self
+
+    def unregister(self, fd: Any) -> None:
+        if (result := key_remove(self._mux, self._table, descriptor_of(fd))) < 0:
+            self._fail(result)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from fastmux._binding import BUSY, FRESH, UNUSUAL, open_poll_state, os_error, poll_pairs
+from fastmux._binding import BUSY, FRESH, NOW, NULL, UNUSUAL, open_context, os_error, poll_pairs, poll_pairs_now
 from fastmux._events import PRIORITY, READ, WRITE
 from fastmux._original import select
 from fastmux._timeouts import for_poll
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 class PollSet(NotCopied):
     """A set of descriptors for poll(2); see poll()."""
 
-    __slots__ = ("_masks", "_state")
+    __slots__ = ("_context", "_masks")
 
     _masks: dict[int, int]
-    #: For poll_pairs. FRESH is cleared before a change, too: an exception may come before the second time.
-    _state: bytearray
+    #: FRESH is cleared before a change, too: an exception may come before the second time.
+    _context: bytearray
 
     def __new__(cls) -> PollSet:
         raise TypeError(f"cannot create '{cls.__module__}.{cls.__qualname__}' instances")
@@ -51,34 +51,34 @@ class PollSet(NotCopied):
         self._discard(descriptor_of(fd))
 
     def _set(self, fd: int, mask: int) -> None:
-        state = self._state
-        state[FRESH] = 0
+        context = self._context
+        context[FRESH] = 0
         try:
             self._masks[fd] = mask
         finally:
-            state[FRESH] = 0
+            context[FRESH] = 0
 
     def _discard(self, fd: int) -> None:
-        state = self._state
-        state[FRESH] = 0
+        context = self._context
+        context[FRESH] = 0
         try:
             del self._masks[fd]
         finally:
-            state[FRESH] = 0
+            context[FRESH] = 0
 
     def poll(self, timeout: float | None = None, /) -> list[tuple[int, int]]:
         """Wait, and return ``(fd, events)`` for each ready descriptor.
 
         timeout is milliseconds, rounded up; None and negative timeouts wait for ever.
         """
-        result = poll_pairs(self._state, timeout)
+        result = poll_pairs_now(self._context) if timeout is NOW else poll_pairs(self._context, timeout)
         if result == UNUSUAL:
             milliseconds = for_poll(timeout)
             while milliseconds is not None and milliseconds > INT_MAX:
                 if result := self.poll(INT_MAX):
                     return result  # type: ignore[no-any-return]
                 milliseconds -= INT_MAX
-            result = poll_pairs(self._state, milliseconds)
+            result = poll_pairs(self._context, milliseconds)
         if result.__class__ is list:
             return result  # type: ignore[no-any-return]
         if result == BUSY:
@@ -93,7 +93,7 @@ def make_set(keys: dict[int, Any] | None) -> PollSet:
     """Make a set; keys (descriptor -> key) are for a selector."""
     self = object.__new__(PollSet)
     self._masks = {}
-    self._state = open_poll_state(self._masks, keys)
+    self._context = open_context(NULL, masks=self._masks, keys=keys)
     return self
 
 

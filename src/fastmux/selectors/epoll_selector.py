@@ -5,14 +5,25 @@ from __future__ import annotations
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 
 from fastmux import _binding
-from fastmux._binding import NOW, UNUSUAL, key_add, key_modify, key_remove, key_replace, selector, selector_wait
-from fastmux._events import EDGE, EVENT_PRIORITY, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY
+from fastmux._binding import (
+    NO_ARRAY,
+    NOW,
+    UNUSUAL,
+    Waits,
+    key_add,
+    key_modify,
+    key_remove,
+    key_replace,
+    selector_now,
+    selector_wait,
+)
+from fastmux._events import EDGE, EVENT_PRIORITY, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 from fastmux._original import selectors as _standard
 from fastmux._timeouts import for_selector
 from fastmux.poller.fork import apply_in_children, check_policy
 from fastmux.select.epoll_object import EpollSet
 
-from .registrations import MASKS, Registrations
+from .registrations import Registrations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,9 +36,13 @@ else:
 _CONDITIONS: Final = EVENT_READ | EVENT_WRITE | EVENT_PRIORITY | PEER_CLOSED
 _TRIGGERS: Final = EDGE | ONESHOT | EXCLUSIVE
 _ALL: Final = _CONDITIONS | _TRIGGERS
+#: Rows of the first ready array; a full set makes a larger one.
+_FIRST_ROOM: Final = 64
+#: The masks for EVENT_READ (1), EVENT_WRITE (2), and both.
+_MASKS: Final = (0, READ, WRITE, READ | WRITE)
 
 
-class EpollSelector(Registrations, _StandardEpoll):
+class EpollSelector(Registrations, Waits, _StandardEpoll):
     """The standard EpollSelector, faster; its timeouts have a resolution of nanoseconds.
 
     register() and modify() also take EVENT_PRIORITY, ``fastmux.PEER_CLOSED``, ``EDGE``, ``ONESHOT`` and ``EXCLUSIVE``.
@@ -42,15 +57,14 @@ class EpollSelector(Registrations, _StandardEpoll):
         self._table: list[Any] = []
         return EpollSet(self._table, self._fd_to_key)
 
-    _change = staticmethod(key_modify)
-    _rekey = staticmethod(key_replace)
-    _remove = staticmethod(key_remove)
-
     def __init__(self, *, fork: str = "share") -> None:
         self._fork = check_policy(fork)
         super().__init__()
         if type(self._selector) is EpollSet:
-            self._mux, self._masks = self._selector._mux, MASKS
+            self._start(self._selector._mux, _FIRST_ROOM, self._selector._context)
+        else:  # a subclass uses another epoll object
+            self._mux = self._context = None
+            self._ready = NO_ARRAY
         if fork != "share":
             apply_in_children(self)
         if fork == "rebuild" and self._mux is not None:
@@ -59,32 +73,77 @@ class EpollSelector(Registrations, _StandardEpoll):
     def _after_fork(self) -> None:
         """Do nothing: the core has done it."""
 
-    def _add(self, mux: Any, table: Any, key: SelectorKey, mask: int) -> int:
-        if (tag := key_add(mux, table, key, mask)) >= self._selector._room:
-            self._selector._grow(2 * tag)
-        return tag
-
     def _fail(self, result: int) -> NoReturn:
         self._selector._fail(result)
 
-    def _more_masks(self, events: Any) -> int:
-        if not (self._masks and isinstance(events, int)) or not events & _CONDITIONS or events & ~_ALL:
+    # Unusual arguments
+
+    def _mask(self, events: Any) -> int:
+        """Return the mask for events that the standard selectors do not have; 0 for all others."""
+        if self._mux is None or not isinstance(events, int) or not events & _CONDITIONS or events & ~_ALL:
             return 0
-        mask: int = MASKS[events & 3] | events & (PEER_CLOSED | _TRIGGERS)
-        return mask | PRIORITY if events & EVENT_PRIORITY else mask
+        mask: int = _MASKS[events & 3] | events & (PEER_CLOSED | _TRIGGERS)
+        if events & EVENT_PRIORITY:
+            mask |= PRIORITY
+        return mask if events & ~3 else 0
+
+    def _register(self, fileobj: Any, events: int, data: Any) -> SelectorKey:
+        if not (mask := self._mask(events)):
+            return super()._register(fileobj, events, data)
+        fd = self._fileobj_lookup(fileobj)
+        if fd in self._fd_to_key:
+            raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
+        self._fd_to_key[fd] = key = SelectorKey(fileobj, fd, events, data)
+        try:
+            if (result := key_add(self._mux, self._table, key, mask)) < 0:
+                self._fail(result)
+        except BaseException:  # KeyboardInterrupt, too: the kernel may already watch the descriptor
+            self._drop(fd)
+            raise
+        return key
+
+    def _modify(self, fileobj: Any, events: int, data: Any) -> SelectorKey:
+        old = self._fd_to_key.get(self._fileobj_lookup(fileobj))
+        if self._mux is None or old is None:
+            return super()._modify(fileobj, events, data)
+        mask = self._mask(events) or (self._mask(old.events) and _MASKS[events & 3])
+        if not mask:
+            try:
+                return super()._modify(fileobj, events, data)
+            finally:
+                key_replace(self._mux, self._table, old.fd, None)  # a wait finds the key in the map
+        key = SelectorKey(old.fileobj, old.fd, events, data)
+        try:
+            if events != old.events or events & (EDGE | ONESHOT):
+                if (result := key_modify(self._mux, self._table, key, mask)) < 0:
+                    self._fail(result)
+            elif data == old.data:
+                return old
+            else:
+                key_replace(self._mux, self._table, key.fd, key)
+            self._fd_to_key[key.fd] = key
+        except BaseException:
+            self._drop(key.fd)
+            raise
+        return key
+
+    def _drop(self, fd: int) -> None:
+        """Unregister a descriptor, of which the kernel, the table and the map may have different ideas."""
+        self._fd_to_key.pop(fd, None)
+        key_remove(self._mux, self._table, fd)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for each ready file."""
-        try:
-            array = self._selector._ready
-        except AttributeError:  # a subclass uses another epoll object
+        result = selector_now(self._ready) if timeout is NOW else selector_wait(self._ready, timeout)
+        return result if result.__class__ is list else self._select(result, timeout)
+
+    def _select(self, result: int, timeout: Any) -> list[tuple[SelectorKey, int]]:
+        """Slow path of select(): the first wait, a busy or too small array, an unusual timeout, a subclass."""
+        if self._mux is None:
             return super().select(timeout)
-        result = selector(array) if timeout is NOW else selector_wait(array, timeout)
-        if result.__class__ is list:
-            return result  # type: ignore[no-any-return]
         if result == UNUSUAL:
             timeout = for_selector(timeout, lambda ms: self._selector._arguments(ms * 1e-3, -1))
-        return self._selector._wait_again(selector_wait, timeout)  # type: ignore[no-any-return]
+        return self._wait_again(selector_wait, timeout)  # type: ignore[no-any-return]
 
     def wakeup(self) -> None:
         """End one select(), from any thread or a signal handler: the one in progress, else the next one.
@@ -97,5 +156,5 @@ class EpollSelector(Registrations, _StandardEpoll):
     def close(self) -> None:
         """Drop all registrations, end all waits, and release the descriptors. Idempotent."""
         super().close()
-        if self._table:
+        if self._mux is not None:
             self._table.clear()
