@@ -29,8 +29,8 @@
 #include "calls.h"
 
 #define FMUX_WRAPS(name) (__builtin_strcmp(__func__, "_cffi_f_" name) == 0)
-#define FMUX_BLOCKS                                                   \
-    (FMUX_WRAPS("fmux_stream_wait") || FMUX_WRAPS("fmux_close") ||    \
+#define FMUX_BLOCKS                                                \
+    (FMUX_WRAPS("fmux_stream_wait") || FMUX_WRAPS("fmux_close") || \
      FMUX_WRAPS("fmux_free"))
 
 /* Two of the macros make one block, which formatters take for none. */
@@ -56,10 +56,10 @@ _Static_assert(sizeof(fmux_object_t) == sizeof(PyObject *),
 #define FMUX_IS_OBJECT(type) __builtin_types_compatible_p(type, fmux_object_t)
 /* The types of arguments: an object, or an integer of 32 or 64 bits. */
 #undef _cffi_to_c_int
-#define _cffi_to_c_int(o, type)                                            \
-    ((type)(FMUX_IS_OBJECT(type) ? (unsigned long long)(fmux_object_t)(o)  \
-            : sizeof(type) == 8  ? (unsigned long long)_cffi_to_c_i64(o)   \
-            : (type)-1 > 0       ? (unsigned long long)_cffi_to_c_u32(o)   \
+#define _cffi_to_c_int(o, type)                                           \
+    ((type)(FMUX_IS_OBJECT(type) ? (unsigned long long)(fmux_object_t)(o) \
+            : sizeof(type) == 8  ? (unsigned long long)_cffi_to_c_i64(o)  \
+            : (type) - 1 > 0     ? (unsigned long long)_cffi_to_c_u32(o)  \
                                  : (unsigned long long)_cffi_to_c_i32(o)))
 #undef _cffi_from_c_int
 #define _cffi_from_c_int(x, type)                          \

@@ -1,7 +1,7 @@
 """Describe the extension module to cffi: its sources, and the declarations that Python sees.
 
-setuptools executes this at build time (``cffi_modules`` in setup.py), with the project root as the working directory. The
-declarations are the marked blocks of two headers, word for word, so that the two cannot disagree.
+setuptools executes this at build time (``cffi_modules`` in setup.py), with the project root as the working directory.
+The declarations are the marked blocks of two headers, word for word, so that the two cannot disagree.
 """
 
 from pathlib import Path

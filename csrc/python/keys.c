@@ -83,7 +83,8 @@ int fmux_key_remove(fmux_t *mux, fmux_object_t table, int fd)
 /* The masks for EVENT_READ (1), EVENT_WRITE (2), and both. */
 static const uint32_t fmux__masks[] = {0, POLLIN, POLLOUT, POLLIN | POLLOUT};
 
-enum { FMUX__UNUSUAL = -EDOM, FMUX__RAISED = -EFAULT };
+enum { FMUX__UNUSUAL = -EDOM,
+       FMUX__RAISED = -EFAULT };
 
 /* The descriptor of a file object, FMUX__UNUSUAL, or FMUX__RAISED. */
 static int fmux__file(PyObject *file)

@@ -183,7 +183,7 @@ fmux_object_t fmux_poll_pairs(fmux_object_t context,
 }
 
 fmux_object_t fmux_poll_keys(fmux_object_t context,
-                              fmux_object_t timeout)
+                             fmux_object_t timeout)
 {
     return fmux__poll(context,
                       fmux_timeout(fmux_borrow(timeout), &fmux_selector_rule),
@@ -195,50 +195,58 @@ fmux_object_t fmux_poll_keys(fmux_object_t context,
 /* The files of a call, and their descriptors in select.records. */
 typedef struct {
     fmux_select_list_t select;
-    PyObject *files; /* a list of all three kinds */
-    Py_ssize_t room; /* number of records and places */
+    Py_ssize_t length;
+    Py_ssize_t room; /* for this many; few in the structure itself */
+    PyObject **files;
+    PyObject *few_files[FMUX__ROOM];
     struct pollfd few_records[FMUX__ROOM];
     int32_t few_places[FMUX__ROOM];
 } fmux_files_t;
 
 static void fmux__files_free(fmux_files_t *files)
 {
-    if (files->select.records != files->few_records) {
+    if (files->files != files->few_files) {
+        free(files->files);
         free(files->select.records);
         free(files->select.places);
     }
 }
 
-/* Make room for more records. Returns 0, or -1 with an exception. */
+/* Make room for more. Returns 0, or -1 with an exception. */
 static int fmux__files_grow(fmux_files_t *files)
 {
+    size_t length = (size_t)files->length;
     size_t room = 4 * (size_t)files->room;
+    PyObject **objects = malloc(room * sizeof *objects);
     struct pollfd *records = malloc(room * sizeof *records);
     int32_t *places = malloc(room * sizeof *places);
-    if (records == NULL || places == NULL) {
+    if (objects == NULL || records == NULL || places == NULL) {
+        free(objects);
         free(records);
         free(places);
         PyErr_NoMemory();
         return -1;
     }
-    memcpy(records, files->select.records, (size_t)files->room * sizeof *records);
+    memcpy(objects, files->files, length * sizeof *objects);
+    memcpy(records, files->select.records, length * sizeof *records);
     fmux__files_free(files);
+    files->files = objects;
     files->select.records = records;
     files->select.places = places;
     files->room = (Py_ssize_t)room;
     return 0;
 }
 
-/* Add one file. Returns 0, or -1 with an exception. */
+/* Add one file; takes the reference. Returns 0, or -1 with an exception. */
 static int fmux__files_append(fmux_files_t *files, PyObject *file)
 {
-    Py_ssize_t place = PyList_Size(files->files);
-    if (PyList_Append(files->files, file) < 0)
+    if (files->length == files->room && fmux__files_grow(files) < 0) {
+        Py_DECREF(file);
         return -1;
-    if (place == files->room && fmux__files_grow(files) < 0)
-        return -1;
+    }
+    files->files[files->length] = file;
     int fd = PyObject_AsFileDescriptor(file);
-    files->select.records[place].fd = fd;
+    files->select.records[files->length++].fd = fd;
     return fd < 0 ? -1 : 0;
 }
 
@@ -246,7 +254,7 @@ static int fmux__files_append(fmux_files_t *files, PyObject *file)
  * or -1 with an exception. */
 static int fmux__files_extend(fmux_files_t *files, int kind, PyObject *iterable)
 {
-    Py_ssize_t before = PyList_Size(files->files);
+    Py_ssize_t before = files->length;
     PyObject *list =
         PySequence_Fast(iterable, "arguments 1-3 must be sequences");
     if (list != NULL && !PyList_Check(list)) {
@@ -259,12 +267,10 @@ static int fmux__files_extend(fmux_files_t *files, int kind, PyObject *iterable)
     int result = 0;
     PyObject *file;
     for (Py_ssize_t i = 0;
-         result == 0 && (file = fmux_item(list, i)) != NULL; i++) {
+         result == 0 && (file = fmux_item(list, i)) != NULL; i++)
         result = fmux__files_append(files, file);
-        Py_DECREF(file);
-    }
     Py_DECREF(list);
-    files->select.asked[kind] = (int)(PyList_Size(files->files) - before);
+    files->select.asked[kind] = (int)(files->length - before);
     return result;
 }
 
@@ -278,17 +284,16 @@ static PyObject *fmux__files_result(const fmux_files_t *files)
 {
     const fmux_select_list_t *select = &files->select;
     const int32_t *place = select->places;
+    PyObject *const *asked = files->files;
     PyObject *result = PyTuple_New(3);
-    Py_ssize_t first = 0;
     for (int kind = 0; result != NULL && kind < 3; kind++) {
         PyObject *list = PyList_New(0);
         for (int i = 0; list != NULL && i < select->found[kind]; i++)
-            if (PyList_Append(list, PyList_GetItem(files->files,
-                                                   first + *place++)) < 0)
+            if (PyList_Append(list, asked[*place++]) < 0)
                 Py_CLEAR(list);
         if (list == NULL || PyTuple_SetItem(result, kind, list) < 0)
             Py_CLEAR(result);
-        first += select->asked[kind];
+        asked += select->asked[kind];
     }
     return result;
 }
@@ -302,21 +307,22 @@ fmux_object_t fmux_select_files(fmux_object_t readers, fmux_object_t writers,
     fmux_files_t files;
     files.select.records = files.few_records;
     files.select.places = files.few_places;
+    files.files = files.few_files;
     files.room = FMUX__ROOM;
-    files.files = PyList_New(0);
+    files.length = 0;
     PyObject *result = NULL;
-    if (files.files != NULL &&
-        fmux__files_extend(&files, 0, fmux_borrow(readers)) == 0 &&
+    if (fmux__files_extend(&files, 0, fmux_borrow(readers)) == 0 &&
         fmux__files_extend(&files, 1, fmux_borrow(writers)) == 0 &&
         fmux__files_extend(&files, 2, fmux_borrow(others)) == 0) {
         int n = fmux__ask(fmux__ask_select, &files.select,
-                          (int)PyList_Size(files.files), ns);
+                          (int)files.length, ns);
         if (n >= 0)
             result = fmux__files_result(&files);
         else if (n != FMUX__RAISED)
             result = PyLong_FromLong(n);
     }
-    Py_XDECREF(files.files);
+    for (Py_ssize_t i = 0; i < files.length; i++)
+        Py_DECREF(files.files[i]);
     fmux__files_free(&files);
     return fmux_give(result);
 }

@@ -33,8 +33,8 @@ def patch() -> Patched:
     ``select`` and ``selectors``, but also ``subprocess``, ``socketserver`` and modules that ran ``from selectors import
     DefaultSelector``. Existing objects stay as they are. asyncio's event loop is not replaced, only its selector.
 
-    Idempotent; from any thread. The result is a context manager: ``with fastmux.patch(): ...`` ends in an unpatch(), unless
-    the process was patched before.
+    Idempotent; from any thread. The result is a context manager: ``with fastmux.patch(): ...`` ends in an unpatch(),
+    unless the process was patched before.
     """
     global _places
     with _lock:

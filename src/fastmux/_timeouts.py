@@ -61,7 +61,7 @@ def for_selector(timeout: Any, check: Callable[[int], object]) -> float:
     """Return the timeout of a selector as a plain number of seconds. check(ms) raises for one that is too large."""
     if timeout <= 0:
         return 0
-    ms = math.ceil(timeout * 1e3)
+    ms: int = math.ceil(timeout * 1e3)
     if ms > _INT_MAX:
         check(ms)
     return ms / 1e3

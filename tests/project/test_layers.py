@@ -80,7 +80,11 @@ def test_a_folder_has_few_files(folder):
 @pytest.mark.parametrize("module", [name for name in MODULES if name not in ("__init__", "__main__")])
 @pytest.mark.parametrize("pure", [None, "1"], ids=["default", "pure"])
 def test_a_module_can_be_imported_alone(run_python, module, pure):
-    if module.startswith(NEEDS_EXTENSION) and not module.endswith("__init__") and (pure or fastmux.implementation != "c"):
+    if (
+        module.startswith(NEEDS_EXTENSION)
+        and not module.endswith("__init__")
+        and (pure or fastmux.implementation != "c")
+    ):
         pytest.skip("needs the extension")
     name = module.removesuffix("/__init__").replace("/", ".")
     assert run_python(f"import fastmux.{name}; print('imported')", FASTMUX_PURE=pure) == "imported\n"

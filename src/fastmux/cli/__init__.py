@@ -22,8 +22,8 @@ def main(arguments: list[str]) -> None:
     run_parser = commands.add_parser(
         "run",
         help="run a program with fastmux in place of the standard select and selectors",
-        description="Run a program with fastmux.patch() in effect (select, selectors, and everything built on them), and"
-        " with asyncio on fastmux.EventLoop. The program needs no change.",
+        description="Run a program with fastmux.patch() in effect (select, selectors, and everything built on them),"
+        " and with asyncio on fastmux.EventLoop. The program needs no change.",
         usage=f"python -m fastmux {USAGE}",
     )
     run_parser.add_argument("-m", metavar="MODULE", dest="module", help="run a module, as python -m does")

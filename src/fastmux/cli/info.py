@@ -16,7 +16,6 @@ from fastmux._events import EXCLUSIVE, READ, WRITE
 from fastmux._original import select
 
 
-
 def collect() -> dict[str, dict[str, Any]]:
     """Return the facts: section -> name -> value."""
     mechanisms = fastmux.Poller.mechanisms

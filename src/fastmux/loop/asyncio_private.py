@@ -1,7 +1,7 @@
 """The private parts of asyncio that the event loop relies on.
 
-At run time these are the standard classes. The declarations are for the type checker, and tests/loop/test_hooks.py looks
-for them in the Python that runs it.
+At run time these are the standard classes. The declarations are for the type checker, and
+tests/loop/test_asyncio_private.py looks for them in the Python that runs it.
 """
 
 from __future__ import annotations

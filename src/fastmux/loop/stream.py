@@ -1,8 +1,8 @@
 """The socket transport of the event loop: the standard one, with its hot paths replaced.
 
 The transport does not receive by itself. The loop's wait receives from all ready sockets (fmux_stream_wait) and then
-delivers the data. Between the two, callbacks may have paused, closed or changed a transport. So it checks its state once
-more: a closing transport drops the data, a paused one keeps it in a backlog until it is resumed.
+delivers the data. Between the two, callbacks may have paused, closed or changed a transport. So it checks its state
+once more: a closing transport drops the data, a paused one keeps it in a backlog until it is resumed.
 
 Where the loop does not receive in the wait (debug mode, another selector), it calls ``_read_ready`` of the standard
 transport, which receives by itself.

@@ -1,7 +1,7 @@
 """The base of Poller and StdlibPoller: the table of registrations.
 
-A subclass provides the mechanism in four methods (``_watch``, ``_rewatch``, ``_unwatch``, ``_close``), beside the public
-``poll``, ``select``, ``wait``, ``wakeup`` and ``fileno``.
+A subclass provides the mechanism in four methods (``_watch``, ``_rewatch``, ``_unwatch``, ``_close``), beside the
+public ``poll``, ``select``, ``wait``, ``wakeup`` and ``fileno``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from selectors import SelectorKey
 
 from fastmux._binding import closed
 from fastmux._events import EDGE, ONESHOT, READ, check_events
+
 from .fork import apply_in_children, check_policy
 
 TYPE_CHECKING = False
@@ -141,7 +142,7 @@ class BasePoller:
     def _rekey(self, key: SelectorKey) -> None:
         """Replace a key by one with the same events."""
 
-    def _grow(self) -> None:
+    def _enlarge(self) -> None:
         """Apply the new capacity."""
 
     def _close(self) -> None:
@@ -186,7 +187,7 @@ class BasePoller:
             if len(self._keys) > self.capacity:
                 self.capacity *= 2
                 self._growths += 1
-                self._grow()
+                self._enlarge()
         return key
 
     def modify(self, fileobj: FileObject, events: int, data: Any = _UNCHANGED) -> SelectorKey:
@@ -337,8 +338,8 @@ class BasePoller:
     def audit(self) -> list[Difference]:
         """Compare the registrations with the kernel's set, and return the differences.
 
-        On epoll the set is read from /proc/self/fdinfo. On poll and select, which have no set in the kernel, only closed
-        files are found. The cure for a difference: unregister a file before closing it.
+        On epoll the set is read from /proc/self/fdinfo. On poll and select, which have no set in the kernel, only
+        closed files are found. The cure for a difference: unregister a file before closing it.
 
         Raises FileNotFoundError on epoll where there is no /proc.
         """

@@ -95,7 +95,7 @@ class Poller(BasePoller, Waits):
         if maxevents is ALL:
             result = pairs_now(self._ready) if timeout is NOW else pairs_wait(self._ready, timeout)
             if result.__class__ is list:
-                return result  # type: ignore[no-any-return]
+                return result
         timeout, limit = for_poller(timeout), check_maxevents(maxevents)
         limit = ALL if limit > self.capacity else limit
         return self._wait_again(pairs_some, timeout, limit)  # type: ignore[no-any-return]
@@ -103,7 +103,7 @@ class Poller(BasePoller, Waits):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         result = keys_now(self._ready) if timeout is NOW else keys_wait(self._ready, timeout)
         if result.__class__ is list:
-            return result  # type: ignore[no-any-return]
+            return result
         return self._wait_again(keys_wait, for_poller(timeout))  # type: ignore[no-any-return]
 
     def wait(self, timeout: float | None = None) -> int:
@@ -172,8 +172,8 @@ class Poller(BasePoller, Waits):
     def _unwatch(self, fd: int) -> None:
         key_remove(self._mux, self._table, fd)
 
-    def _grow(self) -> None:
-        Waits._grow(self, self.capacity)
+    def _enlarge(self) -> None:
+        self._grow(self.capacity)
         self._rows = NO_ARRAY  # each thread makes a larger one at its next wait()
 
     def wakeup(self) -> None:

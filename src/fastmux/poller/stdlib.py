@@ -1,12 +1,12 @@
 """StdlibPoller: the Poller on the standard library alone.
 
-It is the reference, so it is written to be read: plain data, one lock, the same steps for every mechanism. It also serves
-where the extension is missing.
+It is the reference, so it is written to be read: plain data, one lock, the same steps for every mechanism. It also
+serves where the extension is missing.
 
-A wait enters, asks the kernel, and leaves. The waits inside are counted, because closing must not close a descriptor while
-a thread is in the kernel with it: the last wait to leave releases the descriptors. The epoll set lives in the kernel, and
-one edge-triggered eventfd in it wakes one waiter. The sets of poll and select are copied for each wait, and each waiter
-has an eventfd of its own; after a change of the set every waiter copies it again.
+A wait enters, asks the kernel, and leaves. The waits inside are counted, because closing must not close a descriptor
+while a thread is in the kernel with it: the last wait to leave releases the descriptors. The epoll set lives in the
+kernel, and one edge-triggered eventfd in it wakes one waiter. The sets of poll and select are copied for each wait, and
+each waiter has an eventfd of its own; after a change of the set every waiter copies it again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import weakref
 from time import monotonic_ns
 
 from fastmux._binding import closed, explain_refusal
-from fastmux._events import EDGE, EXCLUSIVE, ONESHOT, PRIORITY, READ, WRITE
+from fastmux._events import EXCLUSIVE, PRIORITY, READ, WRITE
 from fastmux._original import select
 from fastmux._timeouts import nanoseconds
 
@@ -61,8 +61,8 @@ class StdlibPoller(BasePoller):
     """The Poller on the standard library alone: same signature, same behaviour, no compiled code.
 
     Three differences remain: timeouts of epoll and poll are rounded up to milliseconds; the mechanism "select" takes
-    descriptors below 1024 only (ValueError); and on epoll, a file that was closed while a dup of it lives on is reported
-    under its old number, even after another file has taken that number.
+    descriptors below 1024 only (ValueError); and on epoll, a file that was closed while a dup of it lives on is
+    reported under its old number, even after another file has taken that number.
     """
 
     mechanisms: tuple[str, ...] = tuple(name for name in ("epoll", "poll", "select") if hasattr(select, name))
@@ -215,7 +215,8 @@ class StdlibPoller(BasePoller):
         local = self._local
         if not hasattr(local, "fds") or len(local.fds) < rows:
             size = max(rows, self.capacity)
-            local.fds, local.events = (memoryview(bytearray(4 * size)).cast(code) for code in "iI")
+            local.fds = memoryview(bytearray(4 * size)).cast("i")
+            local.events = memoryview(bytearray(4 * size)).cast("I")
         return local.fds, local.events
 
     def _enter(self) -> _Waiter:

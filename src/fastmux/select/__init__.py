@@ -1,8 +1,8 @@
 """A drop-in replacement for the standard ``select`` module, on the C core.
 
 Names, arguments, units, rounding, results and errors are those of the standard module of the running interpreter; but
-select() has no limit: it takes any number of any descriptors. Everything else in the standard module (kqueue, devpoll) is
-passed through. Without the extension everything is.
+select() has no limit: it takes any number of any descriptors. Everything else in the standard module (kqueue, devpoll)
+is passed through. Without the extension everything is.
 """
 
 from __future__ import annotations
@@ -51,5 +51,5 @@ if _binding.implementation == "c":
         if result == UNUSUAL:
             result = select_files(rlist, wlist, xlist, for_select(timeout))
         if result.__class__ is tuple:
-            return result  # type: ignore[no-any-return]
+            return result
         raise os_error(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import operator
 
@@ -51,11 +52,8 @@ def _mask(eventmask: Any) -> int:
     """Convert an event mask to 32 bits, with the standard library's warning for more."""
     mask = operator.index(eventmask)
     if mask >> 32:
-        with select.epoll() as other:
-            try:
-                other.register(other.fileno(), mask)
-            except OSError:
-                pass
+        with contextlib.suppress(OSError), select.epoll() as other:
+            other.register(other.fileno(), mask)
     return mask & 0xFFFFFFFF
 
 
@@ -137,7 +135,7 @@ class epoll(NotCopied, Waits):  # noqa: N801
             ready, room = self._large
             result = epoll_some(ready, timeout, limit) if room >= limit else BUSY
             if result.__class__ is list:
-                return result  # type: ignore[no-any-return]
+                return result
             if result != BUSY:
                 self._fail(result)
             self._large = open_ready(self._mux, limit, True, self._context, self._fail)[0], limit
@@ -200,7 +198,9 @@ class EpollSet(epoll):
 
     __slots__ = ("_table",)
 
-    def __new__(cls: type[_Self], table: list[Any], keys: dict[int, Any]) -> _Self:
+    _table: list[Any]
+
+    def __new__(cls, table: list[Any], keys: dict[int, Any]) -> EpollSet:
         mux = open_mux(EPOLL, shared=True)
         self = cls._around(mux, open_context(mux, table=table, keys=keys))
         self._table = table

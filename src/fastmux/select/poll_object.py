@@ -1,7 +1,7 @@
 """``fastmux.select.poll``: the standard poll object on the C core.
 
-The registrations are a dict. csrc/python/lists.c makes the kernel's records from it, and keeps them if a second call comes
-without a change. Each step on the dict is atomic in the interpreter, so threads and signal handlers need no lock.
+The registrations are a dict. csrc/python/lists.c makes the kernel's records from it, and keeps them if a second call
+comes without a change. Each step on the dict is atomic in the interpreter, so threads and signal handlers need no lock.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ class PollSet(NotCopied):
             milliseconds = for_poll(timeout)
             while milliseconds is not None and milliseconds > INT_MAX:
                 if result := self.poll(INT_MAX):
-                    return result  # type: ignore[no-any-return]
+                    return result
                 milliseconds -= INT_MAX
             result = poll_pairs(self._context, milliseconds)
         if result.__class__ is list:
-            return result  # type: ignore[no-any-return]
+            return result
         if result == BUSY:
             raise RuntimeError("concurrent poll() invocation")
         raise os_error(result)

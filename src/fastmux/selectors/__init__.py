@@ -4,8 +4,8 @@ The selectors are subclasses of the standard ones. They replace the methods that
 else (the map, the errors, unusual arguments) to the code that programs know. Without the extension this module contains
 the standard selectors.
 
-``EpollSelector`` can do more: ``wakeup()``, a fork policy, and more events in register() and modify(): EVENT_PRIORITY and
-``fastmux.PEER_CLOSED``, ``EDGE``, ``ONESHOT`` and ``EXCLUSIVE``. Urgent data is EVENT_PRIORITY here and not
+``EpollSelector`` can do more: ``wakeup()``, a fork policy, and more events in register() and modify(): EVENT_PRIORITY
+and ``fastmux.PEER_CLOSED``, ``EDGE``, ``ONESHOT`` and ``EXCLUSIVE``. Urgent data is EVENT_PRIORITY here and not
 ``fastmux.PRIORITY``, which is 2, the value of EVENT_WRITE.
 """
 

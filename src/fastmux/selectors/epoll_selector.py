@@ -74,7 +74,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
         """Do nothing: the core has done it."""
 
     def _fail(self, result: int) -> NoReturn:
-        self._selector._fail(result)
+        raise self._selector._fail(result)
 
     # Unusual arguments
 

@@ -24,6 +24,9 @@ class Registrations(StandardSelector):
     #: None if a subclass uses another poll or epoll object: then everything goes the standard way.
     _context: Any
 
+    _fd_to_key: dict[int, SelectorKey]
+    _fileobj_lookup: Any
+
     def _fail(self, result: int) -> NoReturn:
         """Raise the exception for a negative result of the core."""
         raise os_error(result)
@@ -36,7 +39,7 @@ class Registrations(StandardSelector):
         """
         key = selector_register(self._context, fileobj, events, data)
         if key.__class__ is SelectorKey:
-            return key  # type: ignore[no-any-return]
+            return key
         return self._register(fileobj, events, data) if key == UNUSUAL else self._fail(key)
 
     def _register(self, fileobj: Any, events: int, data: Any) -> SelectorKey:
@@ -46,7 +49,7 @@ class Registrations(StandardSelector):
     def unregister(self, fileobj: Any) -> SelectorKey:
         """Stop watching fileobj, which may be closed, and return its key. Raises KeyError if it is not registered."""
         key = selector_unregister(self._context, fileobj)
-        return key if key.__class__ is SelectorKey else super().unregister(fileobj)  # type: ignore[no-any-return]
+        return key if key.__class__ is SelectorKey else super().unregister(fileobj)
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
         """Change the events of a registered file, and its data; return the new key.
@@ -57,11 +60,11 @@ class Registrations(StandardSelector):
         """
         key = selector_modify(self._context, fileobj, events, data)
         if key.__class__ is SelectorKey:
-            return key  # type: ignore[no-any-return]
+            return key
         if key == UNUSUAL:
             return self._modify(fileobj, events, data)
         self.unregister(fileobj)
-        self._fail(key)
+        return self._fail(key)
 
     def _modify(self, fileobj: Any, events: int, data: Any) -> SelectorKey:
         """Modify with unusual arguments."""

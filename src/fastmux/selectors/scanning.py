@@ -56,7 +56,7 @@ class PollSelector(Registrations, _StandardPoll):
                 return self.select(_LONGEST) or self.select(seconds - _LONGEST)
             result = poll_keys(context, seconds)
         if result.__class__ is list:
-            return result  # type: ignore[no-any-return]
+            return result
         if result == BUSY:
             raise RuntimeError("concurrent poll() invocation")
         raise os_error(result)
