@@ -84,6 +84,7 @@
 #include "epoll.h"
 
 #include <limits.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -100,6 +101,9 @@
 
 /* The longest sleep of a wait without an eventfd: it polls for wake-ups. */
 #define FMUX__GLANCE_NS INT64_C(20000000)
+
+/* Records that fmux_set_wait keeps on the stack: the default of epoll.poll(). */
+enum { FMUX__FEW_RECORDS = 1023 };
 
 /* Set once epoll_pwait2 has been refused. Process-wide, because it is a property
  * of the kernel or the sandbox. A race costs one more try. */
@@ -147,13 +151,13 @@ static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
     return result;
 }
 
-static int fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
+static void fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     /* EBADF and ENOENT: the file is closed, and gone or unreachable. Either way
-     * its generation is stale from now on. */
-    if (fd == atomic_load(&mux->wake_fd))
-        return -EBADF; /* the eventfd has the number of a closed file */
-    return fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
+     * its generation is stale from now on. (A closed file's number may be the
+     * eventfd's by now.) */
+    if (fd != atomic_load(&mux->wake_fd))
+        (void)fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
 }
 
 static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
@@ -220,8 +224,8 @@ static void fmux_epoll__forked(fmux_t *mux)
 
 static int fmux_epoll__open(fmux_t *mux)
 {
-    mux->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    return mux->epoll_fd < 0 ? -errno : 0;
+    mux->epoll_fd = fmux_set_open();
+    return mux->epoll_fd < 0 ? mux->epoll_fd : 0;
 }
 
 /* Make the eventfd before a sleep. A thread that closes the mux has either done so
@@ -369,78 +373,63 @@ const fmux_mechanism_t fmux_epoll = {
     .sleep = fmux_epoll__sleep,
 };
 
-/* ---- the bare set: everything is passed through --------------------------- */
+/* ---- a set without a mux --------------------------------------------------- */
 
-static int fmux_bare_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
+int fmux_set_open(void)
 {
-    return fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
+    int set = epoll_create1(EPOLL_CLOEXEC);
+    return set < 0 ? -errno : set;
 }
 
-static int fmux_bare_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
-                                   uint32_t old_mask)
+int fmux_set_control(int set, int operation, int fd, uint32_t mask)
 {
-    (void)old_mask;
-    return fmux_epoll__ctl(mux, EPOLL_CTL_MOD, fd, entry);
+    struct epoll_event record = {.events = mask, .data.fd = fd};
+    return epoll_ctl(set, operation, fd, &record) < 0 ? -errno : 0;
 }
 
-static int fmux_bare_epoll__wakeup(fmux_t *mux)
+int fmux_set_wait(int set, int32_t *fds, uint32_t *events, int max,
+                  int64_t timeout_ns)
 {
-    (void)mux;
-    return -EOPNOTSUPP;
-}
-
-static int fmux_bare_epoll__collect(fmux_ready_t *ready, int n)
-{
-    const struct epoll_event *records = ready->records;
-    for (int i = 0; i < n; i++)
-        fmux_report(ready, i, (int)(uint32_t)records[i].data.u64,
-                    records[i].events, -1);
-    return fmux_wait_end(ready, n);
-}
-
-static int fmux_bare_epoll__look(fmux_ready_t *ready, int max_events,
-                                 bool trying)
-{
-    int n = fmux_wait_begin(ready);
-    if (n < 0)
-        return n;
-    n = epoll_wait(ready->mux->epoll_fd, ready->records, max_events, 0);
-    if (n < 0)
-        n = -errno;
-    else if (n == 0 && trying)
-        n = -EAGAIN;
-    return fmux_bare_epoll__collect(ready, n);
-}
-
-static int fmux_bare_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
-                                  int max_events)
-{
+    struct epoll_event few[FMUX__FEW_RECORDS], *records = few;
+    if (max > FMUX__FEW_RECORDS) {
+        records = malloc((size_t)max * sizeof *records);
+        if (records == NULL)
+            return -ENOMEM;
+    }
     bool cut = false;
-    int n = fmux_wait_begin(ready);
-    if (n < 0)
-        return n;
-    n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
-                         timeout_ns, &cut);
-    return fmux_bare_epoll__collect(ready, n == 0 && cut ? -EINTR : n);
+    int n = fmux_epoll__call(set, records, max, timeout_ns, &cut);
+    for (int i = 0; i < n; i++) {
+        fds[i] = records[i].data.fd;
+        events[i] = records[i].events;
+    }
+    if (records != few)
+        free(records);
+    return n == 0 && cut ? -EINTR : n;
 }
-
-const fmux_mechanism_t fmux_bare_epoll = {
-    .bare = true,
-    .open = fmux_epoll__open,
-    .release = fmux_epoll__release,
-    .add = fmux_bare_epoll__add,
-    .modify = fmux_bare_epoll__modify,
-    .remove = fmux_epoll__remove,
-    .wakeup = fmux_bare_epoll__wakeup,
-    .look = fmux_bare_epoll__look,
-    .sleep = fmux_bare_epoll__sleep,
-};
 
 #else
 
 int fmux_epoll_nanoseconds(void)
 {
     return 0;
+}
+
+int fmux_set_open(void)
+{
+    return -EINVAL;
+}
+
+int fmux_set_control(int set, int operation, int fd, uint32_t mask)
+{
+    (void)set, (void)operation, (void)fd, (void)mask;
+    return -EINVAL;
+}
+
+int fmux_set_wait(int set, int32_t *fds, uint32_t *events, int max,
+                  int64_t timeout_ns)
+{
+    (void)set, (void)fds, (void)events, (void)max, (void)timeout_ns;
+    return -EINVAL;
 }
 
 #endif

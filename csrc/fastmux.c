@@ -29,8 +29,6 @@ static const fmux_mechanism_t *fmux__mechanism(int number)
 #if defined(FMUX_HAVE_EPOLL)
     case FMUX_EPOLL:
         return &fmux_epoll;
-    case FMUX_BARE_EPOLL:
-        return &fmux_bare_epoll;
 #endif
     case FMUX_POLL:
         return &fmux_poll;
@@ -52,8 +50,7 @@ int fmux_mechanisms(void)
 
 /* ---- the mux ----------------------------------------------------------- */
 
-/* Make a mux; epoll_fd is adopted, or -1. */
-static int fmux__open(int mechanism, int epoll_fd, fmux_t **mux_out)
+int fmux_open(int mechanism, fmux_t **mux_out)
 {
     int result;
     const fmux_mechanism_t *chosen = fmux__mechanism(mechanism);
@@ -64,15 +61,15 @@ static int fmux__open(int mechanism, int epoll_fd, fmux_t **mux_out)
     if (mux == NULL)
         return -ENOMEM;
     mux->mechanism = chosen;
-    mux->epoll_fd = epoll_fd;
-    mux->shared = chosen->bare;
+    mux->epoll_fd = -1;
     atomic_init(&mux->wake_fd, -1);
     mux->handles = 1;
 
     result = -pthread_mutex_init(&mux->lock, NULL);
     if (result < 0)
         goto free_mux;
-    if (epoll_fd < 0 && (result = chosen->open(mux)) < 0)
+    result = chosen->open(mux);
+    if (result < 0)
         goto destroy_lock;
     fmux_list_add(mux);
     *mux_out = mux;
@@ -85,17 +82,6 @@ free_mux:
     return result;
 }
 
-int fmux_open(int mechanism, fmux_t **mux_out)
-{
-    return fmux__open(mechanism, -1, mux_out);
-}
-
-int fmux_adopt(int epoll_fd, fmux_t **mux_out)
-{
-    return epoll_fd < 0 ? -EINVAL
-                        : fmux__open(FMUX_BARE_EPOLL, epoll_fd, mux_out);
-}
-
 /* Release the descriptors of a closed mux, or kick the waits in progress out of
  * it. Each of them comes here again on its way out: one kick may end only one. */
 void fmux_leave_closed(fmux_t *mux)
@@ -104,7 +90,7 @@ void fmux_leave_closed(fmux_t *mux)
     fmux_ready_t *r = mux->all_ready;
     while (r != NULL && !atomic_load(&r->inside))
         r = r->next;
-    if (r != NULL && !mux->mechanism->bare) {
+    if (r != NULL) {
         mux->mechanism->kick(mux);
     } else if (!mux->released) {
         mux->released = true;
@@ -181,7 +167,7 @@ int fmux_set_shared(fmux_t *mux, int shared)
     int result = fmux_lock(mux);
     if (result < 0)
         return result;
-    mux->shared = shared != 0 || mux->mechanism->bare;
+    mux->shared = shared != 0;
     pthread_mutex_unlock(&mux->lock);
     return 0;
 }
@@ -255,11 +241,6 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
         return result;
 
     fmux_entry_t *entry = NULL;
-    if (mux->mechanism->bare) {
-        fmux_entry_t bare = {.mask = mask};
-        result = mux->mechanism->add(mux, fd, &bare);
-        goto unlock;
-    }
     result = fmux__make_entry(mux, fd, &entry);
     if (result < 0)
         goto unlock;
@@ -298,11 +279,6 @@ int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
     if (result < 0)
         return result;
 
-    if (mux->mechanism->bare) {
-        fmux_entry_t bare = {.mask = mask};
-        result = mux->mechanism->modify(mux, fd, &bare, 0);
-        goto unlock;
-    }
     fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
     if (!fmux__watched(entry)) {
         result = -ENOENT;
@@ -329,21 +305,15 @@ int fmux_remove(fmux_t *mux, int fd)
     if (result < 0)
         return result;
 
-    if (mux->mechanism->bare) {
-        fmux_entry_t bare = {.mask = 0};
-        result = mux->mechanism->remove(mux, fd, &bare);
-        goto unlock;
-    }
     fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
     if (fmux__watched(entry)) {
-        (void)mux->mechanism->remove(mux, fd, entry);
+        mux->mechanism->remove(mux, fd, entry);
         fmux__set_generation(entry, 0);
         result = fmux_entry_tag(entry);
     } else {
         result = -ENOENT;
     }
 
-unlock:
     pthread_mutex_unlock(&mux->lock);
     return result;
 }

@@ -27,13 +27,18 @@
 
 /* cffi: begin */
 
-/* The kernel mechanism behind a mux. FMUX_BARE_EPOLL is an epoll set without a
- * table of registrations: see fmux_adopt. */
+/* The kernel mechanism behind a mux. */
 enum {
     FMUX_EPOLL = 0,
     FMUX_POLL = 1,
-    FMUX_SELECT = 2,
-    FMUX_BARE_EPOLL = 3
+    FMUX_SELECT = 2
+};
+
+/* The operations of fmux_set_control: the values of EPOLL_CTL_*. */
+enum {
+    FMUX_SET_ADD = 1,
+    FMUX_SET_REMOVE = 2,
+    FMUX_SET_MODIFY = 3
 };
 
 /* Up to this many descriptors, poll and select try a zero timeout before they
@@ -48,8 +53,7 @@ typedef struct fmux fmux_t;
 typedef struct fmux_ready fmux_ready_t;
 
 /* The mechanisms of this build and this kernel: a set of 1 << FMUX_EPOLL,
- * 1 << FMUX_POLL and 1 << FMUX_SELECT. Bare sets exist where epoll does.
- * Never fails. */
+ * 1 << FMUX_POLL and 1 << FMUX_SELECT. Never fails. */
 int fmux_mechanisms(void);
 
 /* 1 if epoll waits in nanoseconds (epoll_pwait2), 0 if the kernel or a sandbox
@@ -61,22 +65,12 @@ int fmux_epoll_nanoseconds(void);
  * -ENFILE (no descriptor left), -ENOMEM. */
 int fmux_open(int mechanism, fmux_t **mux_out);
 
-/* Make a bare epoll mux around an existing descriptor. A descriptor that is not
- * an epoll set fails at its first use.
- *
- * A bare mux keeps no table and adds nothing to the set. add, modify and remove
- * are epoll_ctl with the errors of epoll_ctl. Every event is reported, under the
- * low 32 bits of epoll_data. There is no wake-up. close does not end a wait in
- * progress, and closes the descriptor at once.
- * Returns 0 and sets *mux_out, or -EINVAL (no epoll in this build), -ENOMEM. */
-int fmux_adopt(int epoll_fd, fmux_t **mux_out);
-
 /* Choose what a forked child gets. shared = 0, the default: the first use in the
  * child makes a set of its own with the same registrations, and nothing that the
  * child does reaches the parent. That use can fail as fmux_open does, and be
  * repeated. Files that the child has closed or replaced by then are not watched.
  * shared = 1: parent and child share the set and the wake-up, as the kernel
- * leaves them. A bare mux is always shared; poll and select share nothing.
+ * leaves them. poll and select share nothing.
  * Returns 0, or -ESHUTDOWN. */
 int fmux_set_shared(fmux_t *mux, int shared);
 
@@ -146,7 +140,7 @@ int fmux_ready_bytes(int capacity);
 
 /* Make a ready array in memory that the caller owns and keeps until
  * fmux_ready_free: three columns of capacity 32-bit numbers each, for fds
- * (int32), events (uint32) and tags (int32; -1 on a bare mux), then scratch
+ * (int32), events (uint32) and tags (int32), then scratch
  * space for the kernel. Row i of the three is one event.
  *
  * A private array serves only the thread that opened it. A shared array serves
@@ -257,6 +251,17 @@ typedef struct {
  * Returns the number of places. Or -EINTR, -EINVAL as above, -EBADF (negative
  * or not open; below FD_SETSIZE as select(2) decides), -ENOMEM. */
 int fmux_select_list(fmux_select_list_t *list, int64_t timeout_ns);
+
+/* An epoll set without a mux: epoll_create1 (close-on-exec), epoll_ctl with fd as
+ * epoll_data, and epoll_wait in nanoseconds where the kernel can.
+ * Errors as of these calls; -EINTR also if timeout_ns is longer than one call,
+ * -EINVAL without epoll in this build. */
+int fmux_set_open(void);
+int fmux_set_control(int set, int operation, int fd, uint32_t mask);
+
+/* Leave up to max events in the two columns. */
+int fmux_set_wait(int set, int32_t *fds, uint32_t *events, int max,
+                  int64_t timeout_ns);
 
 /* Nanoseconds on the monotonic clock that deadlines use. */
 int64_t fmux_now_ns(void);

@@ -50,7 +50,7 @@ static void fmux__child(void)
         if (state == FMUX_CLOSED && !mux->released) {
             mux->released = true; /* the waits that would do it are not here */
             mux->mechanism->release(mux);
-        } else if (state != FMUX_CLOSED && !mux->mechanism->bare) {
+        } else if (state != FMUX_CLOSED) {
             mux->mechanism->forked(mux);
         }
         pthread_mutex_unlock(&mux->lock);

@@ -48,12 +48,11 @@ enum { FMUX_CHUNKS = 26 };
  * themselves: after a system call every return is mispredicted, so the hot path
  * has few. */
 typedef struct {
-    bool bare; /* no table, no wake-up; epoll_ctl results are passed through */
     int (*open)(fmux_t *mux);
     void (*release)(fmux_t *mux); /* close the descriptors; called once */
     int (*add)(fmux_t *mux, int fd, fmux_entry_t *entry);
     int (*modify)(fmux_t *mux, int fd, fmux_entry_t *entry, uint32_t old_mask);
-    int (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry); /* bare: may fail */
+    void (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry);
     int (*wakeup)(fmux_t *mux); /* end one wait */
     void (*kick)(fmux_t *mux);  /* make every wait check mux->state */
     void (*forked)(fmux_t *mux); /* in a child: detach from the parent */
@@ -140,7 +139,6 @@ struct fmux_ready {
 
 #if defined(FMUX_HAVE_EPOLL)
 extern const fmux_mechanism_t fmux_epoll;
-extern const fmux_mechanism_t fmux_bare_epoll;
 #endif
 extern const fmux_mechanism_t fmux_poll;
 extern const fmux_mechanism_t fmux_select;
@@ -230,10 +228,7 @@ static inline int fmux_wait_end(fmux_ready_t *ready, int result)
     } else if (result == -EINTR) {
         fmux_count(&ready->counts.interruptions, 1);
     }
-    if (fmux_wait_leave(ready) || ready->mux->mechanism->bare)
-        return result;
-    fmux_ready_release(ready);
-    return -ESHUTDOWN;
+    return fmux_wait_leave(ready) ? result : -ESHUTDOWN;
 }
 
 /* Write row i of the ready array. */

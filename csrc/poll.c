@@ -80,7 +80,7 @@ static int fmux_poll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
     return 0;
 }
 
-static int fmux_poll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
+static void fmux_poll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     (void)fd;
     mux->set[entry->slot].fd = -1;
@@ -99,7 +99,6 @@ static int fmux_poll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
         mux->cursor = 0;
     }
     fmux_poll__changed(mux);
-    return 0;
 }
 
 static int fmux_poll__open(fmux_t *mux)

@@ -12,10 +12,9 @@
 
 #include <sys/socket.h>
 
-/* fd may be any number: an adopted set reports what epoll_data holds. */
 static bool fmux__flagged(const fmux_stream_t *stream, int fd)
 {
-    return fd >= 0 && fd < stream->flags_length && stream->flags[fd] != 0;
+    return fd < stream->flags_length && stream->flags[fd] != 0;
 }
 
 /* Receive from the waiting descriptors in turn, until enough bytes are there.

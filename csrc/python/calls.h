@@ -14,6 +14,9 @@
  * as they are. */
 typedef unsigned long fmux_object_t;
 
+/* Make the cache of (fd, events) pairs, one per process; see results.c. */
+fmux_object_t fmux_pairs(void);
+
 /* ---- contexts (contexts.c) --------------------------------------------------
  *
  * Make the context of a Poller or a selector, which refers to:
@@ -21,7 +24,7 @@ typedef unsigned long fmux_object_t;
  *   table  a list: tag -> key, or (key, events) once that was reported
  *   keys   a dict: descriptor -> key
  *   masks  poll(2): a dict: descriptor -> mask
- *   pairs  the cache of (fd, events), a list, see results.c
+ *   pairs  the cache of fmux_pairs
  *   key_type  SelectorKey
  * The owner of the context keeps them alive. None stands for a missing one.
  * Returns a bytearray, which nothing else may change. */
@@ -77,17 +80,11 @@ fmux_object_t fmux_selector_modify(fmux_object_t context, fmux_object_t file,
  * that is not of the usual type or range: convert it first), or an error of
  * fmux_wait. */
 
-/* [(fd, events)], for a Poller. maxevents is -1 or 1 to the capacity. */
+/* [(fd, events)], for a Poller. Negative maxevents: all. */
 fmux_object_t fmux_pairs_now(fmux_ready_t *ready);
 fmux_object_t fmux_pairs_wait(fmux_ready_t *ready, fmux_object_t timeout);
 fmux_object_t fmux_pairs_some(fmux_ready_t *ready, fmux_object_t timeout,
-                              fmux_object_t maxevents);
-
-/* [(fd, events)], for select.epoll: in whole milliseconds; negative timeouts are
- * left to the caller. */
-fmux_object_t fmux_epoll_wait(fmux_ready_t *ready, fmux_object_t timeout);
-fmux_object_t fmux_epoll_some(fmux_ready_t *ready, fmux_object_t timeout,
-                              fmux_object_t maxevents);
+                              int maxevents);
 
 /* [(key, events)], for a Poller. */
 fmux_object_t fmux_keys_now(fmux_ready_t *ready);
@@ -104,6 +101,27 @@ fmux_object_t fmux_rows_wait(fmux_ready_t *ready, fmux_object_t timeout);
 
 /* [(key, events)] for the first n rows of an array, for a selector. */
 fmux_object_t fmux_selector_rows(fmux_ready_t *ready, int n);
+
+/* ---- select.epoll (epolls.c) ------------------------------------------------
+ *
+ * A set is a bytearray that nothing else may change. -ESHUTDOWN: it is closed. */
+
+/* Make a set, around a descriptor if fd is not negative. pairs is the
+ * cache of fmux_pairs. Or an int: an error of
+ * epoll_create1. */
+fmux_object_t fmux_epoll_open(int fd, fmux_object_t pairs);
+int fmux_epoll_close(fmux_object_t set);
+int fmux_epoll_fileno(fmux_object_t set);
+
+/* operation: FMUX_SET_ADD, FMUX_SET_MODIFY or FMUX_SET_REMOVE. */
+int fmux_epoll_control(fmux_object_t set, int operation, int fd, uint32_t mask);
+
+/* [(fd, events)], at most 1023 unless maxevents says otherwise; or an int: -EDOM
+ * (a negative or unusual timeout: convert it first), or an error of epoll_wait. */
+fmux_object_t fmux_epoll_now(fmux_object_t set);
+fmux_object_t fmux_epoll_wait(fmux_object_t set, fmux_object_t timeout);
+fmux_object_t fmux_epoll_some(fmux_object_t set, fmux_object_t timeout,
+                              int maxevents);
 
 /* ---- waits on lists (lists.c) ---------------------------------------------- */
 

@@ -16,6 +16,8 @@
 
 #include <Python.h>
 
+#include <errno.h>
+
 #include "calls.h"
 #include "fastmux.h"
 
@@ -106,14 +108,26 @@ typedef struct {
 /* The rest of the time: 0 or more, or -1 for ever. */
 int64_t fmux_time_left(fmux_deadline_t *deadline);
 
+/* ---- waits.c ------------------------------------------------------------ */
+
+/* An exception is set. */
+enum { FMUX_RAISED = -EFAULT };
+
+/* One call of the core, which returns -EINTR for signals. */
+typedef int (*fmux_ask_t)(void *call, int64_t timeout_ns);
+
+/* Call until there is a result; run signal handlers meanwhile. quick: a call without
+ * sleep is too short to release the interpreter lock for, and comes first.
+ * Returns the result, or FMUX_RAISED. */
+int fmux_ask(fmux_ask_t ask, void *call, int64_t timeout_ns, int quick);
+
 /* ---- results.c ---------------------------------------------------------- */
 
 /* A new reference to keys[fd], or NULL, with an exception only on failure. */
 PyObject *fmux_find_key(PyObject *keys, int fd);
 
-/* List of (fd, events) for n rows, with pairs taken from a cache: a list whose
- * length is a power of two. */
-PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *cache);
+/* List of (fd, events) for n rows, with pairs from a cache of fmux_pairs. */
+PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *pairs);
 
 /* List of (key, events) for those of the n rows that have a key. selector: convert
  * masks to the events of a selector. */

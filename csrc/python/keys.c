@@ -5,7 +5,6 @@
  */
 #include "interpreter.h"
 
-#include <errno.h>
 #include <limits.h>
 
 /* ---- the table of pairs ---------------------------------------------------- */
@@ -83,10 +82,9 @@ int fmux_key_remove(fmux_t *mux, fmux_object_t table, int fd)
 /* The masks for EVENT_READ (1), EVENT_WRITE (2), and both. */
 static const uint32_t fmux__masks[] = {0, POLLIN, POLLOUT, POLLIN | POLLOUT};
 
-enum { FMUX__UNUSUAL = -EDOM,
-       FMUX__RAISED = -EFAULT };
+enum { FMUX__UNUSUAL = -EDOM };
 
-/* The descriptor of a file object, FMUX__UNUSUAL, or FMUX__RAISED. */
+/* The descriptor of a file object, FMUX__UNUSUAL, or FMUX_RAISED. */
 static int fmux__file(PyObject *file)
 {
     int fd;
@@ -104,7 +102,7 @@ static int fmux__file(PyObject *file)
         !PyErr_ExceptionMatches(PyExc_TypeError) &&
         !PyErr_ExceptionMatches(PyExc_ValueError) &&
         !PyErr_ExceptionMatches(PyExc_OverflowError))
-        return FMUX__RAISED;
+        return FMUX_RAISED;
     PyErr_Clear();
     return FMUX__UNUSUAL;
 }
@@ -155,7 +153,7 @@ static int fmux__differ(PyObject *a, PyObject *b)
 /* The result for a negative number: an exception, or an int. */
 static fmux_object_t fmux__refuse(int result)
 {
-    return result == FMUX__RAISED ? fmux_give(NULL) : fmux_give_errno(result);
+    return result == FMUX_RAISED ? fmux_give(NULL) : fmux_give_errno(result);
 }
 
 static int fmux__selector_add(fmux_context_t *context, int fd,
@@ -164,7 +162,7 @@ static int fmux__selector_add(fmux_context_t *context, int fd,
     PyObject *keys = context->keys;
     /* In the map first: a wait drops an event without a key. */
     if (PyDict_SetItem(keys, number, key) < 0)
-        return FMUX__RAISED;
+        return FMUX_RAISED;
     int result = context->mux != NULL
                      ? fmux__add(context->mux, context->table, fd,
                                  key, fmux__masks[events])
@@ -186,13 +184,13 @@ fmux_object_t fmux_selector_register(fmux_object_t context_object,
         return fmux__refuse(fd);
     PyObject *number = PyLong_FromLong(fd);
     PyObject *key = NULL;
-    int result = number == NULL ? FMUX__RAISED
+    int result = number == NULL ? FMUX_RAISED
                                 : PyDict_Contains(context->keys,
                                                   number);
     if (result == 0) {
         key = fmux__make_key(context, fmux_borrow(file), number,
                              fmux_borrow(events), fmux_borrow(data));
-        result = key == NULL ? FMUX__RAISED
+        result = key == NULL ? FMUX_RAISED
                              : fmux__selector_add(context, fd, number, key,
                                                   bits);
     } else if (result > 0) {
@@ -206,7 +204,7 @@ fmux_object_t fmux_selector_register(fmux_object_t context_object,
 }
 
 /* Find the key of a file. Returns the descriptor and sets *key_out to a new
- * reference, or FMUX__UNUSUAL or FMUX__RAISED. */
+ * reference, or FMUX__UNUSUAL or FMUX_RAISED. */
 static int fmux__selector_find(fmux_context_t *context, PyObject *file,
                                PyObject **key_out)
 {
@@ -215,7 +213,7 @@ static int fmux__selector_find(fmux_context_t *context, PyObject *file,
         return fd;
     *key_out = fmux_find_key(context->keys, fd);
     if (*key_out == NULL)
-        return PyErr_Occurred() != NULL ? FMUX__RAISED : FMUX__UNUSUAL;
+        return PyErr_Occurred() != NULL ? FMUX_RAISED : FMUX__UNUSUAL;
     return fd;
 }
 
@@ -260,12 +258,12 @@ fmux_object_t fmux_selector_modify(fmux_object_t context_object,
         Py_XDECREF(now);
         if (now != old) { /* changed by the comparison */
             Py_DECREF(old);
-            return fmux__refuse(PyErr_Occurred() ? FMUX__RAISED : FMUX__UNUSUAL);
+            return fmux__refuse(PyErr_Occurred() ? FMUX_RAISED : FMUX__UNUSUAL);
         }
     }
     key = fmux__make_key(context, PyTuple_GetItem(old, 0), number,
                          fmux_borrow(events), fmux_borrow(data));
-    int result = key == NULL ? FMUX__RAISED : 0;
+    int result = key == NULL ? FMUX_RAISED : 0;
     if (result == 0 && context->mux == NULL)
         result = fmux_poll_set(context, number, fmux__masks[bits]);
     else if (result == 0)
@@ -274,7 +272,7 @@ fmux_object_t fmux_selector_modify(fmux_object_t context_object,
     if (result >= 0 && context->mux != NULL)
         result = fmux__enter(context->table, result, key);
     if (result >= 0 && PyDict_SetItem(context->keys, number, key) < 0)
-        result = FMUX__RAISED;
+        result = FMUX_RAISED;
     Py_DECREF(old);
     if (result >= 0)
         return fmux_give(key);

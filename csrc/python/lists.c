@@ -6,38 +6,18 @@
  */
 #include "interpreter.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    FMUX__ROOM = 512,   /* descriptors that need no allocation */
-    FMUX__SHORT = 1024, /* up to this many, a call that does not sleep is too
-                         * short to release the interpreter lock for */
-    FMUX__RAISED = -EFAULT /* an exception is set */
+    FMUX__ROOM = 512,  /* descriptors that need no allocation */
+    FMUX__SHORT = 1024 /* descriptors of which a call without sleep is quick */
 };
 
-/* Call until there is a result: a zero timeout first if there are few descriptors,
- * then sleep without the interpreter lock. ask is one call of the core. */
-static int fmux__ask(int (*ask)(void *list, int64_t timeout_ns), void *list,
-                     int length, int64_t timeout_ns)
+/* Whether a call for this many descriptors is quick, see fmux_ask. */
+static int fmux__quick(int length, int64_t timeout_ns)
 {
-    fmux_deadline_t deadline = {timeout_ns, 0};
-    if (length <= (timeout_ns == 0 ? FMUX__SHORT : FMUX_FEW)) {
-        int n = ask(list, 0);
-        if (n != -EINTR && (n != 0 || timeout_ns == 0))
-            return n;
-    }
-    for (;;) {
-        int64_t left_ns = fmux_time_left(&deadline);
-        PyThreadState *state = PyEval_SaveThread();
-        int n = ask(list, left_ns);
-        PyEval_RestoreThread(state);
-        if (n != -EINTR)
-            return n;
-        if (PyErr_CheckSignals() < 0)
-            return FMUX__RAISED;
-    }
+    return length <= (timeout_ns == 0 ? FMUX__SHORT : FMUX_FEW);
 }
 
 /* ---- poll ----------------------------------------------------------------- */
@@ -153,11 +133,12 @@ static fmux_object_t fmux__poll(fmux_object_t object, int64_t timeout_ns,
         return fmux_give(NULL);
     fmux_context_t *context = fmux_borrow_context(object);
     context->busy = 1;
-    int n = fmux__ask(fmux__ask_poll, &list, list.length, timeout_ns);
+    int n = fmux_ask(fmux__ask_poll, &list, timeout_ns,
+                     fmux__quick(list.length, timeout_ns));
     PyObject *result = NULL;
     if (n >= 0)
         result = fmux__poll_result(&list, n, context, selector);
-    else if (n != FMUX__RAISED)
+    else if (n != FMUX_RAISED)
         result = PyLong_FromLong(n);
     context->busy = 0;
     if (list.records != room && list.records != (struct pollfd *)(context + 1))
@@ -314,11 +295,11 @@ fmux_object_t fmux_select_files(fmux_object_t readers, fmux_object_t writers,
     if (fmux__files_extend(&files, 0, fmux_borrow(readers)) == 0 &&
         fmux__files_extend(&files, 1, fmux_borrow(writers)) == 0 &&
         fmux__files_extend(&files, 2, fmux_borrow(others)) == 0) {
-        int n = fmux__ask(fmux__ask_select, &files.select,
-                          (int)files.length, ns);
+        int n = fmux_ask(fmux__ask_select, &files.select, ns,
+                         fmux__quick((int)files.length, ns));
         if (n >= 0)
             result = fmux__files_result(&files);
-        else if (n != FMUX__RAISED)
+        else if (n != FMUX_RAISED)
             result = PyLong_FromLong(n);
     }
     for (Py_ssize_t i = 0; i < files.length; i++)

@@ -11,7 +11,7 @@
  */
 #include "interpreter.h"
 
-#include <sys/types.h>
+#include <string.h>
 
 /* The events of a selector. */
 enum {
@@ -87,29 +87,52 @@ static PyObject *fmux__pair(PyObject *first, PyObject *second)
 
 /* ---- (fd, events) --------------------------------------------------------- */
 
-static PyObject *fmux__fd_pair(PyObject *cache, int fd, uint32_t events)
+enum { FMUX__PAIRS = 4096 };
+
+/* A place of the cache. */
+typedef struct {
+    uint64_t id;    /* fd in the high half, events in the low half; 0: empty */
+    PyObject *pair; /* an owned reference */
+} fmux_pair_t;
+
+fmux_object_t fmux_pairs(void)
 {
-    Py_ssize_t place = fd & (PyList_Size(cache) - 1);
-    PyObject *pair = fmux_item(cache, place);
-    if (pair != NULL && pair != Py_None &&
-        PyLong_AsLong(PyTuple_GetItem(pair, 0)) == fd &&
-        PyLong_AsUnsignedLong(PyTuple_GetItem(pair, 1)) == events)
-        return pair;
-    Py_XDECREF(pair);
+    PyObject *cache = PyByteArray_FromStringAndSize(NULL, 0);
+    if (cache != NULL &&
+        PyByteArray_Resize(cache, FMUX__PAIRS * sizeof(fmux_pair_t)) == 0)
+        memset(PyByteArray_AsString(cache), 0,
+               FMUX__PAIRS * sizeof(fmux_pair_t));
+    Py_XINCREF(cache); /* never freed: a thread may outlive the module */
+    return fmux_give(cache);
+}
+
+static PyObject *fmux__fd_pair(fmux_pair_t *cache, int fd, uint32_t events)
+{
+    fmux_pair_t *place = &cache[fd & (FMUX__PAIRS - 1)];
+    uint64_t id = (uint64_t)(uint32_t)fd << 32 | events;
+    if (place->id == id) {
+        Py_INCREF(place->pair);
+        return place->pair;
+    }
     PyObject *number = PyLong_FromLong(fd);
     if (number == NULL)
         return NULL;
-    pair = fmux__pair(number, PyLong_FromUnsignedLong(events));
+    PyObject *pair = fmux__pair(number, PyLong_FromUnsignedLong(events));
     Py_DECREF(number);
+#if !defined(Py_GIL_DISABLED) /* without the lock, places would need one */
     if (pair != NULL) {
+        PyObject *old = place->pair;
         Py_INCREF(pair);
-        (void)PyList_SetItem(cache, place, pair);
+        *place = (fmux_pair_t){id, pair};
+        Py_XDECREF(old);
     }
+#endif
     return pair;
 }
 
-PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *cache)
+PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *pairs)
 {
+    fmux_pair_t *cache = (void *)PyByteArray_AsString(pairs);
     if (n == 1) {
         PyObject *pair = fmux__fd_pair(cache, rows->fds[0], rows->events[0]);
         return pair == NULL ? NULL : fmux__list_of_one(pair);

@@ -42,8 +42,9 @@ int64_t fmux_timeout(PyObject *timeout, const fmux_timeout_rule_t *rule)
         return rule->negative;
     int64_t whole_ns = (int64_t)ns;
     whole_ns += (double)whole_ns < ns;
-    int64_t beyond_ns = whole_ns % rule->step_ns;
-    return beyond_ns == 0 ? whole_ns : whole_ns - beyond_ns + rule->step_ns;
+    if (rule->step_ns == 1)
+        return whole_ns;
+    return (whole_ns + rule->step_ns - 1) / rule->step_ns * rule->step_ns;
 }
 
 int64_t fmux_time_left(fmux_deadline_t *deadline)

@@ -1,13 +1,28 @@
 /* waits.c - waits on a ready array: arguments, signals, deadlines, results. */
 #include "interpreter.h"
 
-#include <errno.h>
-
-/* An exception is set. */
-enum { FMUX__RAISED = -EFAULT };
+int fmux_ask(fmux_ask_t ask, void *call, int64_t timeout_ns, int quick)
+{
+    fmux_deadline_t deadline = {timeout_ns, 0};
+    if (quick) {
+        int n = ask(call, 0);
+        if (n != -EINTR && (n != 0 || timeout_ns == 0))
+            return n;
+    }
+    for (;;) {
+        int64_t left_ns = fmux_time_left(&deadline);
+        PyThreadState *state = PyEval_SaveThread();
+        int n = ask(call, left_ns);
+        PyEval_RestoreThread(state);
+        if (n != -EINTR)
+            return n;
+        if (PyErr_CheckSignals() < 0)
+            return FMUX_RAISED;
+    }
+}
 
 /* Wait until there are rows, or the time is over. Returns as fmux_wait, but never
- * -EINTR, or FMUX__RAISED if a signal handler raises. */
+ * -EINTR, or FMUX_RAISED if a signal handler raises. */
 static int fmux__wait(fmux_ready_t *ready, int max_events,
                       fmux_deadline_t *deadline)
 {
@@ -15,7 +30,7 @@ static int fmux__wait(fmux_ready_t *ready, int max_events,
                                       : fmux_try(ready, max_events);
     while (n == -EAGAIN || n == -EINTR) {
         if (n == -EINTR && PyErr_CheckSignals() < 0)
-            return FMUX__RAISED;
+            return FMUX_RAISED;
         int64_t left_ns = fmux_time_left(deadline);
         PyThreadState *state = PyEval_SaveThread();
         n = fmux_wait(ready, left_ns, max_events);
@@ -47,7 +62,7 @@ fmux__list(fmux_ready_t *ready, int64_t timeout_ns, int max_events,
         if (n == 0)
             return fmux_give(PyList_New(0));
         if (n < 0)
-            return n == FMUX__RAISED ? fmux_give(NULL) : fmux_give_errno(n);
+            return n == FMUX_RAISED ? fmux_give(NULL) : fmux_give_errno(n);
         PyObject *list =
             kind == FMUX__PAIRS
                 ? fmux_pair_list(&rows, n, context->pairs)
@@ -81,26 +96,6 @@ static fmux_object_t fmux__timed(fmux_ready_t *ready, fmux_object_t timeout,
     return fmux__list(ready, ns, fmux_ready_rows(ready).capacity, kind);
 }
 
-static fmux_object_t fmux__some(fmux_ready_t *ready, fmux_object_t timeout,
-                                fmux_object_t maxevents,
-                                const fmux_timeout_rule_t *rule)
-{
-    if (ready == NULL)
-        return fmux_give_errno(-EBUSY);
-    PyObject *number = fmux_borrow(maxevents);
-    int64_t ns = fmux_timeout(fmux_borrow(timeout), rule);
-    if (ns == FMUX_UNUSUAL || !PyLong_CheckExact(number))
-        return fmux_give_errno(-EDOM);
-    int capacity = fmux_ready_rows(ready).capacity;
-    int overflow;
-    long most = PyLong_AsLongAndOverflow(number, &overflow);
-    if (most == -1 && overflow == 0)
-        most = capacity;
-    if (most < 1 || most > capacity)
-        return fmux_give_errno(-EDOM);
-    return fmux__list(ready, ns, (int)most, FMUX__PAIRS);
-}
-
 fmux_object_t fmux_pairs_now(fmux_ready_t *ready)
 {
     return fmux__now(ready, FMUX__PAIRS);
@@ -112,20 +107,14 @@ fmux_object_t fmux_pairs_wait(fmux_ready_t *ready, fmux_object_t timeout)
 }
 
 fmux_object_t fmux_pairs_some(fmux_ready_t *ready, fmux_object_t timeout,
-                              fmux_object_t maxevents)
+                              int maxevents)
 {
-    return fmux__some(ready, timeout, maxevents, &fmux_poller_rule);
-}
-
-fmux_object_t fmux_epoll_wait(fmux_ready_t *ready, fmux_object_t timeout)
-{
-    return fmux__timed(ready, timeout, &fmux_epoll_rule, FMUX__PAIRS);
-}
-
-fmux_object_t fmux_epoll_some(fmux_ready_t *ready, fmux_object_t timeout,
-                              fmux_object_t maxevents)
-{
-    return fmux__some(ready, timeout, maxevents, &fmux_epoll_rule);
+    int64_t ns = fmux_timeout(fmux_borrow(timeout), &fmux_poller_rule);
+    if (ns == FMUX_UNUSUAL || ready == NULL)
+        return fmux_give_errno(ready == NULL ? -EBUSY : -EDOM);
+    int capacity = fmux_ready_rows(ready).capacity;
+    int all = maxevents < 0 || maxevents > capacity;
+    return fmux__list(ready, ns, all ? capacity : maxevents, FMUX__PAIRS);
 }
 
 fmux_object_t fmux_keys_now(fmux_ready_t *ready)
@@ -154,7 +143,7 @@ static fmux_object_t fmux__count(fmux_ready_t *ready, int64_t timeout_ns)
     if (timeout_ns == FMUX_UNUSUAL || ready == NULL)
         return fmux_give_errno(ready == NULL ? -EBUSY : -EDOM);
     int n = fmux__wait(ready, fmux_ready_rows(ready).capacity, &deadline);
-    return n == FMUX__RAISED ? fmux_give(NULL) : fmux_give_errno(n);
+    return n == FMUX_RAISED ? fmux_give(NULL) : fmux_give_errno(n);
 }
 
 fmux_object_t fmux_rows_now(fmux_ready_t *ready)

@@ -31,7 +31,6 @@ else:
 
 if implementation == "c":
     EPOLL: Final[int] = lib.FMUX_EPOLL
-    BARE_EPOLL: Final[int] = lib.FMUX_BARE_EPOLL
     #: The mechanisms of this build on this system, the best first.
     MECHANISMS: Final[dict[str, int]] = {
         name: number
@@ -43,9 +42,12 @@ if implementation == "c":
     #: context[FRESH] = 0 tells poll_pairs and poll_keys that the masks have changed.
     FRESH: Final[int] = lib.FMUX_FRESH
 
+    SET_ADD: Final[int] = lib.FMUX_SET_ADD
+    SET_MODIFY: Final[int] = lib.FMUX_SET_MODIFY
+    SET_REMOVE: Final[int] = lib.FMUX_SET_REMOVE
+
     add = lib.fmux_add
     modify = lib.fmux_modify
-    remove = lib.fmux_remove
     key_add = lib.fmux_key_add
     key_modify = lib.fmux_key_modify
     key_replace = lib.fmux_key_replace
@@ -56,6 +58,11 @@ if implementation == "c":
     pairs_now = lib.fmux_pairs_now
     pairs_wait = lib.fmux_pairs_wait
     pairs_some = lib.fmux_pairs_some
+    epoll_open = lib.fmux_epoll_open
+    epoll_close = lib.fmux_epoll_close
+    epoll_fileno = lib.fmux_epoll_fileno
+    epoll_control = lib.fmux_epoll_control
+    epoll_now = lib.fmux_epoll_now
     epoll_wait = lib.fmux_epoll_wait
     epoll_some = lib.fmux_epoll_some
     keys_now = lib.fmux_keys_now
@@ -76,6 +83,9 @@ if implementation == "c":
     close = lib.fmux_close
     set_shared = lib.fmux_set_shared
 
+    #: The cache of (fd, events) pairs, see csrc/python/results.c.
+    PAIRS: Final = lib.fmux_pairs()
+
     _MUX_OUT = ffi.typeof("fmux_t **")
     _STATS_OUT = ffi.typeof("fmux_stats_t *")
     _READY_OUT = ffi.typeof("fmux_ready_t **")
@@ -85,9 +95,6 @@ if implementation == "c":
     NULL: Final = ffi.NULL
     #: A ready array that does not exist yet. Every wait on it is refused as busy.
     NO_ARRAY: Final = NULL
-
-#: The cache of (fd, events) pairs, see csrc/python/results.c. Its length is a power of two.
-PAIRS: Final[list[Any]] = [None] * 4096
 
 #: The commonest timeout and maxevents. Compared by identity: fast, and 0j is no timeout.
 NOW: Final = 0
@@ -126,14 +133,10 @@ def fail(result: int) -> NoReturn:
     raise explain_refusal(os_error(result))
 
 
-def open_mux(mechanism: int, adopt: int | None = None, shared: bool = False) -> Any:
-    """Make a mux, whose memory is released with the last reference to the result.
-
-    adopt is the descriptor of an existing epoll set, for a bare mux around it. shared: with forked children.
-    """
+def open_mux(mechanism: int, shared: bool) -> Any:
+    """Make a mux, whose memory is released with the last reference to the result. shared: with forked children."""
     out = ffi.new(_MUX_OUT)
-    result = lib.fmux_open(mechanism, out) if adopt is None else lib.fmux_adopt(adopt, out)
-    if result < 0:
+    if (result := lib.fmux_open(mechanism, out)) < 0:
         raise os_error(result)
     mux = ffi.gc(out[0], lib.fmux_free)
     if shared:

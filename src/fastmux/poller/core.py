@@ -12,20 +12,13 @@ import threading
 from fastmux import _binding
 from fastmux._binding import (
     ALL,
-    BUSY,
     NO_ARRAY,
     NOW,
-    UNUSUAL,
     Waits,
     fail,
-    key_add,
-    key_modify,
-    key_remove,
-    key_replace,
     keys_now,
     keys_wait,
     pairs_now,
-    pairs_some,
     pairs_wait,
     rows_now,
     rows_wait,
@@ -81,7 +74,7 @@ class Poller(BasePoller, Waits):
         BasePoller.__init__(self, mechanism, capacity=capacity, fork=fork)
         #: tag -> key, or (key, events) once that was reported. Changed together with the core, see calls.h.
         self._table: list[Any] = []
-        mux = _binding.open_mux(_binding.MECHANISMS[self.mechanism], shared=fork == "share")
+        mux = _binding.open_mux(_binding.MECHANISMS[self.mechanism], fork == "share")
         self._start(mux, self.capacity, _binding.open_context(mux, table=self._table, keys=self._keys))
         #: The private array of the first thread that called wait(), which alone replaces it. Other threads have theirs
         #: in self._local.rows.
@@ -97,8 +90,7 @@ class Poller(BasePoller, Waits):
             if result.__class__ is list:
                 return result
         timeout, limit = for_poller(timeout), check_maxevents(maxevents)
-        limit = ALL if limit > self.capacity else limit
-        return self._wait_again(pairs_some, timeout, limit)  # type: ignore[no-any-return]
+        return self._wait_again(_binding.pairs_some, timeout, min(limit, self.capacity))  # type: ignore[no-any-return]
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         result = keys_now(self._ready) if timeout is NOW else keys_wait(self._ready, timeout)
@@ -110,7 +102,7 @@ class Poller(BasePoller, Waits):
         n: int = rows_now(self._rows) if timeout is NOW else rows_wait(self._rows, timeout)
         if n >= 0:
             return n
-        if n in (BUSY, UNUSUAL):
+        if n in (_binding.BUSY, _binding.UNUSUAL):
             n = rows_wait(self._own_rows(), for_poller(timeout))
         return n if n >= 0 else fail(n)
 
@@ -159,18 +151,18 @@ class Poller(BasePoller, Waits):
     # Provided for BasePoller
 
     def _watch(self, key: SelectorKey) -> None:
-        if (result := key_add(self._mux, self._table, key, key.events)) < 0:
+        if (result := _binding.key_add(self._mux, self._table, key, key.events)) < 0:
             fail(result)
 
     def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
-        if (result := key_modify(self._mux, self._table, new, new.events)) < 0:
+        if (result := _binding.key_modify(self._mux, self._table, new, new.events)) < 0:
             fail(result)
 
     def _rekey(self, key: SelectorKey) -> None:
-        key_replace(self._mux, self._table, key.fd, key)
+        _binding.key_replace(self._mux, self._table, key.fd, key)
 
     def _unwatch(self, fd: int) -> None:
-        key_remove(self._mux, self._table, fd)
+        _binding.key_remove(self._mux, self._table, fd)
 
     def _enlarge(self) -> None:
         self._grow(self.capacity)

@@ -1,4 +1,4 @@
-"""``fastmux.select.epoll``: the standard epoll object on the C core."""
+"""``fastmux.select.epoll``: the standard epoll object on the C core (csrc/python/epolls.c)."""
 
 from __future__ import annotations
 
@@ -6,29 +6,8 @@ import contextlib
 import errno
 import operator
 
-from fastmux._binding import (
-    ALL,
-    BARE_EPOLL,
-    BUSY,
-    CLOSED,
-    EPOLL,
-    NO_ARRAY,
-    NOW,
-    Waits,
-    add,
-    close,
-    epoll_some,
-    epoll_wait,
-    fileno,
-    key_remove,
-    modify,
-    open_context,
-    open_mux,
-    open_ready,
-    os_error,
-    pairs_now,
-    remove,
-)
+from fastmux import _binding
+from fastmux._binding import ALL, NOW, PAIRS, epoll_control, epoll_now, epoll_wait, os_error
 from fastmux._events import PRIORITY, READ, WRITE
 from fastmux._original import select
 from fastmux._timeouts import for_epoll
@@ -37,13 +16,11 @@ from .arguments import INT_MAX, NotCopied, descriptor_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final, NoReturn, TypeVar
+    from typing import Any, Final, NoReturn
 
-    _Self = TypeVar("_Self", bound="epoll")
-
-#: The default of maxevents in the standard epoll.poll(): FD_SETSIZE - 1.
+#: The default of maxevents: FD_SETSIZE - 1.
 _DEFAULT: Final = 1023
-#: The kernel's limit of maxevents (EP_MAX_EVENTS), and the limit of rows here: more than can be open.
+#: The kernel's limit of maxevents (EP_MAX_EVENTS), and the limit of room for events here: more than can be open.
 _MOST: Final = INT_MAX // 12
 _ROOM: Final = 1 << 20
 
@@ -57,35 +34,37 @@ def _mask(eventmask: Any) -> int:
     return mask & 0xFFFFFFFF
 
 
-class epoll(NotCopied, Waits):  # noqa: N801
+class epoll(NotCopied):  # noqa: N801
     """An epoll set, as ``select.epoll``.
 
     Timeouts are seconds, rounded up to milliseconds; None and negative timeouts wait for ever.
     """
 
-    __slots__ = ("_closed", "_large")
+    __slots__ = ("_set",)
 
-    _large: Any
-    _closed: bool
+    _set: Any
 
-    def __new__(cls: type[_Self], sizehint: int = -1, flags: int = 0) -> _Self:
+    def __new__(cls, sizehint: int = -1, flags: int = 0) -> epoll:
         if sizehint.__class__ is not int or sizehint != -1 or flags.__class__ is not int or flags != 0:
             select.epoll(sizehint, flags).close()  # raises for invalid arguments
-        return cls._around(open_mux(BARE_EPOLL))
+        return cls._around(-1)
 
     @classmethod
-    def _around(cls: type[_Self], mux: Any, context: bytearray | None = None) -> _Self:
+    def _around(cls, fd: int) -> epoll:
+        if (made := _binding.epoll_open(fd, PAIRS)).__class__ is int:
+            raise os_error(made)
         self = object.__new__(cls)
-        self._start(mux, _DEFAULT, context or open_context(mux))
-        self._closed = False
-        self._large = (NO_ARRAY, 0)  # for a large maxevents: array and rows
+        self._set = made
         return self
 
+    def __init_subclass__(cls) -> None:
+        raise TypeError("type 'select.epoll' is not an acceptable base type")
+
     @classmethod
-    def fromfd(cls: type[_Self], fd: int, /) -> _Self:
+    def fromfd(cls, fd: int, /) -> epoll:
         """Make an epoll object around the descriptor of an existing set; close() will close it."""
         if isinstance(fd, int) and 0 <= fd <= INT_MAX:
-            return cls._around(open_mux(BARE_EPOLL, adopt=int(fd)))
+            return cls._around(int(fd))
         select.epoll.fromfd(fd).close()
         return cls()  # as the standard library does for -1
 
@@ -96,20 +75,20 @@ class epoll(NotCopied, Waits):  # noqa: N801
         """
         fd = fd if fd.__class__ is int and 0 <= fd <= INT_MAX else descriptor_of(fd)
         mask = eventmask if eventmask.__class__ is int and not eventmask >> 32 else _mask(eventmask)
-        if (result := add(self._mux, fd, mask)) < 0:
+        if (result := epoll_control(self._set, _binding.SET_ADD, fd, mask)) < 0:
             self._fail(result)
 
     def modify(self, fd: Any, eventmask: int) -> None:
         """Replace the mask of a registered fd; with EPOLLONESHOT, re-arm it. FileNotFoundError if it is unknown."""
         fd = fd if fd.__class__ is int and 0 <= fd <= INT_MAX else descriptor_of(fd)
         mask = eventmask if eventmask.__class__ is int and not eventmask >> 32 else _mask(eventmask)
-        if (result := modify(self._mux, fd, mask)) < 0:
+        if (result := epoll_control(self._set, _binding.SET_MODIFY, fd, mask)) < 0:
             self._fail(result)
 
     def unregister(self, fd: Any) -> None:
         """Stop watching fd. Raises FileNotFoundError if it is unknown, OSError (EBADF) if it is closed."""
         fd = fd if fd.__class__ is int and 0 <= fd <= INT_MAX else descriptor_of(fd)
-        if (result := remove(self._mux, fd)) < 0:
+        if (result := epoll_control(self._set, _binding.SET_REMOVE, fd, 0)) < 0:
             self._fail(result)
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
@@ -118,27 +97,14 @@ class epoll(NotCopied, Waits):  # noqa: N801
         At most maxevents of them; -1 means 1023.
         """
         if maxevents is ALL:
-            result = pairs_now(self._ready) if timeout is NOW else epoll_wait(self._ready, timeout)
-        else:
-            result = epoll_some(self._ready, timeout, maxevents)
-        return result if result.__class__ is list else self._poll(timeout, maxevents)
-
-    def _poll(self, timeout: float | None, maxevents: int) -> list[tuple[int, int]]:
-        """Slow path of poll(): the first wait, a busy array, unusual arguments."""
-        timeout, limit = self._arguments(timeout, maxevents)
-        if limit > _MOST:
-            raise os_error(-errno.EINVAL)
-        if limit <= _DEFAULT:
-            return self._wait_again(epoll_some, timeout, limit)  # type: ignore[no-any-return]
-        limit = min(limit, _ROOM)
-        while True:
-            ready, room = self._large
-            result = epoll_some(ready, timeout, limit) if room >= limit else BUSY
+            result = epoll_now(self._set) if timeout is NOW else epoll_wait(self._set, timeout)
             if result.__class__ is list:
                 return result
-            if result != BUSY:
-                self._fail(result)
-            self._large = open_ready(self._mux, limit, True, self._context, self._fail)[0], limit
+        seconds, limit = self._arguments(timeout, maxevents)
+        if limit > _MOST:
+            raise os_error(-errno.EINVAL)
+        result = _binding.epoll_some(self._set, seconds, _DEFAULT if limit == ALL else min(limit, _ROOM))
+        return result if result.__class__ is list else self._fail(result)
 
     def _arguments(self, timeout: float | None, maxevents: int) -> tuple[float | None, int]:
         """Check the arguments of poll(), in the order of the standard object.
@@ -151,8 +117,8 @@ class epoll(NotCopied, Waits):  # noqa: N801
         except (TypeError, ValueError, OverflowError):
             is_int = False
         if is_int:
-            if self._closed:
-                self._fail(CLOSED)
+            if self.closed:
+                self._fail(_binding.CLOSED)
             try:
                 seconds = for_epoll(timeout)
                 if limit >= 1 or limit == -1:
@@ -164,48 +130,29 @@ class epoll(NotCopied, Waits):  # noqa: N801
         raise OverflowError("timeout is too large")
 
     def _fail(self, result: int) -> NoReturn:
-        if result == CLOSED:
+        if result == _binding.CLOSED:
             raise ValueError("I/O operation on closed epoll object")
         raise os_error(result)
 
     def fileno(self) -> int:
         """Return the descriptor of the epoll set."""
-        if (fd := fileno(self._mux)) < 0:
-            self._fail(fd)
-        return fd  # type: ignore[no-any-return]
+        fd: int = _binding.epoll_fileno(self._set)
+        return fd if fd >= 0 else self._fail(fd)
 
     @property
     def closed(self) -> bool:
         """True once close() has been called."""
-        return self._closed
+        return bool(_binding.epoll_fileno(self._set) < 0)
 
     def close(self) -> None:
         """Close the descriptor of the epoll set. Later calls of all other methods raise ValueError."""
-        self._closed = True
-        close(self._mux)
+        _binding.epoll_close(self._set)
 
-    def __enter__(self: _Self) -> _Self:
-        if self._closed:
-            self._fail(CLOSED)
+    __del__ = close
+
+    def __enter__(self) -> epoll:
+        self.fileno()  # raises if it is closed
         return self
 
     def __exit__(self, exc_type: Any = None, exc_value: Any = None, exc_tb: Any = None, /) -> None:
         self.close()
-
-
-class EpollSet(epoll):
-    """An epoll set with the core's table, which drops stale reports and has a wake-up; for EpollSelector."""
-
-    __slots__ = ("_table",)
-
-    _table: list[Any]
-
-    def __new__(cls, table: list[Any], keys: dict[int, Any]) -> EpollSet:
-        mux = open_mux(EPOLL, shared=True)
-        self = cls._around(mux, open_context(mux, table=table, keys=keys))
-        self._table = table
-        return self
-
-    def unregister(self, fd: Any) -> None:
-        if (result := key_remove(self._mux, self._table, descriptor_of(fd))) < 0:
-            self._fail(result)

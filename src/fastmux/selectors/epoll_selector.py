@@ -5,24 +5,13 @@ from __future__ import annotations
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
 
 from fastmux import _binding
-from fastmux._binding import (
-    NO_ARRAY,
-    NOW,
-    UNUSUAL,
-    Waits,
-    key_add,
-    key_modify,
-    key_remove,
-    key_replace,
-    selector_now,
-    selector_wait,
-)
+from fastmux._binding import NO_ARRAY, NOW, UNUSUAL, Waits, selector_now, selector_wait
 from fastmux._events import EDGE, EVENT_PRIORITY, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 from fastmux._original import selectors as _standard
 from fastmux._timeouts import for_selector
 from fastmux.poller.fork import apply_in_children, check_policy
-from fastmux.select.epoll_object import EpollSet
 
+from .epoll_set import EpollSet
 from .registrations import Registrations
 
 TYPE_CHECKING = False
@@ -53,15 +42,15 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
     _selector: Any
 
     def _selector_cls(self) -> EpollSet:
-        #: tag -> key, or (key, events) once that was reported. Changed together with the core, see calls.h.
-        self._table: list[Any] = []
-        return EpollSet(self._table, self._fd_to_key)
+        return EpollSet(self._fd_to_key)
 
     def __init__(self, *, fork: str = "share") -> None:
         self._fork = check_policy(fork)
         super().__init__()
-        if type(self._selector) is EpollSet:
-            self._start(self._selector._mux, _FIRST_ROOM, self._selector._context)
+        epoll_set = self._selector
+        if type(epoll_set) is EpollSet:
+            self._start(epoll_set.mux, _FIRST_ROOM, epoll_set.context)
+            self._table = epoll_set.table
         else:  # a subclass uses another epoll object
             self._mux = self._context = None
             self._ready = NO_ARRAY
@@ -74,7 +63,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
         """Do nothing: the core has done it."""
 
     def _fail(self, result: int) -> NoReturn:
-        raise self._selector._fail(result)
+        raise self._selector.fail(result)
 
     # Unusual arguments
 
@@ -95,7 +84,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
             raise KeyError(f"{fileobj!r} (FD {fd}) is already registered")
         self._fd_to_key[fd] = key = SelectorKey(fileobj, fd, events, data)
         try:
-            if (result := key_add(self._mux, self._table, key, mask)) < 0:
+            if (result := _binding.key_add(self._mux, self._table, key, mask)) < 0:
                 self._fail(result)
         except BaseException:  # KeyboardInterrupt, too: the kernel may already watch the descriptor
             self._drop(fd)
@@ -111,16 +100,16 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
             try:
                 return super()._modify(fileobj, events, data)
             finally:
-                key_replace(self._mux, self._table, old.fd, None)  # a wait finds the key in the map
+                _binding.key_replace(self._mux, self._table, old.fd, None)  # a wait finds the key in the map
         key = SelectorKey(old.fileobj, old.fd, events, data)
         try:
             if events != old.events or events & (EDGE | ONESHOT):
-                if (result := key_modify(self._mux, self._table, key, mask)) < 0:
+                if (result := _binding.key_modify(self._mux, self._table, key, mask)) < 0:
                     self._fail(result)
             elif data == old.data:
                 return old
             else:
-                key_replace(self._mux, self._table, key.fd, key)
+                _binding.key_replace(self._mux, self._table, key.fd, key)
             self._fd_to_key[key.fd] = key
         except BaseException:
             self._drop(key.fd)
@@ -130,7 +119,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
     def _drop(self, fd: int) -> None:
         """Unregister a descriptor, of which the kernel, the table and the map may have different ideas."""
         self._fd_to_key.pop(fd, None)
-        key_remove(self._mux, self._table, fd)
+        _binding.key_remove(self._mux, self._table, fd)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for each ready file."""
@@ -142,7 +131,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
         if self._mux is None:
             return super().select(timeout)
         if result == UNUSUAL:
-            timeout = for_selector(timeout, lambda ms: self._selector._arguments(ms * 1e-3, -1))
+            timeout = for_selector(timeout, lambda ms: self._selector.refuse(ms * 1e-3))
         return self._wait_again(selector_wait, timeout)  # type: ignore[no-any-return]
 
     def wakeup(self) -> None:
@@ -151,10 +140,4 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
         It returns the ready files, usually none. Calls that no select() has consumed yet count as one.
         """
         if (result := _binding.wakeup(self._mux)) < 0:
-            self._selector._fail(result)
-
-    def close(self) -> None:
-        """Drop all registrations, end all waits, and release the descriptors. Idempotent."""
-        super().close()
-        if self._mux is not None:
-            self._table.clear()
+            self._selector.fail(result)

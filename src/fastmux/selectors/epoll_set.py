@@ -1,0 +1,57 @@
+"""The epoll set of an EpollSelector: a mux, with the methods of an epoll object that the standard selector calls."""
+
+from __future__ import annotations
+
+from fastmux import _binding
+from fastmux._binding import os_error
+from fastmux._original import select
+from fastmux.select.arguments import descriptor_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+
+class EpollSet:
+    """An epoll set with the core's table of registrations, which drops stale reports and has a wake-up."""
+
+    def __init__(self, keys: dict[int, Any]) -> None:
+        self.mux = _binding.open_mux(_binding.EPOLL, shared=True)
+        #: tag -> key, or (key, events) once that was reported. Changed together with the core, see calls.h.
+        self.table: list[Any] = []
+        self.context = _binding.open_context(self.mux, table=self.table, keys=keys)
+
+    # A registration of the standard selector has no entry in the table: a wait finds its key in the map.
+
+    def register(self, fd: int, eventmask: int) -> None:
+        if (result := _binding.add(self.mux, descriptor_of(fd), eventmask)) < 0:
+            self.fail(result)
+
+    def modify(self, fd: int, eventmask: int) -> None:
+        if (result := _binding.modify(self.mux, descriptor_of(fd), eventmask)) < 0:
+            self.fail(result)
+
+    def unregister(self, fd: int) -> None:
+        if (result := _binding.key_remove(self.mux, self.table, descriptor_of(fd))) < 0:
+            self.fail(result)
+
+    def fail(self, result: int) -> NoReturn:
+        """Raise the exception of a standard epoll object."""
+        if result == _binding.CLOSED:
+            raise ValueError("I/O operation on closed epoll object")
+        raise os_error(result)
+
+    def refuse(self, timeout: float) -> NoReturn:
+        """Raise the exception for a timeout that is too large."""
+        self.fileno()  # raises first if this is closed
+        with select.epoll() as other:
+            other.poll(timeout)
+        raise OverflowError("timeout is too large")
+
+    def fileno(self) -> int:
+        fd: int = _binding.fileno(self.mux)
+        return fd if fd >= 0 else self.fail(fd)
+
+    def close(self) -> None:
+        _binding.close(self.mux)
+        self.table.clear()
