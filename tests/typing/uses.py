@@ -70,7 +70,7 @@ for epoll_selector in (selectors.DefaultSelector(), selectors.EpollSelector(fork
     epoll_selector.wakeup()
 standard: selectors.BaseSelector = selectors.DefaultSelector()
 
-selectors.EpollSelector(True)  # type: ignore[call-arg]
+selectors.EpollSelector(True)  # type: ignore[call-arg, arg-type]
 selectors.PollSelector().register(sock, None)  # type: ignore[arg-type]
 
 # Patching, and the event loop

@@ -17,7 +17,7 @@ from fastmux import selectors
 from fastmux._events import EXCLUSIVE
 
 from .sock_calls import SocketCalls
-from .stream import SocketTransport
+from .stream import _SocketTransport
 from .turn import Turn
 
 _T = TypeVar("_T")
@@ -53,7 +53,7 @@ class EventLoop(Turn, SocketCalls):
         context: Context | None = None,
     ) -> Any:
         self._ensure_fd_no_transport(sock)
-        return SocketTransport(self, sock, protocol, waiter, extra, server, context)
+        return _SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
         self,
@@ -73,7 +73,7 @@ class EventLoop(Turn, SocketCalls):
         ssl_protocol: Any = sslproto.SSLProtocol(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
-        SocketTransport(self, rawsock, ssl_protocol, extra=extra, server=server, context=context)
+        _SocketTransport(self, rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return ssl_protocol._app_transport
 
     def _remove_reader(self, fd: Any) -> bool:

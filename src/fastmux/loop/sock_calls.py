@@ -1,10 +1,10 @@
 """sock_recv() and sock_recv_into() of the event loop.
 
 The standard ones try to receive, and if there is nothing, register the socket, wait, and unregister it: two system
-calls and some ten objects per message. Here the socket stays registered, with a Receiver that knows the waiting future.
+calls and some ten objects per message. Here the socket stays registered, with a _Receiver that knows the waiting future.
 If data arrives without one, the socket is unregistered.
 
-A program may close a socket without telling the loop, and another file may take its number. So a Receiver serves only
+A program may close a socket without telling the loop, and another file may take its number. So a _Receiver serves only
 the socket object that it was made for, and every other use of the descriptor removes it first.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from .asyncio_private import StandardLoop
 
 
-class Receiver:
+class _Receiver:
     """A socket that is registered for input, and the future that waits for it."""
 
     __slots__ = ("_argument", "_read", "_size", "drained", "fd", "loop", "sock", "waiter")
@@ -72,7 +72,7 @@ class SocketCalls(StandardLoop):
     _fast: bool
 
     def __init__(self, selector: Any) -> None:
-        self._receivers: dict[int, Receiver] = {}
+        self._receivers: dict[int, _Receiver] = {}
         super().__init__(selector)
 
     async def sock_recv(self, sock: socket.socket, nbytes: int) -> bytes:
@@ -105,19 +105,19 @@ class SocketCalls(StandardLoop):
         finally:
             receiver.end(waiter)
 
-    def _receiver(self, sock: socket.socket) -> Receiver:
-        """Return the Receiver of a socket, made if it is missing."""
+    def _receiver(self, sock: socket.socket) -> _Receiver:
+        """Return the _Receiver of a socket, made if it is missing."""
         fd = sock.fileno()
         receiver = self._receivers.get(fd)
         if receiver is None or receiver.sock() is not sock:
             self._ensure_fd_no_transport(fd)
-            receiver = Receiver(self, sock, fd)
+            receiver = _Receiver(self, sock, fd)
             self._add_reader(fd, receiver.ready)
             self._receivers[fd] = receiver
         return receiver
 
     def _drop_receiver(self, fd: int) -> bool:
-        """Remove the Receiver of fd, if there is one; return whether a future was waiting."""
+        """Remove the _Receiver of fd, if there is one; return whether a future was waiting."""
         receiver = self._receivers.pop(fd, None)
         if receiver is None:
             return False

@@ -29,7 +29,7 @@ _logger = logging.getLogger("asyncio")
 _BUFFERS: Final = 1024
 
 
-class SocketTransport(StandardTransport):  # type: ignore[misc]
+class _SocketTransport(StandardTransport):  # type: ignore[misc]
     """A connected stream socket."""
 
     #: For the standard reads: malloc() makes a mapping for each piece above 128 KiB.

@@ -43,7 +43,7 @@ _LONGEST: Final = 24 * 3600
 _new: Final = object.__new__
 
 
-class Inbox:
+class _Inbox:
     """Memory for fmux_stream_wait: data arrives in ``arena``, with a row in ``fds`` and ``lengths`` for each socket.
 
     ``flags[fd] = 1`` makes the wait receive from a socket; cover(fd) makes sure that the flag exists.
@@ -89,7 +89,7 @@ class Turn(StandardLoop):
         #: Whether the wait may already have received data for a transport that stops reading now.
         self._in_wait = False
         if hasattr(selector, "wakeup") and getattr(selector, "_mux", None) is not None:  # fastmux's EpollSelector
-            self._inbox = Inbox(selector)
+            self._inbox = _Inbox(selector)
             self._streams += [None] * len(self._inbox.flags)
         self._fast = self._inbox is not None
         super().__init__(selector)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     FileObject: TypeAlias = Any  # an int, or an object with a fileno() method
     _Self = TypeVar("_Self", bound="BasePoller")
+    _KeyMapping = Mapping[FileObject, SelectorKey]
+else:
+    _KeyMapping = Mapping
 
 _MAX_CAPACITY: Final = 1 << 24
 _INT_MAX: Final = (1 << 31) - 1
@@ -65,7 +68,7 @@ def no_fileno(mechanism: str) -> OSError:
     return io.UnsupportedOperation(f"{mechanism} has no descriptor of its own, only epoll has")
 
 
-class KeyMap(Mapping):  # type: ignore[type-arg]
+class KeyMap(_KeyMapping):
     """The registrations of a poller, live: file object or descriptor -> key. Iterates over descriptors."""
 
     def __init__(self, poller: BasePoller) -> None:

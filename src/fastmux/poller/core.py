@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .audit import Entry, Stats
 
 
-class Rows:
+class _Rows:
     """A private ready array for wait(), with views of its columns."""
 
     __slots__ = ("capacity", "events", "fds", "ready", "thread")
@@ -78,7 +78,7 @@ class Poller(BasePoller, Waits):
         self._start(mux, self.capacity, _binding.open_context(mux, table=self._table, keys=self._keys))
         #: The private array of the first thread that called wait(), which alone replaces it. Other threads have theirs
         #: in self._local.rows.
-        self._front: Rows | None = None
+        self._front: _Rows | None = None
         #: What wait() tries first: the ready array of _front, or none if that is too small.
         self._rows: Any = NO_ARRAY
 
@@ -121,13 +121,13 @@ class Poller(BasePoller, Waits):
             rows = self._local.rows = self._make_rows(thread)
         return rows.ready
 
-    def _make_rows(self, thread: int) -> Rows:
+    def _make_rows(self, thread: int) -> _Rows:
         with self._lock:
             self._check_open()
             ready, memory = _binding.open_ready(self._mux, self.capacity, False, self._context, fail)
-            return Rows(ready, memory, self.capacity, thread)
+            return _Rows(ready, memory, self.capacity, thread)
 
-    def _last_rows(self) -> Rows:
+    def _last_rows(self) -> _Rows:
         """Return the array of this thread's last wait()."""
         front = self._front
         if front is None or front.thread != threading.get_ident():

@@ -10,7 +10,8 @@ import sys
 class EventFd:
     """An eventfd, or a pipe where there are none."""
 
-    fd = _write_fd = -1
+    fd: int = -1
+    _write_fd = -1
 
     def __init__(self) -> None:
         if hasattr(os, "eventfd"):

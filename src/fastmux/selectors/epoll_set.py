@@ -16,10 +16,10 @@ class EpollSet:
     """An epoll set with the core's table of registrations, which drops stale reports and has a wake-up."""
 
     def __init__(self, keys: dict[int, Any]) -> None:
-        self.mux = _binding.open_mux(_binding.EPOLL, shared=True)
+        self.mux: Any = _binding.open_mux(_binding.EPOLL, shared=True)
         #: tag -> key, or (key, events) once that was reported. Changed together with the core, see calls.h.
         self.table: list[Any] = []
-        self.context = _binding.open_context(self.mux, table=self.table, keys=keys)
+        self.context: bytearray = _binding.open_context(self.mux, table=self.table, keys=keys)
 
     # A registration of the standard selector has no entry in the table: a wait finds its key in the map.
 
