@@ -1,10 +1,10 @@
 """sock_recv() and sock_recv_into() of the event loop.
 
 The standard ones try to receive, and if there is nothing, register the socket, wait, and unregister it: two system
-calls and some ten objects per message. Here the socket stays registered, with a _Receiver that knows the waiting future.
+calls and some ten objects per message. Here the socket stays registered, with a Receiver that knows the waiting future.
 If data arrives without one, the socket is unregistered.
 
-A program may close a socket without telling the loop, and another file may take its number. So a _Receiver serves only
+A program may close a socket without telling the loop, and another file may take its number. So a Receiver serves only
 the socket object that it was made for, and every other use of the descriptor removes it first.
 """
 

@@ -53,3 +53,6 @@ if _binding.implementation == "c":
         if result.__class__ is tuple:
             return result
         raise os_error(result)
+
+
+del TYPE_CHECKING  # no name of the standard module

@@ -57,3 +57,5 @@ if not TYPE_CHECKING:
     for _name in STANDARD:  # where programs find them, and pickle looks for them
         if globals()[_name].__module__.startswith("fastmux."):
             globals()[_name].__module__ = __name__
+
+del TYPE_CHECKING  # no name of the standard module
