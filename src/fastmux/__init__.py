@@ -1,17 +1,20 @@
 """Fast I/O multiplexing: wait on many file descriptors at once, by epoll, poll or select.
 
-Everything but the constants is imported at its first use: a program pays for the parts that it needs.
+``import fastmux`` loads Poller. The other parts are imported at their first use: asyncio alone takes several times as
+long as everything else.
 """
 
+from . import _original as _original  # before any patch() or monkey patching
+from ._binding import implementation
 from ._events import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
+from .poller import Poller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import select, selectors
-    from ._binding import implementation
     from ._patch import patch, unpatch
     from .loop import EventLoop, new_event_loop, run
-    from .poller import Difference, Poller, Stats, StdlibPoller
+    from .poller import Difference, Stats, StdlibPoller
 
 __version__ = "0.1.0"
 
@@ -43,10 +46,8 @@ __all__ = [
 _HOMES = {
     "Difference": "poller",
     "EventLoop": "loop",
-    "Poller": "poller",
     "Stats": "poller",
     "StdlibPoller": "poller",
-    "implementation": "_binding",
     "new_event_loop": "loop",
     "patch": "_patch",
     "run": "loop",

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from fastmux import _binding
 
-from .stdlib import StdlibPoller
-
 TYPE_CHECKING = False
 if TYPE_CHECKING or _binding.implementation == "c":
     from .core import Poller
 else:
-    Poller = StdlibPoller
+    from .stdlib import StdlibPoller as Poller
 
 if TYPE_CHECKING:
     from .audit import Difference, Stats
+    from .stdlib import StdlibPoller
 
 __all__ = ["Difference", "Poller", "Stats", "StdlibPoller"]
 
 if not TYPE_CHECKING:
 
     def __getattr__(name):
+        """Import what few programs use at its first use."""
+        if name == "StdlibPoller":
+            from .stdlib import StdlibPoller
+
+            return StdlibPoller
         if name in ("Difference", "Stats"):
             from . import audit
 
