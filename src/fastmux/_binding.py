@@ -96,6 +96,9 @@ if implementation == "c":
     #: A ready array that does not exist yet. Every wait on it is refused as busy.
     NO_ARRAY: Final = NULL
 
+#: The largest int of C.
+INT_MAX: Final = (1 << 31) - 1
+
 #: The commonest timeout and maxevents. Compared by identity: fast, and 0j is no timeout.
 NOW: Final = 0
 ALL: Final = -1

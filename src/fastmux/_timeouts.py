@@ -11,6 +11,7 @@ import math
 import operator
 import sys
 
+from ._binding import INT_MAX
 from ._original import select
 
 TYPE_CHECKING = False
@@ -20,10 +21,11 @@ if TYPE_CHECKING:
 
 #: From this version on, the standard library takes any real number, and poll() one of any length.
 ANY_REAL: Final = sys.version_info >= (3, 15)
-_INT_MAX: Final = (1 << 31) - 1
 _INT64_MAX: Final = (1 << 63) - 1
-#: What csrc/python/timeouts.c takes at most, in seconds: 285 years.
-_LONGEST: Final = 8_999_999_999
+#: The largest timeout that csrc/python/timeouts.c takes, in seconds: 292 years.
+_MOST_SECONDS: Final = 9_223_372_035
+#: The longest wait of one standard call, in seconds: milliseconds in a C int, rounded down.
+ONE_CALL: Final = 2_000_000
 
 
 def nanoseconds(timeout: Any) -> int:
@@ -54,7 +56,7 @@ def nanoseconds(timeout: Any) -> int:
 def for_poller(timeout: Any) -> float | None:
     """Return the timeout of a Poller as a plain number of seconds."""
     ns = nanoseconds(timeout)
-    return None if ns < 0 else min(ns / 1e9, _LONGEST)
+    return None if ns < 0 else min(ns / 1e9, _MOST_SECONDS)
 
 
 def for_selector(timeout: Any, check: Callable[[int], object]) -> float:
@@ -62,7 +64,7 @@ def for_selector(timeout: Any, check: Callable[[int], object]) -> float:
     if timeout <= 0:
         return 0
     ms: int = math.ceil(timeout * 1e3)
-    if ms > _INT_MAX:
+    if ms > INT_MAX:
         check(ms)
     return ms / 1e3
 
@@ -71,7 +73,7 @@ def for_select(timeout: Any) -> float:
     """Return the timeout of select() as a plain number of seconds."""
     try:
         if 0 <= (seconds := _number(timeout)) * 1_000_000_000 <= _INT64_MAX:
-            return min(seconds, _LONGEST)
+            return min(seconds, _MOST_SECONDS)
     except (TypeError, ValueError, OverflowError):
         pass
     select.select([], [], [], timeout)  # raises, with the message of this version
@@ -88,7 +90,7 @@ def for_epoll(timeout: Any) -> float | None:
         return None
     seconds = _number(timeout)
     ms = math.ceil(seconds * 1000)
-    if not -_INT_MAX - 1 <= ms <= _INT_MAX:
+    if not -INT_MAX - 1 <= ms <= INT_MAX:
         raise OverflowError
     return max(seconds, 0) if ms >= 0 else None
 
@@ -98,7 +100,7 @@ def for_poll(timeout: Any) -> float | None:
     try:
         ms = _number(timeout)
         whole = math.ceil(ms) if ms >= 0 else math.floor(ms)  # refuses NaN and infinity
-        if -_INT_MAX - 1 <= whole <= _INT_MAX or (ANY_REAL and abs(whole) <= _INT64_MAX // 1_000_000):
+        if -INT_MAX - 1 <= whole <= INT_MAX or (ANY_REAL and abs(whole) <= _INT64_MAX // 1_000_000):
             return None if ms < 0 else ms
     except (TypeError, ValueError, OverflowError):
         pass

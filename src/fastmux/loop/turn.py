@@ -37,8 +37,8 @@ _ENOUGH: Final = 64 * 1024
 _ROWS: Final = 128
 #: Up to this many cancelled timers stay in the heap.
 _MOST_CANCELLED: Final = 100
-#: The longest wait in seconds.
-_LONGEST: Final = 24 * 3600
+#: The longest wait in seconds, as of the standard loop.
+_MAXIMUM_TIMEOUT: Final = 24 * 3600
 
 _new: Final = object.__new__
 
@@ -273,7 +273,7 @@ class Turn(StandardLoop):
             heappop(scheduled)._scheduled = False
         if not scheduled:
             return -1
-        left: float = min(max(scheduled[0]._when - self.time(), 0), _LONGEST)
+        left: float = min(max(scheduled[0]._when - self.time(), 0), _MAXIMUM_TIMEOUT)
         return math.ceil(left * 1e9)
 
     def _add_due(self, handles: deque[Any] | None) -> deque[Any] | None:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Mapping
 from selectors import SelectorKey
 
-from fastmux._binding import closed
+from fastmux._binding import INT_MAX, closed
 from fastmux._events import EDGE, ONESHOT, READ, check_events
 
 from .fork import apply_in_children, check_policy
@@ -32,14 +32,13 @@ else:
     _KeyMapping = Mapping
 
 _MAX_CAPACITY: Final = 1 << 24
-_INT_MAX: Final = (1 << 31) - 1
 _UNCHANGED: Final[Any] = object()
 
 #: new_tuple(SelectorKey, (fileobj, fd, events, data)) makes a key without a Python call in between.
 new_tuple: Final[Callable[[type[SelectorKey], tuple[Any, int, int, Any]], SelectorKey]] = tuple.__new__
 
 
-def descriptor_of(fileobj: FileObject) -> int:
+def fileno_of(fileobj: FileObject) -> int:
     """Return the file descriptor of fileobj, an int or an object with a ``fileno()`` method."""
     if fileobj.__class__ is int:
         fd = fileobj
@@ -171,8 +170,8 @@ class BasePoller:
         that the mechanism does not support, PermissionError for a regular file on epoll, and OSError as the
         kernel does: EBADF for a descriptor that is not open, ENOSPC at the user's limit of watches.
         """
-        fd = descriptor_of(fileobj)
-        if fd > _INT_MAX:
+        fd = fileno_of(fileobj)
+        if fd > INT_MAX:
             raise OverflowError(f"file descriptor {fd} does not fit a C int")
         events = check_events(self.mechanism, events)
         with self._lock:
@@ -242,7 +241,7 @@ class BasePoller:
         """Return the key of fileobj, which may be closed and so have no descriptor."""
         self._check_open()
         try:
-            fd = descriptor_of(fileobj)
+            fd = fileno_of(fileobj)
         except ValueError:
             for key in self._keys.values():
                 if key.fileobj is fileobj:

@@ -22,7 +22,7 @@ from time import monotonic_ns
 from fastmux._binding import closed, explain_refusal
 from fastmux._events import EXCLUSIVE, PRIORITY, READ, WRITE
 from fastmux._original import select
-from fastmux._timeouts import nanoseconds
+from fastmux._timeouts import ONE_CALL, nanoseconds
 
 from .base import BasePoller, check_maxevents, no_fileno
 from .eventfd import EventFd
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     Events: TypeAlias = list[tuple[int, int]]
 
-#: The longest wait of one call, in seconds: the standard library counts milliseconds in a C int.
-_LONGEST = 2_000_000
 _FD_SETSIZE = 1024
 _COUNTERS = (
     *("waits", "events", "stale_events", "control_calls", "control_calls_avoided", "wakeups"),
@@ -166,7 +164,7 @@ class StdlibPoller(BasePoller):
         waiter = self._enter()
         try:
             while True:
-                left = None if deadline is None else min(max(deadline - monotonic_ns(), 0) / 1e9, _LONGEST)
+                left = None if deadline is None else min(max(deadline - monotonic_ns(), 0) / 1e9, ONE_CALL)
                 result = self._ask(waiter, left, limit)
                 if self.closed:
                     closed()

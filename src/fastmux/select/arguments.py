@@ -5,13 +5,12 @@ Invalid arguments are rare, and their messages differ between versions: the stan
 
 from __future__ import annotations
 
+from fastmux._binding import INT_MAX
 from fastmux._original import select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final, NoReturn
-
-INT_MAX: Final = (1 << 31) - 1
+    from typing import Any, NoReturn
 
 
 def descriptor_of(file: Any) -> int:

@@ -7,12 +7,12 @@ import errno
 import operator
 
 from fastmux import _binding
-from fastmux._binding import ALL, NOW, PAIRS, epoll_control, epoll_now, epoll_wait, os_error
+from fastmux._binding import ALL, INT_MAX, NOW, PAIRS, epoll_control, epoll_now, epoll_wait, os_error
 from fastmux._events import PRIORITY, READ, WRITE
 from fastmux._original import select
 from fastmux._timeouts import for_epoll
 
-from .arguments import INT_MAX, NotCopied, descriptor_of
+from .arguments import NotCopied, descriptor_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import errno
 
-from fastmux._binding import BUSY, FRESH, NOW, NULL, UNUSUAL, open_context, os_error, poll_pairs, poll_pairs_now
+from fastmux._binding import (
+    BUSY,
+    FRESH,
+    INT_MAX,
+    NOW,
+    NULL,
+    UNUSUAL,
+    open_context,
+    os_error,
+    poll_pairs,
+    poll_pairs_now,
+)
 from fastmux._events import PRIORITY, READ, WRITE
 from fastmux._original import select
 from fastmux._timeouts import for_poll
 
-from .arguments import INT_MAX, NotCopied, descriptor_of
+from .arguments import NotCopied, descriptor_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from selectors import SelectorKey
 from fastmux import select as _select
 from fastmux._binding import BUSY, NOW, UNUSUAL, os_error, poll_keys, poll_keys_now
 from fastmux._original import selectors as _standard
-from fastmux._timeouts import for_poll, for_selector
+from fastmux._timeouts import ONE_CALL, for_poll, for_selector
 from fastmux.select.poll_object import PollSet, make_set
 
 from .registrations import Registrations
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
 else:
     _StandardSelect = _standard.SelectSelector
     _StandardPoll = getattr(_standard, "PollSelector", object)
-
-
-#: The longest wait of one call, in seconds.
-_LONGEST = 2_000_000
 
 
 class SelectSelector(_StandardSelect):
@@ -52,8 +48,8 @@ class PollSelector(Registrations, _StandardPoll):
         result = poll_keys_now(context) if timeout is NOW else poll_keys(context, timeout)
         if result == UNUSUAL:
             seconds = for_selector(timeout, for_poll)
-            if seconds > _LONGEST:
-                return self.select(_LONGEST) or self.select(seconds - _LONGEST)
+            if seconds > ONE_CALL:
+                return self.select(ONE_CALL) or self.select(seconds - ONE_CALL)
             result = poll_keys(context, seconds)
         if result.__class__ is list:
             return result
