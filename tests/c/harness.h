@@ -40,6 +40,7 @@ typedef struct {
 extern const test_t core_tests[];
 extern const test_t ready_tests[];
 extern const test_t list_tests[];
+extern const test_t set_tests[];
 extern const test_t stream_tests[];
 extern const test_t memory_tests[];
 extern const test_t fault_tests[];
@@ -54,6 +55,10 @@ void check_succeeded(const char *file, int line, const char *what, int result);
 
 /* Run a task in a forked child. Checks that fail there fail this test. */
 void in_a_child(void (*task)(void *argument), void *argument);
+
+/* Interrupt system calls by signals, every 50 ms; stop that. */
+void signals_begin(void);
+void signals_end(void);
 
 #define CHECK(condition)                                  \
     do {                                                  \

@@ -572,6 +572,27 @@ static void the_columns_are_in_the_callers_memory(int mechanism)
     fmux_free(mux);
 }
 
+static void each_array_keeps_the_context_of_its_caller(int mechanism)
+{
+    const int content = 0, other = 0;
+    fmux_t *mux = mux_open(mechanism);
+    array_t array = array_open(mux, 4, PRIVATE);
+    array_t second = array_open(mux, 4, SHARED);
+    CHECK(fmux_ready_rows(array.ready).context == NULL);
+    fmux_ready_set_context(array.ready, &content);
+    CHECK(fmux_ready_rows(array.ready).context == &content);
+    CHECK(fmux_ready_rows(second.ready).context == NULL);
+    CHECK_EQ(0, array_wait(&array, MILLISECOND));
+    CHECK(fmux_ready_rows(array.ready).context == &content);
+    fmux_ready_set_context(array.ready, &other);
+    CHECK(fmux_ready_rows(array.ready).context == &other);
+    fmux_ready_set_context(array.ready, NULL);
+    CHECK(fmux_ready_rows(array.ready).context == NULL);
+    array_close(&second);
+    array_close(&array);
+    fmux_free(mux);
+}
+
 static void a_shared_array_with_rows_is_EBUSY_until_it_is_released(int mechanism)
 {
     int ends[2];
@@ -724,10 +745,8 @@ static void trying_distinguishes_a_wake_up_from_nothing(int mechanism)
     CHECK_OK(fmux_add(mux, ends[0], EPOLLIN));
     CHECK_EQ(-EAGAIN, array_try(&array));
     CHECK_EQ(-EAGAIN, fmux_try(array.ready, 1));
-    if (mechanism != FMUX_BARE_EPOLL) {
-        CHECK_EQ(0, fmux_wakeup(mux));
-        CHECK_EQ(0, array_try(&array));
-    }
+    CHECK_EQ(0, fmux_wakeup(mux));
+    CHECK_EQ(0, array_try(&array));
     CHECK_EQ(-EAGAIN, array_try(&array));
     array_close(&array);
     fmux_free(mux);
@@ -757,13 +776,6 @@ static void trying_reports_events_as_a_wait_does(int mechanism)
     array_close(&array);
     fmux_free(mux);
     pipe_close(ends);
-}
-
-static void trying_a_bare_set(int mechanism)
-{
-    (void)mechanism;
-    trying_distinguishes_a_wake_up_from_nothing(FMUX_BARE_EPOLL);
-    trying_reports_events_as_a_wait_does(FMUX_BARE_EPOLL);
 }
 
 static void trying_is_skipped_on_a_long_set_of_poll_or_select(int mechanism)
@@ -848,6 +860,7 @@ const test_t core_tests[] = {
     TEST(memory_aligned_to_4_bytes_is_accepted, ON_ALL),
     TEST(max_events_goes_from_1_to_the_capacity, ON_ALL),
     TEST(the_columns_are_in_the_callers_memory, ON_ALL),
+    TEST(each_array_keeps_the_context_of_its_caller, ON_ALL),
     TEST(a_shared_array_with_rows_is_EBUSY_until_it_is_released, ON_ALL),
     TEST(a_shared_array_without_rows_is_not_held, ON_ALL),
     TEST(a_held_array_does_not_consume_a_wake_up, ON_ALL),
@@ -857,7 +870,6 @@ const test_t core_tests[] = {
     TEST(a_shared_array_serves_any_thread, ON_ALL),
     TEST(trying_distinguishes_a_wake_up_from_nothing, ON_ALL),
     TEST(trying_reports_events_as_a_wait_does, ON_ALL),
-    TEST(trying_a_bare_set, ON_EPOLL),
     TEST(trying_is_skipped_on_a_long_set_of_poll_or_select, ON_ALL),
     TEST(removed_descriptors_do_not_count_as_a_long_set, ON_ALL),
     {NULL, NULL, 0},

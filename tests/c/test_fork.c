@@ -175,8 +175,6 @@ static void a_held_array_is_released_in_a_child(int mechanism)
 {
     check_held_arrays(mechanism, 0);
     check_held_arrays(mechanism, 1);
-    if (mechanism == FMUX_EPOLL)
-        check_held_arrays(FMUX_BARE_EPOLL, 1);
 }
 
 static void wait_for_a_byte(void *argument)

@@ -1,17 +1,13 @@
-/* test_lists.c - one call of poll or select on a list, and bare epoll sets: what the
- * drop-in modules for select and selectors use. */
+/* test_lists.c - one call of poll or select on a list, for the drop-in modules. */
 #include "faults.h"
 #include "harness.h"
 
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/select.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 /* ---- lists --------------------------------------------------------------- */
@@ -149,25 +145,13 @@ static void any_timeout_is_accepted(int mechanism)
     pipe_close(ends);
 }
 
-static void ignore_signal(int number)
-{
-    (void)number;
-}
-
 static void a_signal_ends_a_call_with_EINTR(int mechanism)
 {
-    /* SIGALRM belongs to the watchdog of the harness; restored below. */
-    struct sigaction action, watchdog;
-    struct itimerval soon = {{0, 50000}, {0, 1000}}, left; /* repeats */
-    memset(&action, 0, sizeof action);                     /* no SA_RESTART */
-    action.sa_handler = ignore_signal;
     list_t list = list_open(mechanism);
-    sigaction(SIGALRM, &action, &watchdog);
-    setitimer(ITIMER_REAL, &soon, &left);
+    signals_begin();
     CHECK_EQ(-EINTR, list_wait(&list, -1));
     CHECK_EQ(-EINTR, list_wait(&list, 60 * SECOND));
-    setitimer(ITIMER_REAL, &left, NULL);
-    sigaction(SIGALRM, &watchdog, NULL);
+    signals_end();
     CHECK_EQ(0, list_wait(&list, 0));
     list_close(&list);
 }
@@ -336,96 +320,6 @@ static void a_failed_call_can_be_repeated(int mechanism)
     pipe_close(ends);
 }
 
-/* ---- bare sets ------------------------------------------------------------ */
-
-static void a_bare_set_returns_the_results_of_epoll_ctl(int mechanism)
-{
-    int ends[2];
-    (void)mechanism;
-    pipe_open(ends);
-    fmux_t *mux = mux_open(FMUX_BARE_EPOLL);
-    CHECK_EQ(-ENOENT, fmux_modify(mux, ends[0], EPOLLIN));
-    CHECK_EQ(-ENOENT, fmux_remove(mux, ends[0]));
-    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
-    CHECK_EQ(0, fmux_modify(mux, ends[0], EPOLLPRI));
-    CHECK_EQ(0, fmux_remove(mux, ends[0]));
-    CHECK_EQ(0, fmux_add(mux, ends[0], EPOLLIN));
-    CHECK_EQ(0, fmux_add(mux, ends[1], EPOLLOUT)); /* no tags */
-    CHECK_EQ(-ENOENT, fmux_tag(mux, ends[0]));
-    CHECK_EQ(-EEXIST, fmux_add(mux, ends[0], EPOLLIN));
-    CHECK_EQ(-EINVAL, fmux_add(mux, fmux_fileno(mux), EPOLLIN));
-    CHECK_EQ(-EBADF, fmux_add(mux, -1, EPOLLIN));
-    pipe_close(ends);
-    CHECK_EQ(-EBADF, fmux_modify(mux, ends[0], EPOLLIN));
-    CHECK_EQ(-EBADF, fmux_remove(mux, ends[0]));
-    CHECK_EQ(-EOPNOTSUPP, fmux_wakeup(mux));
-    CHECK_EQ(0, fmux_close(mux));
-    CHECK_EQ(-ESHUTDOWN, fmux_remove(mux, ends[0]));
-    CHECK_EQ(-ESHUTDOWN, fmux_fileno(mux));
-    fmux_free(mux);
-}
-
-static void a_bare_set_reports_a_closed_file_behind_a_dup(int mechanism)
-{
-    int ends[2];
-    (void)mechanism;
-    pipe_open(ends);
-    fmux_t *mux = mux_open(FMUX_BARE_EPOLL);
-    array_t array = array_open(mux, 4, SHARED);
-    CHECK_OK(fmux_add(mux, ends[0], EPOLLIN));
-    int copy = dup(ends[0]);
-    close(ends[0]);
-    put(ends[1]);
-    CHECK_EQ(1, array_wait(&array, 0));
-    CHECK_EQ(ends[0], array_fd(&array, 0));
-    CHECK_EQ(EPOLLIN, array_events(&array, 0));
-    CHECK_EQ(-1, array_tag(&array, 0));
-    CHECK_EQ(-EBUSY, array_wait(&array, 0));
-    close(copy);
-    close(ends[1]);
-    array_close(&array);
-    fmux_free(mux);
-}
-
-static void an_adopted_set_is_closed_with_its_mux(int mechanism)
-{
-    int ends[2];
-    (void)mechanism;
-    pipe_open(ends);
-    int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN};
-    event.data.u64 = UINT64_C(0xABCD) << 32 | (uint32_t)ends[0];
-    CHECK_EQ(0, epoll_ctl(epoll_fd, EPOLL_CTL_ADD, ends[0], &event));
-    fmux_t *mux = NULL;
-    CHECK_EQ(-EINVAL, fmux_adopt(-1, &mux));
-    CHECK_EQ(0, fmux_adopt(epoll_fd, &mux));
-    array_t array = array_open(mux, 1, SHARED);
-    put(ends[1]);
-    CHECK_EQ(1, fmux_wait(array.ready, -1, 1));
-    CHECK_EQ(ends[0], array_fd(&array, 0)); /* the low half */
-    CHECK_EQ(-1, array_tag(&array, 0));
-    CHECK_EQ(0, fmux_close(mux)); /* while the array is held */
-    array_close(&array);
-    fmux_free(mux);
-    CHECK_EQ(-1, fcntl(epoll_fd, F_GETFD));
-    pipe_close(ends);
-}
-
-static void an_adopted_descriptor_is_checked_at_its_first_use(int mechanism)
-{
-    int ends[2];
-    fmux_t *mux = NULL;
-    (void)mechanism;
-    pipe_open(ends);
-    CHECK_EQ(0, fmux_adopt(ends[0], &mux));
-    array_t array = array_open(mux, 1, SHARED);
-    CHECK_EQ(-EINVAL, array_wait(&array, 0));
-    CHECK_EQ(-EINVAL, fmux_add(mux, ends[1], EPOLLOUT));
-    array_close(&array);
-    fmux_free(mux);
-    close(ends[1]);
-}
-
 const test_t list_tests[] = {
     TEST(poll_counts_the_records_with_events, ON_POLL),
     TEST(poll_reports_a_bad_descriptor_and_skips_a_negative_one, ON_POLL),
@@ -442,9 +336,5 @@ const test_t list_tests[] = {
     TEST(select_without_memory_can_be_repeated, ON_SELECT),
     TEST(poll_is_the_fallback_where_ppoll_is_refused, ON_POLL),
     TEST(a_failed_call_can_be_repeated, ON_COPIES),
-    TEST(a_bare_set_returns_the_results_of_epoll_ctl, ON_EPOLL),
-    TEST(a_bare_set_reports_a_closed_file_behind_a_dup, ON_EPOLL),
-    TEST(an_adopted_set_is_closed_with_its_mux, ON_EPOLL),
-    TEST(an_adopted_descriptor_is_checked_at_its_first_use, ON_EPOLL),
     {NULL, NULL, 0},
 };

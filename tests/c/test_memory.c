@@ -34,19 +34,6 @@ static void without_memory_open_makes_no_mux(int mechanism)
     fmux_free(mux);
 }
 
-static void without_memory_adopt_keeps_the_descriptor_open(int mechanism)
-{
-    (void)mechanism;
-    fmux_t *mux = NULL;
-    int result, failures;
-    int set = epoll_create1(EPOLL_CLOEXEC);
-    FAIL_EACH(FAULT_MEMORY, ENOMEM, fmux_adopt(set, &mux),
-              mux == NULL && fcntl(set, F_GETFD) >= 0);
-    CHECK_EQ(0, result);
-    CHECK_EQ(1, failures);
-    fmux_free(mux);
-}
-
 static void without_memory_ready_open_makes_no_array(int mechanism)
 {
     fmux_t *mux = mux_open(mechanism);
@@ -170,7 +157,6 @@ static void most_calls_allocate_nothing(int mechanism)
 
 const test_t memory_tests[] = {
     TEST(without_memory_open_makes_no_mux, ON_ALL),
-    TEST(without_memory_adopt_keeps_the_descriptor_open, ON_EPOLL),
     TEST(without_memory_ready_open_makes_no_array, ON_ALL),
     TEST(without_memory_add_registers_nothing, ON_ALL),
     TEST(a_set_that_cannot_grow_keeps_its_descriptors, ON_COPIES),

@@ -22,8 +22,9 @@ typedef struct {
     fmux_stream_t stream;
 } reader_t;
 
-static reader_t reader_around(fmux_t *mux)
+static reader_t reader_open(int mechanism)
 {
+    fmux_t *mux = mux_open(mechanism);
     reader_t reader = {.mux = mux, .array = array_open(mux, ROWS, SHARED)};
     reader.stream = (fmux_stream_t){
         .ready = reader.array.ready,
@@ -37,11 +38,6 @@ static reader_t reader_around(fmux_t *mux)
         .waiting = malloc(ROWS * sizeof(int32_t)),
     };
     return reader;
-}
-
-static reader_t reader_open(int mechanism)
-{
-    return reader_around(mux_open(mechanism));
 }
 
 static void reader_close(reader_t *reader)
@@ -298,25 +294,6 @@ static void an_error_of_recv_is_a_row_unless_it_is_temporary(int mechanism)
     reader_close(&reader);
 }
 
-static void an_adopted_set_may_report_any_number(int mechanism)
-{
-    (void)mechanism;
-    int ends[2];
-    CHECK_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
-    int set = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLOUT, .data.u64 = UINT64_MAX};
-    CHECK_EQ(0, epoll_ctl(set, EPOLL_CTL_ADD, ends[0], &event));
-    fmux_t *mux = NULL;
-    CHECK_EQ(0, fmux_adopt(set, &mux));
-    reader_t reader = reader_around(mux);
-    CHECK_EQ(FMUX_OTHERS, read_now(&reader));
-    CHECK_EQ(-1, array_fd(&reader.array, 0));
-    CHECK_EQ(-1, array_tag(&reader.array, 0));
-    reader_close(&reader);
-    close(ends[0]);
-    close(ends[1]);
-}
-
 static void an_array_of_too_many_rows_is_refused(int mechanism)
 {
     reader_t reader = reader_open(mechanism);
@@ -355,7 +332,6 @@ const test_t stream_tests[] = {
     TEST(a_socket_that_is_unflagged_meanwhile_is_reported, ON_ALL),
     TEST(it_sleeps_and_can_be_woken, ON_ALL),
     TEST(an_error_of_recv_is_a_row_unless_it_is_temporary, ON_ALL),
-    TEST(an_adopted_set_may_report_any_number, ON_EPOLL),
     TEST(an_array_of_too_many_rows_is_refused, ON_EPOLL),
     TEST(a_held_array_is_EBUSY, ON_ALL),
     {NULL, NULL, 0},

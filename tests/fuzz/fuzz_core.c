@@ -114,7 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         } else {
             static void (*const others[])(void) = {
                 do_open,
-                do_adopt,
+                do_set,
                 do_array_open,
                 do_array_free,
                 do_stream,
@@ -135,6 +135,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; i < MUXES; i++)
         if (muxes[i].mux != NULL)
             do_free(&muxes[i]);
+    set_close();
     files_close();
     descriptors_end();
     return 0;

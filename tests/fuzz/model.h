@@ -51,11 +51,6 @@ static inline bool by_epoll(const mux_t *mux)
     return mux->mechanism == FMUX_EPOLL;
 }
 
-static inline bool is_bare(const mux_t *mux)
-{
-    return mux->mechanism == FMUX_BARE_EPOLL;
-}
-
 /* A mask of the input, without EPOLLWAKEUP, which affects the whole machine. */
 uint32_t input_mask(void);
 
@@ -78,7 +73,6 @@ int end_call(const char *name, int64_t argument, int result);
 mux_t *input_mux(void); /* with a handle, or NULL */
 void open_by(int mechanism);
 void do_open(void);
-void do_adopt(void);
 void do_close(mux_t *mux);
 void do_free(mux_t *mux);
 void do_add(mux_t *mux);
@@ -111,5 +105,10 @@ void array_close(array_t *array);
 void do_poll_list(void);
 void do_select_list(void);
 void do_sizes(void);
+
+/* ---- a set without a mux, see sets.c --------------------------------------------- */
+
+void do_set(void);
+void set_close(void);
 
 #endif

@@ -84,8 +84,8 @@ void open_by(int mechanism)
     if (place == NULL)
         return;
     int result = CALL(fmux_open, mechanism, mechanism, &made);
-    bool known = mechanism >= FMUX_EPOLL && mechanism <= FMUX_BARE_EPOLL &&
-                 (fmux_mechanisms() >> (mechanism % FMUX_BARE_EPOLL) & 1) != 0;
+    bool known = mechanism >= FMUX_EPOLL && mechanism <= FMUX_SELECT &&
+                 (fmux_mechanisms() >> mechanism & 1) != 0;
     if (!known)
         REQUIRE(result == -EINVAL);
     else
@@ -99,32 +99,6 @@ void do_open(void)
 {
     unsigned choice = input_pick(8);
     open_by(choice < 4 ? (int)choice : input_int());
-}
-
-void do_adopt(void)
-{
-    mux_t *place = free_place();
-    unsigned file = input_pick(NUMBERS + 2);
-    int fd = -1;
-    fmux_t *made = NULL;
-    if (place == NULL)
-        return;
-    if (file >= NUMBERS) {
-        fd = file == NUMBERS ? -1 : 1 << 20;
-    } else if (files[file].kind != CLOSED && files[file].kind != MUX_SET) {
-        fd = fcntl(number(file), F_DUPFD_CLOEXEC, 0);
-        keep(file);
-    }
-    int result = CALL(fmux_adopt, fd, fd, &made);
-    if (fd < 0 || (fmux_mechanisms() & 1 << FMUX_EPOLL) == 0)
-        REQUIRE(result == -EINVAL);
-    else
-        REQUIRE(result == -fault_error);
-    REQUIRE((made != NULL) == (result == 0));
-    if (result == 0)
-        *place = (mux_t){.mux = made, .mechanism = FMUX_BARE_EPOLL};
-    else if (fd >= 0 && fd != 1 << 20)
-        REQUIRE(close(fd) == 0); /* it was not adopted */
 }
 
 void do_close(mux_t *mux)
@@ -201,7 +175,7 @@ static int check_tag(mux_t *mux, int fd, int result)
     int place = place_of(fd);
     int tag = expected_tag(mux, place);
     if (result >= 0)
-        REQUIRE(result == (is_bare(mux) ? 0 : tag));
+        REQUIRE(result == tag);
     REQUIRE(fmux_tag(mux->mux, fd) == tag);
     return result < 0 ? result : 0;
 }
@@ -209,7 +183,7 @@ static int check_tag(mux_t *mux, int fd, int result)
 /* Assign a tag, at the first successful add of a place. */
 static void make_tag(mux_t *mux, int place)
 {
-    if (!is_bare(mux) && mux->tags[place] == 0)
+    if (mux->tags[place] == 0)
         mux->tags[place] = ++mux->tag_count;
 }
 
@@ -224,8 +198,6 @@ void do_add(mux_t *mux)
     result = check_tag(mux, fd, result);
     if (fd < 0 || mux->closed) {
         REQUIRE(result == -ESHUTDOWN || (fd < 0 && result == -EBADF));
-    } else if (is_bare(mux)) {
-        REQUIRE(result == 0 || is_error_of_epoll_ctl(result));
     } else if (place < 0) {
         REQUIRE(result == -EBADF || (fault_error && result == -fault_error));
     } else if (mux->entries[place].watched) {
@@ -243,7 +215,7 @@ void do_add(mux_t *mux)
     } else {
         REQUIRE(result == (impossible_mask(mux, mask) ? -EINVAL : 0));
     }
-    if (result == 0 && !is_bare(mux))
+    if (result == 0)
         mux->entries[place] = (entry_t){
             .watched = true, .mask = mask, .serial = files[place].serial};
 }
@@ -278,8 +250,6 @@ void do_modify(mux_t *mux)
     result = check_tag(mux, fd, result);
     if (mux->closed) {
         REQUIRE(result == -ESHUTDOWN);
-    } else if (is_bare(mux)) {
-        REQUIRE(result == 0 || is_error_of_epoll_ctl(result));
     } else if (place < 0 || !mux->entries[place].watched) {
         REQUIRE(result == -ENOENT);
     } else {
@@ -308,8 +278,6 @@ void do_remove(mux_t *mux)
     result = check_tag(mux, fd, result);
     if (mux->closed) {
         REQUIRE(result == -ESHUTDOWN);
-    } else if (is_bare(mux)) {
-        REQUIRE(result == 0 || is_error_of_epoll_ctl(result));
     } else if (place < 0 || !mux->entries[place].watched) {
         REQUIRE(result == -ENOENT);
     } else {
@@ -323,7 +291,7 @@ void do_remove(mux_t *mux)
 void do_churn(mux_t *mux)
 {
     unsigned place = input_pick(NUMBERS);
-    if (mux->closed || is_bare(mux) || mux->entries[place].watched ||
+    if (mux->closed || mux->entries[place].watched ||
         files[place].kind == CLOSED || files[place].kind >= REGULAR)
         return;
     begin_call();
@@ -345,10 +313,6 @@ void do_wakeup(mux_t *mux)
         REQUIRE(result == -ESHUTDOWN);
         return;
     }
-    if (is_bare(mux)) {
-        REQUIRE(result == -EOPNOTSUPP);
-        return;
-    }
     REQUIRE(result == 0 || (fault_error != 0 && result == -fault_error));
     if (fault_error != 0)
         mux->wakes_unknown = true;
@@ -363,7 +327,7 @@ void do_fileno(mux_t *mux)
     int result = CALL(fmux_fileno, mux - muxes, mux->mux);
     if (mux->closed)
         REQUIRE(result == -ESHUTDOWN);
-    else if (!by_epoll(mux) && !is_bare(mux))
+    else if (!by_epoll(mux))
         REQUIRE(result == -EOPNOTSUPP);
     else
         REQUIRE(result >= 0);

@@ -47,6 +47,8 @@ void open_array(mux_t *mux, int capacity, int bytes_less, unsigned offset,
         return;
     }
     REQUIRE(fmux_ready_rows(array->ready).capacity == capacity);
+    REQUIRE(fmux_ready_rows(array->ready).context == NULL);
+    fmux_ready_set_context(array->ready, array);
     mux->arrays++;
 }
 
@@ -203,9 +205,8 @@ static bool is_expected_error(const wait_t *wait)
     const array_t *array = wait->array;
     const mux_t *mux = array->mux;
     switch (wait->result) {
-    case -EINVAL: /* on a bare mux: the adopted file is not an epoll set */
-        return is_bare(mux) || wait->max_events < 1 ||
-               wait->max_events > array->capacity;
+    case -EINVAL:
+        return wait->max_events < 1 || wait->max_events > array->capacity;
     case -EBUSY:
         return array->held || (wait->elsewhere && !array->shared);
     case -ESHUTDOWN:
@@ -217,8 +218,7 @@ static bool is_expected_error(const wait_t *wait)
     case -EINTR: /* a fault, libFuzzer's timer, or a stale event */
         return true;
     case -EBADF:
-        return is_bare(mux) ||
-               (mux->mechanism == FMUX_SELECT && has_dead_number(mux));
+        return mux->mechanism == FMUX_SELECT && has_dead_number(mux);
     default:
         return wait->error != 0 && wait->result == -wait->error;
     }
@@ -231,10 +231,6 @@ static void check_row(const wait_t *wait, int row, bool seen[NUMBERS])
     fmux_rows_t rows = fmux_ready_rows(wait->array->ready);
     uint32_t events = rows.events[row];
     REQUIRE(events != 0);
-    if (is_bare(mux)) {
-        REQUIRE(rows.tags[row] == -1);
-        return;
-    }
     int place = place_of(rows.fds[row]);
     REQUIRE(place >= 0);
     REQUIRE(rows.tags[row] >= 0);
@@ -255,6 +251,7 @@ static void check_rows(wait_t *wait, int rows)
     mux_t *mux = wait->array->mux;
     bool seen[NUMBERS] = {false};
     REQUIRE(rows <= wait->max_events);
+    REQUIRE(fmux_ready_rows(wait->array->ready).context == wait->array);
     for (int row = 0; row < rows; row++)
         check_row(wait, row, seen);
     /* No event is missing if there was room for it. A dead number is an exception:
@@ -263,7 +260,7 @@ static void check_rows(wait_t *wait, int rows)
                 wait->max_events;
     bool all = room && !wait->scene.ran && !wait->error &&
                !(mux->mechanism == FMUX_SELECT && has_dead_number(mux));
-    for (unsigned place = 0; place < NUMBERS && !is_bare(mux); place++) {
+    for (unsigned place = 0; place < NUMBERS; place++) {
         bool sure;
         uint32_t expected = expected_events(mux, place, &sure);
         if (all && sure && expected != 0)
@@ -290,15 +287,14 @@ static void check_wait(wait_t *wait)
         return;
     }
     REQUIRE(!array->held);
-    REQUIRE(is_bare(mux) || !mux->closed);
+    REQUIRE(!mux->closed);
     check_rows(wait, rows);
     array->held = array->shared && rows > 0;
     bool no_wake = wait->woken == NO && !mux->wakes_unknown;
     if (rows == 0 && no_wake) {
         REQUIRE(!tries(wait));
         REQUIRE(wait->timeout_ns >= 0 && wait->took_ns >= wait->timeout_ns);
-        REQUIRE(!wait->ends_by_itself || wait->scene.ran || wait->error ||
-                is_bare(mux));
+        REQUIRE(!wait->ends_by_itself || wait->scene.ran || wait->error);
     }
     mux->woken = rows == 0 || mux->woken == NO ? NO : PERHAPS;
 }
@@ -347,9 +343,9 @@ void do_wait(void)
     wait.scene.mux = mux;
     if (form >= 80 && form < 160 && !mux->freed)
         wait.scene.actions = 1 + (int)more % 3;
-    wait.scene.wakes = wait.scene.actions > 0 && !is_bare(mux) && more % 2;
-    bool endless = !is_bare(mux) && (wait.scene.actions > 0 ? wait.scene.wakes
-                                                            : sure_to_end(mux));
+    wait.scene.wakes = wait.scene.actions > 0 && more % 2;
+    bool endless =
+        wait.scene.actions > 0 ? wait.scene.wakes : sure_to_end(mux);
     if (wait.form == FOREVER && endless)
         wait.timeout_ns = -1;
     if (wait.form == TIMED && endless && more % 4 == 1)
@@ -390,7 +386,7 @@ void do_stream(void)
     for (unsigned round = input_pick(4) + 1; round > 0; round--) {
         int result = CALL(fmux_stream_wait, round, &stream, 0);
         if (result < 0) {
-            REQUIRE(result == -fault_error || result == -EINTR || is_bare(mux) ||
+            REQUIRE(result == -fault_error || result == -EINTR ||
                     (result == -EBUSY && array->held) ||
                     (result == -ESHUTDOWN && mux->closed) ||
                     (result == -EBADF && mux->mechanism == FMUX_SELECT &&
@@ -409,7 +405,7 @@ void do_stream(void)
                 used += (size_t)stream.lengths[row];
         }
         REQUIRE(used <= arena);
-        for (int row = 0; row < others && !is_bare(mux); row++) {
+        for (int row = 0; row < others; row++) {
             fmux_rows_t columns = fmux_ready_rows(array->ready);
             int place = place_of(columns.fds[row]);
             REQUIRE(place >= 0 && mux->entries[place].watched);
