@@ -14,7 +14,7 @@
  * said: epoll_wait copies one struct epoll_event per ready descriptor out to
  * the caller. Compared with poll, it saves the copy IN (the interest list
  * stays in the kernel) and the copy out of all that is not ready. The
- * preallocated array saves work on this side of the call: no allocation and no
+ * ready array saves work on this side of the call: no allocation and no
  * clearing per wait, and no second copy from a temporary buffer. The kernel
  * writes its records at the end of the array, and fmux_epoll__collect copies
  * them to the columns at its front.
@@ -27,10 +27,11 @@
  *
  * Edge-triggered (EPOLLET) means: reported once after each call-back of the
  * file, that is, when something NEW happens; the entry is not put back. A
- * reader that stops before EAGAIN gets no report of the rest. More data before
- * that is a new edge, so one report may stand for several arrivals, and
- * several reports may come for data that one read receives. EPOLL_CTL_MOD
- * polls the file: it reports the condition again if it still holds.
+ * reader that stops before EAGAIN gets no report of the rest. Every arrival of
+ * data is a new edge. Edges before a wait are merged, so one report may stand
+ * for several arrivals; and there may be several reports of data that one read
+ * receives. EPOLL_CTL_MOD polls the file: it reports the condition again if it
+ * still holds.
  *
  * One-shot (EPOLLONESHOT) disarms the registration after one report; it stays
  * in the set with an empty mask until EPOLL_CTL_MOD re-arms it. EPOLLEXCLUSIVE
@@ -45,8 +46,8 @@
  * Identity. An entry of a set is not a descriptor. It is the pair of an open
  * file (the object that dup and fork share) and the number that it had when it
  * was added. A file leaves all sets when its last reference is closed; while a
- * dup of it exists, here or in a child, closing the number leaves the entry in
- * the set. It is still reported, under a number that is closed by now or
+ * duplicate of it is open, here or in a child, closing the number leaves the
+ * entry in the set. It is still reported, under a number that is closed by now or
  * stands for another file, and it cannot be deleted: epoll_ctl looks the number
  * up first, and returns EBADF or ENOENT. Only a new set is free of it.
  *
@@ -88,13 +89,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Newer than the headers of the oldest system that wheels are built on. One
- * number serves all architectures that were added to the kernel in step. */
+/* The headers of the oldest system on which wheels are built lack this number. It
+ * is the same on all architectures for which wheels are built. */
 #ifndef SYS_epoll_pwait2
 #define SYS_epoll_pwait2 441
 #endif
 
-/* What epoll_ctl(2) allows in a mask with EPOLLEXCLUSIVE. */
+/* The bits that epoll_ctl(2) allows in a mask with EPOLLEXCLUSIVE. */
 #define FMUX__BESIDE_EXCLUSIVE                                           \
     ((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | \
                 EPOLLET | EPOLLEXCLUSIVE))
@@ -117,9 +118,9 @@ static int fmux_epoll__ctl(fmux_t *mux, int operation, int fd,
     return epoll_ctl(mux->epoll_fd, operation, fd, &record) < 0 ? -errno : 0;
 }
 
-/* Make the eventfd and add it to the set, unless it exists; under the lock. Only
- * before a sleep or a wake-up: a mux that only ever looks without sleeping does
- * without a second descriptor. */
+/* Make the eventfd and add it to the set, unless it exists; under the lock. Called
+ * only before a sleep or a wake-up: a mux whose waits never sleep needs no second
+ * descriptor. */
 static int fmux_epoll__make_wake(fmux_t *mux)
 {
     int wake_fd, wake_write;
@@ -139,12 +140,12 @@ static int fmux_epoll__make_wake(fmux_t *mux)
 static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     if (fd == atomic_load(&mux->wake_fd))
-        return -EBADF; /* open, but ours */
+        return -EBADF; /* open, but the eventfd of this mux */
     entry->slot = 0;
     int result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
     if (result == -EEXIST) {
         /* In the set but not in the table: a file that was closed and removed
-         * while a dup lived on, and has its old number again. */
+         * while a duplicate stayed open, and has its old number again. */
         (void)fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
         result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
     }
@@ -153,9 +154,9 @@ static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 
 static void fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
-    /* EBADF and ENOENT: the file is closed, and gone or unreachable. Either way
-     * its generation is stale from now on. (A closed file's number may be the
-     * eventfd's by now.) */
+    /* EBADF and ENOENT are no error: the file is closed, and its entry has left the
+     * set or cannot be deleted. Its generation is stale from now on. (The number of
+     * a closed file may be the eventfd's by now.) */
     if (fd != atomic_load(&mux->wake_fd))
         (void)fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
 }
@@ -172,11 +173,12 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
             entry->slot = 0;
         if (result != -EEXIST)
             return result;
-        entry->slot = 0; /* the renewal failed: the old set has it */
+        entry->slot = 0; /* the renewal failed: the old set has the entry */
     }
     if (((mask | old_mask) & EPOLLEXCLUSIVE) == 0)
         return fmux_epoll__ctl(mux, EPOLL_CTL_MOD, fd, entry);
-    /* Not left to the kernel: deleting and adding would re-arm the old mask. */
+    /* Checked before the delete: adding the old mask again, after the kernel has
+     * refused the new one, would re-arm it. */
     if ((mask & EPOLLEXCLUSIVE) != 0 && (mask & ~FMUX__BESIDE_EXCLUSIVE) != 0)
         return -EINVAL;
     int result = fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
@@ -228,8 +230,8 @@ static int fmux_epoll__open(fmux_t *mux)
     return mux->epoll_fd < 0 ? mux->epoll_fd : 0;
 }
 
-/* Make the eventfd before a sleep. A thread that closes the mux has either done so
- * before this takes the lock, or will find the eventfd. If none can be made (no
+/* Make the eventfd before a sleep. A thread that closes the mux either does so
+ * before this takes the lock, or finds the eventfd. If none can be made (no
  * descriptor, watch or memory left), the wait is split into short ones, each of
  * which checks for a wake-up first. */
 static int fmux_epoll__first_wait(fmux_ready_t *ready, int64_t *timeout_ns,
@@ -347,8 +349,8 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
                          timeout_ns, &cut);
     if (n > 0) {
         n = fmux_epoll__collect(ready, n, &woken);
-        /* Stale reports alone do not end a wait, but the caller continues it: it
-         * may have signals to handle. */
+        /* Stale reports alone do not end a wait. The caller continues it, because
+         * there may be signals to handle. */
         if (n == 0 && !woken)
             n = -EINTR;
     } else if (woken) {

@@ -11,11 +11,11 @@
  * kernel would go on with the old file, and the number might already stand for
  * another one. So a wait first sets ready->inside and then reads mux->state;
  * closing first sets mux->state and then reads ready->inside. In every
- * interleaving at least one of the two sees the other. The same two steps on the
- * way out guarantee that one wait is the last, and the last one releases the
- * descriptors.
+ * interleaving at least one of the two reads the value that the other has set. A
+ * wait that leaves takes the same two steps, so exactly one wait is the last, and
+ * the last one releases the descriptors.
  *
- * The memory outlives the descriptors. A closed mux still answers -ESHUTDOWN;
+ * The memory outlives the descriptors. A closed mux still returns -ESHUTDOWN;
  * only fmux_free, once no ready array is left, frees it.
  */
 #include "internal.h"
@@ -82,8 +82,8 @@ free_mux:
     return result;
 }
 
-/* Release the descriptors of a closed mux, or kick the waits in progress out of
- * it. Each of them comes here again on its way out: one kick may end only one. */
+/* Release the descriptors of a closed mux, or end the waits in progress. Each wait
+ * that leaves calls this again, because one kick may end only one of them. */
 void fmux_leave_closed(fmux_t *mux)
 {
     pthread_mutex_lock(&mux->lock);
@@ -199,7 +199,7 @@ static int fmux__make_entry(fmux_t *mux, int fd, fmux_entry_t **entry_out)
 {
     fmux_entry_t *entry = fmux_entry(mux, fd);
     if (entry == NULL) {
-        /* No chunk for a number that is not open: the highest would be huge. */
+        /* No chunk for a number that is not open: that of a high number is huge. */
         if (fcntl(fd, F_GETFD) < 0)
             return -errno;
         int k = fmux_chunk(fd);
@@ -251,8 +251,8 @@ int fmux_add(fmux_t *mux, int fd, uint32_t mask)
     if (++mux->last_generation == 0) /* 0 means: not watched */
         mux->last_generation = 1;
     entry->mask = mask;
-    /* Before the kernel has the descriptor: another thread may receive its event
-     * at once, and must find the generation and the tag. */
+    /* Set both before the kernel has the descriptor: another thread may receive
+     * its event at once, and reads the generation and the tag. */
     bool first = fmux_entry_tag(entry) < 0;
     if (first)
         fmux__set_tag(entry, mux->tags++);

@@ -42,7 +42,7 @@ enum {
 };
 
 /* Up to this many descriptors, poll and select try a zero timeout before they
- * sleep: usually cheaper than a clock, a deadline and a lock given away. */
+ * sleep: usually cheaper than a clock, a deadline and the release of a lock. */
 enum { FMUX_FEW = 64 };
 
 /* A set of watched descriptors. Opaque; made by fmux_open. */
@@ -65,12 +65,12 @@ int fmux_epoll_nanoseconds(void);
  * -ENFILE (no descriptor left), -ENOMEM. */
 int fmux_open(int mechanism, fmux_t **mux_out);
 
-/* Choose what a forked child gets. shared = 0, the default: the first use in the
- * child makes a set of its own with the same registrations, and nothing that the
- * child does reaches the parent. That use can fail as fmux_open does, and be
- * repeated. Files that the child has closed or replaced by then are not watched.
- * shared = 1: parent and child share the set and the wake-up, as the kernel
- * leaves them. poll and select share nothing.
+/* Set whether a forked child shares the set. shared = 0, the default: the first
+ * use in the child makes a set of its own with the same registrations, and no
+ * call in the child affects the parent. That use can fail as fmux_open does, and
+ * be repeated. Files that the child has closed or replaced by then are not
+ * watched. shared = 1: parent and child share the set and its eventfd, as the
+ * kernel leaves them. poll and select share nothing.
  * Returns 0, or -ESHUTDOWN. */
 int fmux_set_shared(fmux_t *mux, int shared);
 
@@ -130,8 +130,8 @@ int fmux_tag(fmux_t *mux, int fd);
 /* End one wait: one in progress, else the next. Wake-ups that no wait has
  * consumed yet count as one. Returns 0, or -ESHUTDOWN.
  * (epoll makes its eventfd for the first wait that may sleep, or the first
- * wake-up. Without a free descriptor, waits return -EINTR now and then to look
- * for a wake-up.) */
+ * wake-up. If no descriptor is free, a wait returns -EINTR after at most 20 ms,
+ * and the next one checks for a pending wake-up.) */
 int fmux_wakeup(fmux_t *mux);
 
 /* Return the size in bytes of a ready array for capacity events, or -EINVAL
@@ -140,8 +140,8 @@ int fmux_ready_bytes(int capacity);
 
 /* Make a ready array in memory that the caller owns and keeps until
  * fmux_ready_free: three columns of capacity 32-bit numbers each, for fds
- * (int32), events (uint32) and tags (int32), then scratch
- * space for the kernel. Row i of the three is one event.
+ * (int32), events (uint32) and tags (int32), then scratch space for the kernel.
+ * Row i of the three is one event.
  *
  * A private array serves only the thread that opened it. A shared array serves
  * any thread, one at a time: after a wait that returned rows it stays busy until
@@ -152,7 +152,7 @@ int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
                     int shared, fmux_ready_t **ready_out);
 void fmux_ready_free(fmux_ready_t *ready);
 
-/* Attach a pointer of the caller's; NULL at first. */
+/* Attach a pointer that fmux_ready_rows returns; NULL at first. */
 void fmux_ready_set_context(fmux_ready_t *ready, const void *context);
 
 /* A wait that also receives: for an event loop, which would otherwise make one
@@ -162,9 +162,10 @@ void fmux_ready_set_context(fmux_ready_t *ready, const void *context);
  * each descriptor below flags_length: nonzero means that the descriptor is a
  * socket to receive from when it is ready. flags may change between calls.
  *
- * The arena receives the data of all rows back to back: at most chunk bytes per
- * descriptor, and no further descriptor once more than enough bytes are there;
- * so it holds enough + chunk bytes. (A small arena stays in the cache.)
+ * The arena receives the data of all rows back to back: at most "chunk" bytes per
+ * descriptor, and nothing from a further descriptor once it holds more than
+ * "enough" bytes. So its size is enough + chunk bytes. (A small arena stays in the
+ * processor's cache.)
  *
  * The three columns have room for the capacity of the ready array, which is a
  * shared one that nothing else uses. One thread at a time may use all this. */
@@ -177,8 +178,8 @@ typedef struct {
     char *arena;
     int32_t *fds;     /* one per row of received data */
     int32_t *lengths; /* bytes received; 0: end of stream; or -errno */
-    int32_t *waiting; /* descriptors left for the next call, in */
-    int first, last;  /* these places; both start at 0 */
+    int32_t *waiting; /* descriptors left for the next call: the places from */
+    int first, last;  /* first to last - 1; both start at 0 */
 } fmux_stream_t;
 
 /* The unit of "others" in the result of fmux_stream_wait. Ready arrays must have
@@ -198,7 +199,7 @@ int fmux_stream_wait(fmux_stream_t *stream, int64_t timeout_ns);
 
 /* ---- from here on: for callers in C ------------------------------------- */
 
-/* Wait for events and leave them in the ready array, at most max_events (1 to
+/* Wait for events and write them to the ready array, at most max_events (1 to
  * the capacity). timeout_ns: 0 does not sleep, below 0 waits for ever.
  * Returns the number of rows; 0 after the timeout or a wake-up. Or -EBUSY (the
  * array is in use, or belongs to another thread), -EINTR (a signal, or a
@@ -206,7 +207,7 @@ int fmux_stream_wait(fmux_stream_t *stream, int64_t timeout_ns);
  * signal handlers, and call again with the rest of the time), -EINVAL
  * (max_events; or poll: more descriptors than RLIMIT_NOFILE), -EBADF (select: a
  * watched descriptor was closed), -EMFILE or -ENFILE (poll and select: no
- * descriptor left for the wake-up; first wait only), -ENOMEM, -ESHUTDOWN. */
+ * descriptor left for the eventfd; first wait only), -ENOMEM, -ESHUTDOWN. */
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 
 /* Wait without sleeping, for a caller that will sleep if this finds nothing.
@@ -259,7 +260,7 @@ int fmux_select_list(fmux_select_list_t *list, int64_t timeout_ns);
 int fmux_set_open(void);
 int fmux_set_control(int set, int operation, int fd, uint32_t mask);
 
-/* Leave up to max events in the two columns. */
+/* Write at most max events to the two columns. */
 int fmux_set_wait(int set, int32_t *fds, uint32_t *events, int max,
                   int64_t timeout_ns);
 

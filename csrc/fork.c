@@ -14,8 +14,8 @@
  *   epoll set in particular is the same set: a change in the child is a change in
  *   the parent, and a wake-up in the child wakes the parent.
  *
- * The last point is handled at the first use of a mux, because most children use
- * none: they exec another program, or do one job and exit.
+ * The last point is handled at the first use of a mux (renew.c), because most
+ * children use none: they exec another program, or do one job and exit.
  *
  * Sources: fork(2), epoll(7), pthread_atfork(3).
  */
@@ -48,7 +48,7 @@ static void fmux__child(void)
             atomic_store(&r->held, false);
         }
         if (state == FMUX_CLOSED && !mux->released) {
-            mux->released = true; /* the waits that would do it are not here */
+            mux->released = true; /* the waits that would do it do not exist */
             mux->mechanism->release(mux);
         } else if (state != FMUX_CLOSED) {
             mux->mechanism->forked(mux);

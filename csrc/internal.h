@@ -95,8 +95,8 @@ struct fmux {
     fmux_stats_t stats;
 };
 
-/* Counters of the waits on one array. Written by the wait inside, read by any
- * thread. */
+/* Counters of the waits on one array. Written by the wait in progress, read by
+ * any thread. */
 typedef struct {
     _Atomic uint64_t waits;         /* completed */
     _Atomic uint64_t events;        /* reported */
@@ -117,22 +117,22 @@ struct fmux_ready {
     _Atomic bool inside; /* a wait with this array is in progress */
     _Atomic bool held;   /* shared: the rows of the last wait are being read */
 
-    const void *context;     /* of the caller's */
+    const void *context; /* the pointer of fmux_ready_set_context */
     fmux_counts_t counts;
+    fmux_ready_t *next; /* in mux->all_ready; under mux->lock */
 
-    /* poll and select: the waiter's own copy of the set, which the kernel may
-     * write to, refreshed only when the set has changed. */
-    fmux_ready_t *next;    /* in mux->all_ready; under mux->lock */
-    int wake_read;         /* becomes readable to end this wait */
+    /* poll and select: a copy of the set for this array's waits, which the kernel
+     * may write to, refreshed only when the set has changed. */
+    int wake_read;         /* the eventfd, or a pipe; readable ends the wait */
     int wake_write;        /* its other end (the same for an eventfd) */
     bool waiting;          /* in the kernel now; under mux->lock */
     bool woken;            /* chosen by a wake-up; under mux->lock */
-    uint64_t version;      /* of the copy; the waiter's own, as all below */
+    uint64_t version;      /* of the copy; used by the wait only, as all below */
     struct pollfd *copy;   /* poll: [0] is wake_read, then the set */
     uint32_t *copy_generations; /* of the registrations in copy */
     uint32_t copy_length;  /* number of records after [0]; no holes */
     uint32_t copy_size;    /* allocated part of copy */
-    unsigned long *bits;   /* select: 3 bitmaps to ask, 3 for the answer */
+    unsigned long *bits;   /* select: 3 bitmaps of requests, 3 of results */
     uint32_t words;        /* words of one bitmap in use */
     uint32_t words_size;   /* words of one bitmap allocated */
 };
@@ -253,7 +253,8 @@ int fmux_milliseconds(int64_t timeout_ns, bool *cut_out);
 /* pselect on bitmaps. Returns the number of bits, or -errno. */
 int fmux_ask_select(int bits, unsigned long *maps[3], int64_t timeout_ns);
 
-/* A pair of descriptors: writing to the second makes the first readable. */
+/* Make an eventfd, or a pipe where there is none: writing to the second
+ * descriptor makes the first readable. */
 int fmux_wake_open(int *read_out, int *write_out);
 void fmux_wake_close(int read_fd, int write_fd);
 void fmux_wake_write(int write_fd);

@@ -1,8 +1,8 @@
-/* lists.c - one call of poll or select on a list of the caller's.
+/* lists.c - one call of poll or select on a list of the caller's, without a mux.
  *
- * The mechanisms of poll.c remember the set, allow changes during a wait, and can
- * be woken. A program that builds its lists for every call, as programs around
- * select do, needs none of that and should not pay for it.
+ * The mechanisms of poll.c keep the set, allow changes during a wait, and have a
+ * wake-up. A program that builds its lists for every call, as programs around
+ * select do, needs none of that, and these calls do not have its cost.
  */
 #include "internal.h"
 
@@ -34,7 +34,7 @@ int fmux_poll_list(struct pollfd *records, int length, int64_t timeout_ns)
     int n;
 #if defined(__linux__)
     /* Only for a sleep: ppoll takes 100 ns longer than poll, because it copies the
-     * time in and out. */
+     * timeout in and out. */
     if (timeout_ns > 0) {
         struct timespec timeout = fmux__timespec(timeout_ns);
         n = ppoll(records, (nfds_t)length, &timeout, NULL);
@@ -64,10 +64,10 @@ int fmux_ask_select(int bits, unsigned long *maps[3], int64_t timeout_ns)
  *
  * By poll(2) where that gives the same result, because it is cheaper: select(2)
  * copies six bitmaps and walks all numbers up to the highest. The kernel derives
- * both from the same events of a file, by the table below. Two things differ. poll
- * ends for a hang-up or an error even if no list asks for one; select then has to
- * wait for the rest of the time. And poll visits a descriptor once for each list
- * that contains it.
+ * both results from the same events of a file, by the table below. There are two
+ * differences. poll ends for a hang-up or an error even if the descriptor is in a
+ * list that does not report it; select(2) then waits for the rest of the time. And
+ * poll visits a descriptor once for each list that contains it.
  */
 
 /* The events that poll requests for each of the three lists, and the ones that
@@ -87,7 +87,8 @@ static int fmux_select__total(const fmux_select_list_t *s)
     return s->asked[0] + s->asked[1] + s->asked[2];
 }
 
-/* Use poll. *not_out: select could not have given this result. */
+/* Use poll. Sets *not_out if this may not be the result of select, which the caller
+ * then uses instead. */
 static int fmux_select__by_poll(fmux_select_list_t *s, int64_t timeout_ns,
                                 bool *not_out)
 {
@@ -133,9 +134,9 @@ static int fmux_select__by_select(fmux_select_list_t *s, int64_t timeout_ns)
         if (s->records[i].fd > highest)
             highest = s->records[i].fd;
     }
-    /* The kernel ignores numbers beyond its descriptor table instead of refusing
-     * them; if the highest is open, all are within. (Below FD_SETSIZE, select(2)
-     * behaves as programs expect.) */
+    /* The kernel ignores numbers beyond the end of the descriptor table instead of
+     * refusing them. If the highest number is open, all are below the end. (Below
+     * FD_SETSIZE, the behaviour of select(2) is kept.) */
     if (highest >= FD_SETSIZE && fcntl(highest, F_GETFD) < 0)
         return -errno;
     int words = highest / FMUX__WORD_BITS + 1;

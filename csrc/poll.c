@@ -12,20 +12,20 @@
  *
  * FD_SETSIZE is a limit of the C library's fd_set type, 1024 bits. The kernel
  * has none but its own maximum of open files, and reads as many words as the
- * first argument asks for, so bitmaps of any length do.
+ * first argument requires, so bitmaps of any length work.
  *
- * select knows three conditions and folds the rest into them: hang-up counts
+ * select has three conditions and folds the rest into them: hang-up counts
  * as readable, an error as readable and writable. A closed descriptor fails
  * the whole call with EBADF, where poll reports POLLNVAL for that one.
  *
  * Consequences. Every waiter copies the set before it waits, because another
  * thread may change the set meanwhile, and the kernel writes into the copy. The
  * copy is refreshed only if the set has a newer version. A change wakes the waiters
- * with an older version, so a wait sees additions as one on epoll does. Each copy
- * holds the generation of its registration: a descriptor that was removed during
- * the call is dropped from the result. Each ready array has an eventfd of its own
- * for changes and wake-ups: a common one would be readable to all waiters until
- * one of them drains it.
+ * with an older version, so a wait reports new registrations, as on epoll. Each
+ * record of a copy has the generation of its registration: a descriptor that was
+ * removed during the call is dropped from the result. Each ready array has an
+ * eventfd of its own for changes and wake-ups: a common one would be readable to
+ * all waiters until one of them drains it.
  */
 #include "internal.h"
 
@@ -36,7 +36,7 @@
 
 enum {
     FMUX__WORD_BITS = (int)(sizeof(unsigned long) * CHAR_BIT),
-    FMUX__HOLES_MIN = 64 /* fewer are not worth closing up */
+    FMUX__HOLES_MIN = 64 /* fewer are not worth removing */
 };
 
 /* ---- the set ----------------------------------------------------------- */
@@ -53,7 +53,7 @@ static void fmux_poll__changed(fmux_t *mux)
 static int fmux_poll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     if (fcntl(fd, F_GETFD) < 0)
-        return -errno; /* as epoll does; poll itself would only say POLLNVAL */
+        return -errno; /* as epoll does; poll itself would only report POLLNVAL */
     if (mux->set_length == mux->set_size) {
         uint32_t size = mux->set_size == 0 ? 64 : mux->set_size * 2;
         struct pollfd *set = realloc(mux->set, size * sizeof *set);
@@ -107,7 +107,7 @@ static int fmux_poll__open(fmux_t *mux)
     return 0;
 }
 
-/* Close the wake-up descriptors; the next wait makes a new one. */
+/* Close the eventfds; the next wait on an array makes a new one. */
 static void fmux_poll__release(fmux_t *mux)
 {
     for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
@@ -117,13 +117,13 @@ static void fmux_poll__release(fmux_t *mux)
     }
 }
 
-/* Only the wake-up descriptors are shared with the parent. */
+/* Only the eventfds are shared with the parent. */
 static void fmux_poll__forked(fmux_t *mux)
 {
     fmux_poll__release(mux);
     for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
         r->waiting = r->woken = false;
-        r->version = 0; /* the wake-up is in the copy */
+        r->version = 0; /* the copy has the old eventfd */
     }
     atomic_store(&mux->wake_pending, false);
 }
@@ -148,9 +148,9 @@ static int fmux_poll__wakeup(fmux_t *mux)
 
 /* ---- the system calls -------------------------------------------------- */
 
-/* The differences between poll and select: copy the set, call the kernel, and read
- * the result for record i of the copy, which subtracts it from *n, the kernel's
- * count. All of them work on the waiter's copy only. */
+/* The differences between poll and select, all on the waiter's copy only: copy the
+ * set; call the kernel; read the result for record i of the copy, and subtract its
+ * part of the kernel's count from *n. */
 typedef struct {
     int (*refresh)(fmux_ready_t *ready); /* under the lock */
     int (*ask)(fmux_ready_t *ready, int64_t timeout_ns);
@@ -254,7 +254,7 @@ static int fmux_select__ask(fmux_ready_t *ready, int64_t timeout_ns)
                             timeout_ns);
     if (n < 0)
         return n;
-    /* As after poll: copy[0] has the result for the wake-up. */
+    /* As after poll: copy[0] has the result for the eventfd. */
     int fd = ready->wake_read;
     unsigned long word = fmux_select__bitmap(ready, 3)[fd / FMUX__WORD_BITS];
     ready->copy[0].revents = (short)(word >> (fd % FMUX__WORD_BITS) & 1);

@@ -24,7 +24,7 @@ int fmux_stats(fmux_t *mux, fmux_stats_t *stats_out)
     return 0;
 }
 
-/* Per row three columns, and 16 bytes for the kernel's record, the largest size
+/* A row has three columns, and 16 bytes for the kernel's record: the largest size
  * of an epoll_event on any architecture. Another 16 bytes align the records. */
 enum {
     FMUX_ROW_BYTES = 3 * 4 + 16,

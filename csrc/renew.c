@@ -1,7 +1,7 @@
 /* renew.c - a new epoll set with the same registrations, for a forked child.
  *
- * The child inherits the parent's set, see fork.c. The table is not enough to make a
- * new one: a number in it may stand for another file by now, which was never
+ * The child inherits the parent's set, see fork.c. The table is not enough to make
+ * a new one: a number in it may stand for another file by now, which was never
  * registered, and a one-shot registration may have fired. The kernel has the rest:
  * /proc/self/fdinfo lists the entries of a set, with the inode of each file, and
  * with an empty mask if a one-shot has fired. Without /proc, the table is the
@@ -27,7 +27,7 @@
 /* The bits that remain of a one-shot registration that has fired. */
 #define FMUX__PRIVATE ((uint32_t)(EPOLLET | EPOLLONESHOT | EPOLLWAKEUP))
 
-/* The number of the registration, or 0. */
+/* The generation of the entry, or 0. */
 static uint32_t fmux_renew__generation(const fmux_entry_t *entry)
 {
     return entry == NULL ? 0 : atomic_load(&entry->generation);
@@ -38,7 +38,7 @@ static int fmux_renew__add(int set, int fd, fmux_entry_t *entry)
     struct epoll_event record = fmux_epoll_record(fd, entry);
     if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &record) == 0)
         return 0;
-    /* Closed, or a regular file by now: not watched any more. */
+    /* Closed, or a regular file by now: not watched. */
     return errno == EBADF || errno == EPERM ? 0 : -errno;
 }
 
@@ -58,7 +58,7 @@ static int fmux_renew__line(fmux_t *mux, int set, const char *line)
     fmux_entry_t *entry = fmux_entry(mux, fd);
     if (fmux_renew__generation(entry) == 0 ||
         fmux_renew__generation(entry) != data >> 32)
-        return 0; /* stale, or the wake-up */
+        return 0; /* stale, or the eventfd */
     struct stat file;
     if (fstat(fd, &file) < 0 || (found == 4 && file.st_ino != (ino_t)inode))
         return 0; /* closed, or another file by now */

@@ -5,8 +5,8 @@
  * each of these steps, and makes objects on the way. This call waits and then
  * receives from every flagged descriptor into one piece of memory.
  *
- * The data has left the kernel when this returns. The caller has to keep it, even if
- * its reader no longer exists.
+ * The data has left the kernel when this returns. So the caller must keep it, even
+ * if the reader has gone.
  */
 #include "internal.h"
 
@@ -54,7 +54,7 @@ static int fmux__divide(fmux_stream_t *stream, int n)
         if (fmux__flagged(stream, fd)) {
             if ((events & ~(uint32_t)POLLOUT) != 0)
                 stream->waiting[stream->last++] = fd;
-            /* A writer has to see an error, too. */
+            /* An error is reported to the writer, too. */
             if ((events & (POLLOUT | POLLERR | POLLHUP)) == 0)
                 continue;
             events = POLLOUT;

@@ -1,5 +1,5 @@
-/* system.c - clocks, and the pair of descriptors by which one thread ends the
- * wait of another.
+/* system.c - clocks, and the eventfd by which one thread ends the wait of another
+ * (a pipe where there is none).
  */
 #include "internal.h"
 
@@ -29,7 +29,7 @@ int fmux_milliseconds(int64_t timeout_ns, bool *cut_out)
     return INT32_MAX;
 }
 
-/* ---- wake-up pair ------------------------------------------------------ */
+/* ---- eventfds ---------------------------------------------------------- */
 
 #if defined(__linux__)
 
@@ -69,8 +69,8 @@ void fmux_wake_close(int read_fd, int write_fd)
 
 void fmux_wake_write(int write_fd)
 {
-    /* Eight bytes, as an eventfd requires. EAGAIN means full, so it is readable
-     * already. */
+    /* Eight bytes, as an eventfd requires. EAGAIN means that it is full, and so
+     * readable already. */
     uint64_t one = 1;
     ssize_t written;
     do

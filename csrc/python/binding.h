@@ -1,23 +1,23 @@
-/* binding.h - adapts the module that cffi generates to calls.h. Included by that
- * module only, after Python.h and cffi's own macros.
+/* binding.h - redefines macros of the module that cffi generates, for the functions
+ * of calls.h. Included by that module only, after Python.h and cffi's own macros.
  *
  * The interpreter lock
  * --------------------
  * cffi releases the interpreter lock around every call, and saves and restores
  * errno. Taking the lock back costs about as much as everything that a wait does
- * outside the kernel. A call that cannot block keeps it, and waits.c and lists.c
- * release it themselves when they sleep. errno is not used: results carry it. A
- * call that keeps the lock may take mux->lock, because a thread that holds that
- * never waits for the interpreter.
+ * outside the kernel. A call that cannot block keeps it, and waits.c releases it
+ * around a sleep. errno is not used: results carry it. A call that keeps the
+ * interpreter lock may take mux->lock, because a thread with mux->lock never waits
+ * for the interpreter lock.
  *
  * Objects
  * -------
- * cffi has no type for a Python object. fmux_object_t, an unsigned long that
- * nothing else uses, goes through its conversions unchanged, so a function can
- * return any object, or raise.
+ * cffi has no type for a Python object. The macros below pass fmux_object_t, an
+ * unsigned long that nothing else uses, through its conversions unchanged. So a
+ * function can return any object, or raise.
  *
- * cffi names the wrapper of f _cffi_f_f. The compiler decides the comparisons
- * below, so nothing of them is left in the code.
+ * cffi names the wrapper of f _cffi_f_f. The comparisons below are constant, so the
+ * compiler removes them.
  */
 #ifndef FASTMUX_BINDING_H
 #define FASTMUX_BINDING_H
@@ -33,7 +33,7 @@
     (FMUX_WRAPS("fmux_stream_wait") || FMUX_WRAPS("fmux_close") || \
      FMUX_WRAPS("fmux_free"))
 
-/* Two of the macros make one block, which formatters take for none. */
+/* The two macros form one block, which clang-format does not recognize. */
 /* clang-format off */
 #undef Py_BEGIN_ALLOW_THREADS
 #define Py_BEGIN_ALLOW_THREADS                                                \

@@ -19,10 +19,11 @@ fmux_object_t fmux_pairs(void);
 
 /* ---- contexts (contexts.c) --------------------------------------------------
  *
- * Make the context of a Poller or a selector, which refers to:
+ * Make the context of a Poller, a selector or a poll object, which refers to:
  *   mux    the mux; NULL for poll(2)
- *   table  a list: tag -> key, or (key, events) once that was reported
- *   keys   a dict: descriptor -> key
+ *   table  the table of pairs, a list: tag -> key, or (key, events) once that was
+ *          reported
+ *   keys   the map of keys, a dict: descriptor -> key
  *   masks  poll(2): a dict: descriptor -> mask
  *   pairs  the cache of fmux_pairs
  *   key_type  SelectorKey
@@ -40,7 +41,7 @@ void fmux_use_context(fmux_ready_t *ready, fmux_object_t context);
  * Each makes its changes in one step for the interpreter: no signal handler and
  * no other thread runs in between. */
 
-/* Watch key.fd, and enter the key into the table, which grows as needed.
+/* Watch key.fd, and enter the key into the table of pairs, which grows as needed.
  * Returns the tag, or an error of fmux_add. */
 int fmux_key_add(fmux_t *mux, fmux_object_t table, fmux_object_t key,
                  uint32_t mask);
@@ -54,14 +55,15 @@ int fmux_key_modify(fmux_t *mux, fmux_object_t table, fmux_object_t key,
 int fmux_key_replace(fmux_t *mux, fmux_object_t table, int fd,
                      fmux_object_t key);
 
-/* Stop watching fd, and clear its entry. Returns as fmux_remove. */
+/* Stop watching fd, and clear its place in the table of pairs. Returns as
+ * fmux_remove. */
 int fmux_key_remove(fmux_t *mux, fmux_object_t table, int fd);
 
 /* register(), unregister() and modify() of a selector, for EVENT_READ, EVENT_WRITE
- * or both. A context of None leaves everything to the standard selector.
- * Return the key, or an int: -EDOM (nothing is changed: leave it to the standard
- * selector, which supports more types and raises the right error), or an error of
- * fmux_add or fmux_modify. */
+ * or both. A context of None stands for a selector that makes all calls in Python.
+ * Return the key, or an int: -EDOM (nothing is changed; the caller continues in
+ * Python: for other events, other types and the errors of the standard selector),
+ * or an error of fmux_add or fmux_modify. */
 fmux_object_t fmux_selector_register(fmux_object_t context, fmux_object_t file,
                                      fmux_object_t events, fmux_object_t data);
 fmux_object_t fmux_selector_unregister(fmux_object_t context,
@@ -73,8 +75,8 @@ fmux_object_t fmux_selector_modify(fmux_object_t context, fmux_object_t file,
  *
  * Each waits, runs signal handlers, continues with the rest of the time, and
  * builds the result. A ready array of NULL counts as busy. timeout is None or a
- * number of seconds; the _now functions do not sleep. (A call with one argument is
- * the cheapest.)
+ * number of seconds; the _now functions do not sleep. (They exist because a call
+ * with one argument is the cheapest.)
  * Returns the result, or an int: -EBUSY (try another array), -ENOBUFS (a selector
  * has more keys than the array has rows: make a larger one), -EDOM (an argument
  * that is not of the usual type or range: convert it first), or an error of
@@ -106,9 +108,8 @@ fmux_object_t fmux_selector_rows(fmux_ready_t *ready, int n);
  *
  * A set is a bytearray that nothing else may change. -ESHUTDOWN: it is closed. */
 
-/* Make a set, around a descriptor if fd is not negative. pairs is the
- * cache of fmux_pairs. Or an int: an error of
- * epoll_create1. */
+/* Make a set: around fd, or a new one if fd is negative. pairs is the cache of
+ * fmux_pairs. Returns the set, or an int: an error of epoll_create1. */
 fmux_object_t fmux_epoll_open(int fd, fmux_object_t pairs);
 int fmux_epoll_close(fmux_object_t set);
 int fmux_epoll_fileno(fmux_object_t set);

@@ -1,6 +1,7 @@
 /* contexts.c - the objects that a Poller or a selector shares with C. */
 #include "interpreter.h"
 
+/* The object, or NULL for None. */
 static PyObject *fmux__present(fmux_object_t object)
 {
     return fmux_borrow(object) == Py_None ? NULL : fmux_borrow(object);

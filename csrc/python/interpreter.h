@@ -82,7 +82,7 @@ enum {
     FMUX_UNUSUAL = -2 /* left to _timeouts.py: another type, NaN, too large */
 };
 
-/* How a function takes its timeout. */
+/* The conversion of a timeout. */
 typedef struct {
     int64_t unit_ns;  /* of the number */
     int64_t step_ns;  /* round up to a multiple of this */
@@ -116,8 +116,8 @@ enum { FMUX_RAISED = -EFAULT };
 /* One call of the core, which returns -EINTR for signals. */
 typedef int (*fmux_ask_t)(void *call, int64_t timeout_ns);
 
-/* Call until there is a result; run signal handlers meanwhile. quick: a call without
- * sleep is too short to release the interpreter lock for, and comes first.
+/* Call until there is a result; run signal handlers after each -EINTR. quick: first
+ * make a call that does not sleep, and keep the interpreter lock during it.
  * Returns the result, or FMUX_RAISED. */
 int fmux_ask(fmux_ask_t ask, void *call, int64_t timeout_ns, int quick);
 

@@ -35,7 +35,7 @@ static int fmux__add(fmux_t *mux, PyObject *table, int fd, PyObject *key,
 static int fmux__remove(fmux_t *mux, PyObject *table, int fd)
 {
     int result = fmux_remove(mux, fd);
-    int tag = fmux_tag(mux, fd); /* there even if fd is not watched any more */
+    int tag = fmux_tag(mux, fd); /* kept for a descriptor that is not watched */
     if (tag >= 0 && tag < PyList_Size(table))
         (void)fmux__enter(table, tag, Py_None);
     return result;
@@ -121,7 +121,8 @@ static int fmux__plain_events(PyObject *events)
 static PyObject *fmux__make_key(fmux_context_t *context, PyObject *file,
                                 PyObject *fd, PyObject *events, PyObject *data)
 {
-    /* tuple.__new__(SelectorKey, fields): without the Python function in between. */
+    /* tuple.__new__(SelectorKey, fields): SelectorKey.__new__ is a Python function,
+     * which takes longer. */
     static union {
         void *slot;
         newfunc make;
@@ -150,7 +151,8 @@ static int fmux__differ(PyObject *a, PyObject *b)
     return differs;
 }
 
-/* The result for a negative number: an exception, or an int. */
+/* Return a negative result to Python: FMUX_RAISED as the exception that is set, all
+ * others as an int. */
 static fmux_object_t fmux__refuse(int result)
 {
     return result == FMUX_RAISED ? fmux_give(NULL) : fmux_give_errno(result);
@@ -160,7 +162,7 @@ static int fmux__selector_add(fmux_context_t *context, int fd,
                               PyObject *number, PyObject *key, int events)
 {
     PyObject *keys = context->keys;
-    /* In the map first: a wait drops an event without a key. */
+    /* The map of keys comes first: a wait drops an event without a key. */
     if (PyDict_SetItem(keys, number, key) < 0)
         return FMUX_RAISED;
     int result = context->mux != NULL

@@ -1,8 +1,8 @@
-/* lists.c - poll and select on Python collections.
+/* lists.c - select.poll and select.select: poll and select on Python collections.
  *
- * A program around select builds its lists for every call, so Python objects become
- * numbers, and places in a list become objects again, each time. In Python that
- * takes longer than the kernel's part of the call (40 ns per number); here 10.
+ * A program around select builds its lists for every call. So every call converts
+ * objects to numbers, and places in a list back to objects. This takes 10 ns per
+ * object here and 40 in Python, which is more than the kernel's part of the call.
  */
 #include "interpreter.h"
 
@@ -11,10 +11,10 @@
 
 enum {
     FMUX__ROOM = 512,  /* descriptors that need no allocation */
-    FMUX__SHORT = 1024 /* descriptors of which a call without sleep is quick */
+    FMUX__SHORT = 1024 /* descriptors of a quick call with timeout 0 */
 };
 
-/* Whether a call for this many descriptors is quick, see fmux_ask. */
+/* Whether to make a call for this many descriptors quick, see fmux_ask. */
 static int fmux__quick(int length, int64_t timeout_ns)
 {
     return length <= (timeout_ns == 0 ? FMUX__SHORT : FMUX_FEW);
@@ -82,8 +82,10 @@ static PyObject *fmux__poll_result(const fmux_poll_list_t *list, int n,
     return result;
 }
 
-/* The records to poll: in the context from the second call on, in room or on the
- * heap before. Returns 0, or -1 with an exception. */
+/* Set list to the records to poll. The first call after a change writes them to
+ * room or to the heap, the second one to the context, from which later calls take
+ * them.
+ * Returns 0, or -1 with an exception. */
 static int fmux__poll_records(PyObject *object, struct pollfd *room,
                               fmux_poll_list_t *list)
 {
@@ -177,7 +179,7 @@ fmux_object_t fmux_poll_keys(fmux_object_t context,
 typedef struct {
     fmux_select_list_t select;
     Py_ssize_t length;
-    Py_ssize_t room; /* for this many; few in the structure itself */
+    Py_ssize_t room; /* of the three arrays, which begin as the few_ arrays */
     PyObject **files;
     PyObject *few_files[FMUX__ROOM];
     struct pollfd few_records[FMUX__ROOM];
@@ -193,7 +195,7 @@ static void fmux__files_free(fmux_files_t *files)
     }
 }
 
-/* Make room for more. Returns 0, or -1 with an exception. */
+/* Make the arrays four times as long. Returns 0, or -1 with an exception. */
 static int fmux__files_grow(fmux_files_t *files)
 {
     size_t length = (size_t)files->length;
@@ -231,8 +233,8 @@ static int fmux__files_append(fmux_files_t *files, PyObject *file)
     return fd < 0 ? -1 : 0;
 }
 
-/* Add the files of one kind; a fileno() method may change a list meanwhile. Returns 0,
- * or -1 with an exception. */
+/* Add the files of one kind. A fileno() method may change the list meanwhile.
+ * Returns 0, or -1 with an exception. */
 static int fmux__files_extend(fmux_files_t *files, int kind, PyObject *iterable)
 {
     Py_ssize_t before = files->length;

@@ -1,10 +1,11 @@
-/* results.c - the one place where a result list is built.
+/* results.c - builds the result lists: (fd, events) and (key, events) pairs. (The
+ * lists of select.select() are built in lists.c.)
  *
  * A pair is made when it is first reported and kept for the next time: level-
  * triggered descriptors report the same pair again and again. (fd, events) pairs
  * are in one cache per process, direct-mapped by descriptor. (key, events) pairs
- * are in the table of their poller, a Python list, so the garbage collector sees
- * what a key refers to.
+ * are in the table of pairs of their poller: a Python list, so that the garbage
+ * collector finds the objects to which a key refers.
  *
  * A list is hidden from the garbage collector while it is built: gc.get_objects()
  * must not return one with empty places.
@@ -32,8 +33,8 @@ static PyObject *fmux__list_begin(Py_ssize_t length)
     return list;
 }
 
-/* [item]; takes the reference to item. Nothing is allocated between the two steps, so
- * there is nothing to hide. */
+/* [item]; takes the reference to item. Not hidden: the garbage collector cannot run
+ * between the two steps, because nothing is allocated. */
 static PyObject *fmux__list_of_one(PyObject *item)
 {
     PyObject *list = PyList_New(1);
@@ -44,7 +45,7 @@ static PyObject *fmux__list_of_one(PyObject *item)
     return list;
 }
 
-/* Shorten the list to what was filled, and show it to the garbage collector. */
+/* Shorten the list to its filled places, and let the garbage collector track it. */
 static PyObject *fmux__list_end(PyObject *list, Py_ssize_t filled)
 {
     if (list != NULL) {
@@ -119,7 +120,7 @@ static PyObject *fmux__fd_pair(fmux_pair_t *cache, int fd, uint32_t events)
         return NULL;
     PyObject *pair = fmux__pair(number, PyLong_FromUnsignedLong(events));
     Py_DECREF(number);
-#if !defined(Py_GIL_DISABLED) /* without the lock, places would need one */
+#if !defined(Py_GIL_DISABLED) /* without the GIL, places would need a lock */
     if (pair != NULL) {
         PyObject *old = place->pair;
         Py_INCREF(pair);
@@ -154,7 +155,8 @@ PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *pairs)
 static long long fmux__selector_events(uint32_t mask, long long asked)
 {
     if ((asked & ~FMUX__EVENT_BOTH) == 0 || asked < 0)
-        /* As the standard selectors: everything but the one is also the other. */
+        /* As the standard selectors: every bit but POLLIN means writable, every bit
+         * but POLLOUT readable. */
         return (mask & ~(uint32_t)POLLIN ? FMUX__EVENT_WRITE : 0) |
                (mask & ~(uint32_t)POLLOUT ? FMUX__EVENT_READ : 0);
     if (mask & (POLLERR | POLLHUP | POLLNVAL))
@@ -183,7 +185,7 @@ static int fmux__key_events(PyObject *key, uint32_t mask, int selector,
     return 1;
 }
 
-/* A new pair for key; *plain_out: it may be kept. */
+/* A new pair for key. Sets *plain_out to whether it may be kept in the table. */
 static PyObject *fmux__new_key_pair(PyObject *key, uint32_t mask, int selector,
                                     int *plain_out)
 {
@@ -198,8 +200,7 @@ static PyObject *fmux__new_key_pair(PyObject *key, uint32_t mask, int selector,
     return fmux__pair(key, number);
 }
 
-/* The events of a selector that are reported for a mask with nothing else in it; 0
- * for other masks. */
+/* The events of a selector for a mask of POLLIN and POLLOUT only; 0 for others. */
 static long fmux__plain_events(uint32_t mask)
 {
     return mask == POLLIN               ? FMUX__EVENT_READ
@@ -215,7 +216,7 @@ static int fmux__reusable(PyObject *pair, uint32_t mask, int selector)
     if (!selector)
         return reported == mask;
     if (reported == fmux__plain_events(mask) && reported != 0)
-        return 1; /* so the key asks for these events */
+        return 1; /* so key.events contains them */
     long long events;
     return fmux__key_events(PyTuple_GetItem(pair, 0), mask, 1, &events) &&
            reported == events;

@@ -1,4 +1,9 @@
-/* timeouts.c - the one place where a timeout is converted and rounded. */
+/* timeouts.c - converts timeouts of Python to nanoseconds, rounded up; deadlines.
+ *
+ * Timeouts are rounded in three more places: _timeouts.py, for StdlibPoller and for
+ * unusual types; turn.py, for the timers of the event loop; and fmux_milliseconds
+ * in the core, where the kernel has no call with nanoseconds.
+ */
 #include "interpreter.h"
 
 #define FMUX__MS INT64_C(1000000)
@@ -53,7 +58,7 @@ int64_t fmux_time_left(fmux_deadline_t *deadline)
         return deadline->timeout_ns;
     int64_t now_ns = fmux_now_ns();
     if (deadline->end_ns == 0) {
-        /* A deadline that overflows the clock, after 292 years, is for ever. */
+        /* A timeout that overflows the clock, after 292 years, is for ever. */
         if (deadline->timeout_ns > INT64_MAX - now_ns)
             deadline->timeout_ns = -1;
         else

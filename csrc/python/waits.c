@@ -21,8 +21,8 @@ int fmux_ask(fmux_ask_t ask, void *call, int64_t timeout_ns, int quick)
     }
 }
 
-/* Wait until there are rows, or the time is over. Returns as fmux_wait, but never
- * -EINTR, or FMUX_RAISED if a signal handler raises. */
+/* Wait until there are rows, or the time is over; continue after -EINTR. Returns as
+ * fmux_wait, or FMUX_RAISED if a signal handler raises. */
 static int fmux__wait(fmux_ready_t *ready, int max_events,
                       fmux_deadline_t *deadline)
 {
@@ -46,7 +46,8 @@ typedef enum {
     FMUX__SELECTOR
 } fmux_kind_t;
 
-/* Compiled for each kind and, where timeout_ns is constant, without deadlines. */
+/* Wait and build the list. Inlined, so that each kind has its own code, without a
+ * deadline where timeout_ns is constant. */
 __attribute__((always_inline)) static inline fmux_object_t
 fmux__list(fmux_ready_t *ready, int64_t timeout_ns, int max_events,
            fmux_kind_t kind)
