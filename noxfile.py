@@ -38,7 +38,7 @@ def interpreters() -> dict[tuple[int, int], str]:
 CIBUILDWHEEL = ("cibuildwheel==4.3.5",)
 
 
-#: Not part of the package.
+#: Not needed to build the package.
 BESIDE = (".*", "*.so", "build", "tests", "docs", "examples", "benchmarks")
 
 

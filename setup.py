@@ -8,7 +8,7 @@ from setuptools.command.build_ext import build_ext
 
 
 class OptionalExtension(build_ext):
-    """Go on without the extension where it cannot be built: fastmux then runs on the standard library."""
+    """Continue without the extension where it cannot be built: fastmux then runs on the standard library."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
@@ -17,8 +17,8 @@ class OptionalExtension(build_ext):
 
 
 class StableAbiWheel(bdist_wheel):
-    """Tag the wheel by what cffi has compiled: not always is it for a stable ABI, and builds without the GIL have
-    their own (PEP 803), from Python 3.15 on."""
+    """Tag the wheel by the ABI for which cffi has compiled: not always a stable one. Builds without the GIL have their
+    own stable ABI (PEP 803), from Python 3.15 on."""
 
     def finalize_options(self) -> None:
         if all(extension.py_limited_api for extension in self.distribution.ext_modules):

@@ -33,8 +33,8 @@ def patch() -> Patched:
     ``select`` and ``selectors``, but also ``subprocess``, ``socketserver`` and modules that ran ``from selectors import
     DefaultSelector``. Existing objects stay as they are. asyncio's event loop is not replaced, only its selector.
 
-    Idempotent; from any thread. The result is a context manager: ``with fastmux.patch(): ...`` ends in an unpatch(),
-    unless the process was patched before.
+    Idempotent and thread-safe. The result is a context manager: ``with fastmux.patch(): ...`` calls unpatch() at its
+    end, unless the process was patched before.
     """
     global _places
     with _lock:
@@ -42,7 +42,7 @@ def patch() -> Patched:
             return Patched(first=False)
         places: list[tuple[dict[str, Any], str, Any]] = []
         try:
-            # First in the two modules: modules that are imported from now on take the replacements from there.
+            # First in the two modules: modules that are imported later take the replacements from there.
             for module in (sys.modules["select"], sys.modules["selectors"]):
                 _replace(vars(module), places)
             for namespace in _namespaces():
@@ -73,7 +73,7 @@ def unpatch() -> None:
     """Undo patch(): restore the standard object under every name that it has changed. No-op without a patch().
 
     Modules of the standard library that were imported meanwhile are restored, too. Other modules that were imported
-    meanwhile keep the replacements, and objects that were made meanwhile go on working.
+    meanwhile keep the replacements, and objects that were made meanwhile keep working.
     """
     global _places
     with _lock:

@@ -1,8 +1,8 @@
 """Conversions of timeouts that are not plain numbers.
 
-A timeout that is None, or exactly a float or an int in the usual range, goes to csrc/python/timeouts.c as it is, which
-converts and rounds it. Every other timeout comes here first: it becomes a plain number, or the error that the standard
-library raises for it. Only nanoseconds() rounds by itself, for StdlibPoller.
+csrc/python/timeouts.c converts and rounds a timeout that is None, or exactly a float or an int in the usual range. It
+refuses every other timeout (UNUSUAL). The functions of this module make a plain number of it, or raise the error of the
+standard library. nanoseconds() rounds, for StdlibPoller; for_selector() rounds to milliseconds, as the standard one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ONE_CALL: Final = 2_000_000
 def nanoseconds(timeout: Any) -> int:
     """Convert the timeout of a Poller to nanoseconds, rounded up; -1 stands for None, and <= 0 becomes 0.
 
-    Raises TypeError for what is neither float nor int, ValueError for NaN, OverflowError above 292 years.
+    Raises TypeError if it is neither a float nor an int, ValueError for NaN, OverflowError above 292 years.
     """
     if timeout is None:
         return -1
@@ -83,8 +83,8 @@ def for_select(timeout: Any) -> float:
 def for_epoll(timeout: Any) -> float | None:
     """Return the timeout of epoll.poll() as a plain number of seconds; None if it is negative.
 
-    -1 ms is negative, and everything above rounds up to 0. Raises TypeError, ValueError or OverflowError, without the
-    message of the standard library.
+    Timeouts of -1 ms or less count as negative; those between -1 ms and 0 round up to 0. Raises TypeError, ValueError
+    or OverflowError, without the message of the standard library.
     """
     if timeout is None:
         return None

@@ -12,7 +12,7 @@ from .run import USAGE, run
 
 
 def main(arguments: list[str]) -> None:
-    """Execute a command; arguments are the ones of the command line."""
+    """Execute a command. arguments are those of the command line."""
     if arguments[:1] == ["run"] and arguments[1:2] not in (["-h"], ["--help"]):
         run(arguments[1:])  # without argparse, which would parse the program's options
         return

@@ -21,7 +21,7 @@ USAGE = "run [-m MODULE | SCRIPT] [ARGS...]"
 
 
 def run(arguments: list[str]) -> None:
-    """Run a program. arguments are the ones of the command line after "run"."""
+    """Run a program. arguments are those of the command line after "run"."""
     if arguments[:1] == ["-m"] and len(arguments) > 1:
         sys.argv = ["-m", *arguments[2:]]
         prepare()

@@ -1,6 +1,6 @@
 """The asyncio event loop: the standard selector loop, with its turn, its socket transport and some calls replaced.
 
-asyncio_private.py lists the private parts of asyncio that it relies on.
+asyncio_private.py lists the private parts of asyncio on which the loop relies.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """sock_recv() and sock_recv_into() of the event loop.
 
 The standard ones try to receive, and if there is nothing, register the socket, wait, and unregister it: two system
-calls and some ten objects per message. Here the socket stays registered, with a Receiver that knows the waiting future.
-If data arrives without one, the socket is unregistered.
+calls and some ten objects per message. Here the socket stays registered, with a _Receiver that holds the waiting
+future. If data arrives without such a future, the socket is unregistered.
 
-A program may close a socket without telling the loop, and another file may take its number. So a Receiver serves only
-the socket object that it was made for, and every other use of the descriptor removes it first.
+A program may close a socket without a call of the loop, and another file may take its number. So a _Receiver serves
+only the socket object for which it was made, and every other use of the descriptor removes it first.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class _Receiver:
 
 
 class SocketCalls(StandardLoop):
-    """The part of the loop with Receivers."""
+    """The part of the loop with _Receivers."""
 
     #: Whether the turns are fastmux's.
     _fast: bool
@@ -144,7 +144,7 @@ class SocketCalls(StandardLoop):
 
 
 def descriptor_in(fileobj: Any) -> int:
-    """Return the descriptor of a file object, or -1 if it has none (any more)."""
+    """Return the descriptor of a file object, or -1 if it has none or is closed."""
     if fileobj.__class__ is int:
         fd: int = fileobj
         return fd

@@ -32,7 +32,7 @@ _BUFFERS: Final = 1024
 class _SocketTransport(StandardTransport):  # type: ignore[misc]
     """A connected stream socket."""
 
-    #: For the standard reads: malloc() makes a mapping for each piece above 128 KiB.
+    #: For reads by the standard transport: malloc() makes a mapping for each piece above 128 KiB.
     max_size = 64 * 1024
 
     _buffer_factory = collections.deque  # of the standard transport, up to Python 3.11
@@ -87,7 +87,7 @@ class _SocketTransport(StandardTransport):  # type: ignore[misc]
         self._choose()
 
     def _stopped(self) -> None:
-        """The loop does not receive for this transport any more."""
+        """Record that the loop has stopped receiving for this transport."""
         self._run_in = self._run_plain = self._run_buffered = None
 
     def _choose(self) -> None:
@@ -307,12 +307,12 @@ class _SocketTransport(StandardTransport):  # type: ignore[misc]
             elif self._eof:
                 self._sock.shutdown(socket.SHUT_WR)
 
-    #: The names that the standard transport calls it by, from Python 3.12 on.
+    #: The names under which the standard transport calls it, from Python 3.12 on.
     _write_sendmsg = _write_send = _write_ready
 
 
 def _checked(data: Any) -> Any:
-    """Return data in a form of which len() is the number of bytes."""
+    """Return data in a form whose len() is the number of bytes."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise TypeError(f"data argument must be a bytes-like object, not {type(data).__name__!r}")
     if isinstance(data, memoryview) and data.nbytes != len(data) and data.c_contiguous:

@@ -30,7 +30,7 @@ from .asyncio_private import StandardHandle, StandardLoop, source_of
 if _binding.implementation == "c":
     from fastmux._binding import OTHERS, selector_rows, stream_wait
 
-#: The most bytes that one wait receives from a socket, and the number after which it receives from no other one.
+#: The most bytes that one wait receives from a socket, and the total above which it receives from no further one.
 _CHUNK: Final = 512 * 1024
 _ENOUGH: Final = 64 * 1024
 #: The most descriptors that one wait reports.
@@ -141,7 +141,7 @@ class Turn(StandardLoop):
             if standard._source_traceback:
                 del standard._source_traceback[-1]  # this function
             return standard  # type: ignore[no-any-return]
-        # Without the constructor, which is a Python function: a request calls this several times.
+        # Without the constructor, which is a Python function: each request makes several handles.
         handle: Handle = _new(Handle)
         handle._context = copy_context() if context is None else context
         handle._loop = self
@@ -290,7 +290,7 @@ class Turn(StandardLoop):
 
 
 class Handle(StandardHandle):
-    """The standard handle, which call_soon() makes and _run() runs without calls in between; not in debug mode."""
+    """The standard handle, made by call_soon() and run by _run() without further Python calls; not in debug mode."""
 
     __slots__ = ()
 

@@ -19,7 +19,7 @@ __all__ = ["Difference", "Poller", "Stats", "StdlibPoller"]
 if not TYPE_CHECKING:
 
     def __getattr__(name):
-        """Import what few programs use at its first use."""
+        """Import rarely used names at their first use."""
         if name == "StdlibPoller":
             from .stdlib import StdlibPoller
 

@@ -1,6 +1,6 @@
-"""The results of stats() and audit(), and how the kernel's epoll set is read.
+"""The results of stats() and audit(), and the entries of the kernel's epoll set.
 
-Imported at the first use of either, since few programs use them.
+Imported at the first use of either, because few programs use them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Stats(NamedTuple):
     control_calls_avoided: int
     #: Waits ended by wakeup().
     wakeups: int
-    #: Interruptions of waits that went on: a signal, or only stale events.
+    #: Interruptions of waits that then continued: by a signal, or by stale events alone.
     interruptions: int
     #: Epoll sets made after a fork.
     renewals: int
@@ -42,9 +42,9 @@ class Difference(NamedTuple):
     #: The registration, or None if only the kernel has the descriptor.
     key: SelectorKey | None
     #: "closed": the file was closed without being unregistered.
-    #: "missing": the kernel does not watch it; it was closed, and its number is another file's now.
+    #: "missing": the kernel does not watch it; it was closed, and its number stands for another file.
     #: "events": the kernel watches for other events.
-    #: "left over": the kernel watches a file that was closed while a dup of it lives on.
+    #: "left over": the kernel watches a file that was closed while a duplicate of it stays open.
     problem: str
 
 
@@ -73,7 +73,7 @@ def entries_of(epoll_fd: int) -> list[Entry]:
 
 
 def has_fired(entry: Entry) -> bool:
-    """Return whether this is a one-shot registration that waits to be re-armed."""
+    """Return whether this is a one-shot registration that has fired."""
     return entry.events & ~_FIRED == 0
 
 
@@ -113,5 +113,5 @@ def is_open(fd: int) -> bool:
 
 
 def closed_files(keys: Mapping[int, SelectorKey]) -> list[Difference]:
-    """Return the closed files: all that can be wrong where the kernel keeps no set."""
+    """Return the closed files: the only differences that can occur where the kernel keeps no set."""
     return [Difference(fd, key, "closed") for fd, key in sorted(keys.items()) if not is_open(fd)]

@@ -1,7 +1,7 @@
-"""The base of Poller and StdlibPoller: the table of registrations.
+"""The base of Poller and StdlibPoller: the map of keys.
 
-A subclass provides the mechanism in four methods (``_watch``, ``_rewatch``, ``_unwatch``, ``_close``), beside the
-public ``poll``, ``select``, ``wait``, ``wakeup`` and ``fileno``.
+A subclass provides the mechanism in five methods (``_watch``, ``_rewatch``, ``_unwatch``, ``_close``, ``_entries``),
+beside the public ``poll``, ``select``, ``wait``, ``fds``, ``events``, ``wakeup``, ``fileno`` and ``stats``.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class BasePoller:
         if self.closed:
             closed()
 
-    # Provided by a mechanism; called with the lock held.
+    # Provided by a subclass; called with the lock held.
 
     def _watch(self, key: SelectorKey) -> None:
         """Start watching, or raise OSError."""
@@ -278,7 +278,7 @@ class BasePoller:
     # Waiting
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
-        """Wait, and return ``(fd, events)`` for what is ready, at most maxevents of them (-1: all).
+        """Wait, and return ``(fd, events)`` for each ready descriptor, at most maxevents of them (-1: all).
 
         timeout is in seconds: None waits for ever, 0 or less does not wait. The list is empty after the
         timeout or a wakeup(). events may contain ERROR and HANGUP (and POLLNVAL for a closed descriptor on poll)
@@ -289,7 +289,7 @@ class BasePoller:
         raise NotImplementedError
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Wait as poll() does, and return ``(key, events)`` for everything that is ready."""
+        """Wait as poll() does, and return ``(key, events)`` for each ready descriptor."""
         raise NotImplementedError
 
     def wait(self, timeout: float | None = None) -> int:
@@ -325,7 +325,7 @@ class BasePoller:
         raise NotImplementedError
 
     def fileno(self) -> int:
-        """Return the descriptor of the epoll set. Another poller can watch it: it is readable when something is ready.
+        """Return the descriptor of the epoll set. Another poller can watch it: it is readable when a file is ready.
 
         Raises io.UnsupportedOperation (an OSError and a ValueError) on poll and select, which have none.
         """
@@ -341,7 +341,7 @@ class BasePoller:
         """Compare the registrations with the kernel's set, and return the differences.
 
         On epoll the set is read from /proc/self/fdinfo. On poll and select, which have no set in the kernel, only
-        closed files are found. The cure for a difference: unregister a file before closing it.
+        closed files are found. To avoid differences, unregister a file before closing it.
 
         Raises FileNotFoundError on epoll where there is no /proc.
         """

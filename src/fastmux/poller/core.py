@@ -58,7 +58,7 @@ class Poller(BasePoller, Waits):
     fork is the policy for a child process after os.fork():
 
     - "rebuild": the child gets the same registrations in a set of its own, made at its first use.
-    - "share": parent and child share one epoll set and one wake-up, as the kernel leaves them: unregister() in one of
+    - "share": parent and child share one epoll set and its eventfd, as the kernel leaves them: unregister() in one of
       them also unregisters in the other.
     - "close": the child's poller is closed.
     - "raise": every use in the child raises RuntimeError.
@@ -72,14 +72,14 @@ class Poller(BasePoller, Waits):
 
     def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
         BasePoller.__init__(self, mechanism, capacity=capacity, fork=fork)
-        #: tag -> key, or (key, events) once that was reported. Changed together with the core, see calls.h.
+        #: The table of pairs: tag -> key, or (key, events) once that was reported. See csrc/python/calls.h.
         self._table: list[Any] = []
         mux = _binding.open_mux(_binding.MECHANISMS[self.mechanism], fork == "share")
         self._start(mux, self.capacity, _binding.open_context(mux, table=self._table, keys=self._keys))
         #: The private array of the first thread that called wait(), which alone replaces it. Other threads have theirs
         #: in self._local.rows.
         self._front: _Rows | None = None
-        #: What wait() tries first: the ready array of _front, or none if that is too small.
+        #: The ready array that wait() tries first: the one of _front, or none if that is too small.
         self._rows: Any = NO_ARRAY
 
     # Waiting

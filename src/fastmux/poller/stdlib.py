@@ -1,12 +1,12 @@
 """StdlibPoller: the Poller on the standard library alone.
 
-It is the reference, so it is written to be read: plain data, one lock, the same steps for every mechanism. It also
-serves where the extension is missing.
+It is the reference, so the code is plain: simple data, one lock, the same steps for every mechanism. It is also the
+fallback without the extension.
 
-A wait enters, asks the kernel, and leaves. The waits inside are counted, because closing must not close a descriptor
-while a thread is in the kernel with it: the last wait to leave releases the descriptors. The epoll set lives in the
-kernel, and one edge-triggered eventfd in it wakes one waiter. The sets of poll and select are copied for each wait, and
-each waiter has an eventfd of its own; after a change of the set every waiter copies it again.
+A wait enters, makes a system call, and leaves. The waits in progress are listed, because closing must not close a
+descriptor while a thread is in the kernel with it: the last wait to leave releases the descriptors. The epoll set is in
+the kernel, and one edge-triggered eventfd in it wakes one waiter. The sets of poll and select are copied for each wait,
+and each waiter has an eventfd of its own; after a change of the set every waiter copies it again.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class StdlibPoller(BasePoller):
     """The Poller on the standard library alone: same signature, same behaviour, no compiled code.
 
     Three differences remain: timeouts of epoll and poll are rounded up to milliseconds; the mechanism "select" takes
-    descriptors below 1024 only (ValueError); and on epoll, a file that was closed while a dup of it lives on is
+    descriptors below 1024 only (ValueError); and on epoll, a file that was closed while a duplicate of it stays open is
     reported under its old number, even after another file has taken that number.
     """
 
@@ -69,7 +69,7 @@ class StdlibPoller(BasePoller):
         super().__init__(mechanism, capacity=capacity, fork=fork)
         self._local = threading.local()
         # All that follows is guarded by self._lock.
-        # Waits in progress. Weak: a signal handler may raise at any step, also when a wait is about to leave.
+        # Waits in progress. Weak references: a signal handler may raise at any step, even just before a wait leaves.
         self._entered: list[weakref.ref[_Waiter]] = []
         self._spares: list[EventFd] = []  # for later waits
         self._version = 0  # counts changes of the set
@@ -104,7 +104,7 @@ class StdlibPoller(BasePoller):
             try:
                 try:
                     epoll.register(fd, key.events)
-                except FileExistsError:  # closed while a dup lived on, and back under its old number
+                except FileExistsError:  # closed while a duplicate stayed open, and back under its old number
                     epoll.unregister(fd)
                     epoll.register(fd, key.events)
             except OSError as error:
@@ -247,12 +247,12 @@ class StdlibPoller(BasePoller):
                 if not others:
                     self._release()
                 elif self._epoll is not None:
-                    self._eventfd.set()  # one edge wakes one waiter, which passes it on
+                    self._eventfd.set()  # one edge wakes one waiter, which sets the next one here
 
     def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool] | None:
-        """Ask the kernel once. Return the events of registered descriptors, and whether a wake-up was among them.
+        """Make one system call. Return the events of registered descriptors, and whether a wake-up was among them.
 
-        None means that the set has changed meanwhile, so the events may be stale.
+        Return None if the set has changed meanwhile, so that the events may be stale.
         """
         if self._epoll is not None:
             found = self._epoll.poll(timeout, limit)
@@ -275,7 +275,7 @@ class StdlibPoller(BasePoller):
                 waiter.eventfd.clear()
             woken |= waiter.woken
             if waiter.version != self._version:
-                self._wake_pending |= woken  # for the next try, which reports the events
+                self._wake_pending |= woken  # for the next call, which reports the events
                 return None
             return self._cut([pair for pair in found if pair[0] != waiter.eventfd.fd], limit), woken
 
@@ -330,7 +330,7 @@ class StdlibPoller(BasePoller):
     def _rebuild(self) -> None:
         """In a child, make an own epoll set and eventfd under the old numbers; with the lock held.
 
-        The new set has the entries of the parent's, as far as a number still stands for the same file.
+        The new set has those entries of the parent's set whose number still stands for the same file.
         """
         if not self._inherited:
             return

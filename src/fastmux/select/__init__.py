@@ -1,8 +1,8 @@
 """A drop-in replacement for the standard ``select`` module, on the C core.
 
-Names, arguments, units, rounding, results and errors are those of the standard module of the running interpreter; but
-select() has no limit: it takes any number of any descriptors. Everything else in the standard module (kqueue, devpoll)
-is passed through. Without the extension everything is.
+Names, arguments, units, rounding, results and errors are those of the standard module of the running interpreter, with
+one exception: select() takes any number of descriptors, of any value. Everything else in the standard module (kqueue,
+devpoll) is passed through. Without the extension everything is.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def descriptor_of(file: Any) -> int:
 
 
 def refuse(file: Any) -> NoReturn:
-    """Raise what the standard library raises for an invalid descriptor. (Its poll object needs no descriptor.)"""
+    """Raise the exception of the standard library for an invalid descriptor. (Its poll object opens no descriptor.)"""
     select.poll().register(file)
     raise TypeError("argument must be an int, or have a fileno() method.")
 

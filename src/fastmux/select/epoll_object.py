@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 #: The default of maxevents: FD_SETSIZE - 1.
 _DEFAULT: Final = 1023
-#: The kernel's limit of maxevents (EP_MAX_EVENTS), and the limit of room for events here: more than can be open.
+#: The kernel's limit of maxevents (EP_MAX_EVENTS), and the most events of one call here: Linux's default for the most
+#: open files of a process (fs.nr_open).
 _MOST: Final = INT_MAX // 12
 _ROOM: Final = 1 << 20
 

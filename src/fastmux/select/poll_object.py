@@ -1,7 +1,8 @@
 """``fastmux.select.poll``: the standard poll object on the C core.
 
-The registrations are a dict. csrc/python/lists.c makes the kernel's records from it, and keeps them if a second call
-comes without a change. Each step on the dict is atomic in the interpreter, so threads and signal handlers need no lock.
+The registrations are a dict: descriptor -> mask. csrc/python/lists.c makes the kernel's records from it; the second
+call without a change keeps them for later calls. Each step on the dict is atomic in the interpreter, so threads and
+signal handlers need no lock.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class PollSet(NotCopied):
     __slots__ = ("_context", "_masks")
 
     _masks: dict[int, int]
-    #: FRESH is cleared before a change, too: an exception may come before the second time.
+    #: FRESH is cleared before and after a change: an exception from a signal handler may skip the second time.
     _context: bytearray
 
     def __new__(cls) -> PollSet:

@@ -1,8 +1,8 @@
 """A drop-in replacement for the standard ``selectors`` module, on the C core.
 
-The selectors are subclasses of the standard ones. They replace the methods that are called often, and leave everything
-else (the map, the errors, unusual arguments) to the code that programs know. Without the extension this module contains
-the standard selectors.
+The selectors are subclasses of the standard ones. They replace the methods that are called often, and inherit
+everything else: the map, the errors, the handling of unusual arguments. Without the extension this module contains the
+standard selectors.
 
 ``EpollSelector`` can do more: ``wakeup()``, a fork policy, and more events in register() and modify(): EVENT_PRIORITY
 and ``fastmux.PEER_CLOSED``, ``EDGE``, ``ONESHOT`` and ``EXCLUSIVE``. Urgent data is EVENT_PRIORITY here and not

@@ -1,4 +1,4 @@
-"""EpollSelector on the C core."""
+"""EpollSelector on the C core. register() and modify() are in registrations.py, except for the events added here."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
             _binding.set_shared(self._mux, False)  # the core makes the child's set
 
     def _after_fork(self) -> None:
-        """Do nothing: the core has done it."""
+        """Do nothing: the core detaches the child from the parent."""
 
     def _fail(self, result: int) -> NoReturn:
         raise self._selector.fail(result)
@@ -100,7 +100,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
             try:
                 return super()._modify(fileobj, events, data)
             finally:
-                _binding.key_replace(self._mux, self._table, old.fd, None)  # a wait finds the key in the map
+                _binding.key_replace(self._mux, self._table, old.fd, None)  # waits find the key in the map of keys
         key = SelectorKey(old.fileobj, old.fd, events, data)
         try:
             if events != old.events or events & (EDGE | ONESHOT):
@@ -117,7 +117,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
         return key
 
     def _drop(self, fd: int) -> None:
-        """Unregister a descriptor, of which the kernel, the table and the map may have different ideas."""
+        """Unregister a descriptor, even if the kernel, the table of pairs and the map of keys disagree about it."""
         self._fd_to_key.pop(fd, None)
         _binding.key_remove(self._mux, self._table, fd)
 
@@ -127,7 +127,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
         return result if result.__class__ is list else self._select(result, timeout)
 
     def _select(self, result: int, timeout: Any) -> list[tuple[SelectorKey, int]]:
-        """Slow path of select(): the first wait, a busy or too small array, an unusual timeout, a subclass."""
+        """Slow path of select(): the first wait, a busy or small array, an unusual timeout, another epoll object."""
         if self._mux is None:
             return super().select(timeout)
         if result == UNUSUAL:

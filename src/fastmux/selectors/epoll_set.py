@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 class EpollSet:
-    """An epoll set with the core's table of registrations, which drops stale reports and has a wake-up."""
+    """An epoll set that drops stale reports and has a wake-up: a mux."""
 
     def __init__(self, keys: dict[int, Any]) -> None:
         self.mux: Any = _binding.open_mux(_binding.EPOLL, shared=True)
-        #: tag -> key, or (key, events) once that was reported. Changed together with the core, see calls.h.
+        #: The table of pairs: tag -> key, or (key, events) once that was reported. See csrc/python/calls.h.
         self.table: list[Any] = []
         self.context: bytearray = _binding.open_context(self.mux, table=self.table, keys=keys)
 
-    # A registration of the standard selector has no entry in the table: a wait finds its key in the map.
+    # A registration by the standard selector has no place in the table of pairs: waits find its key in the map of keys.
 
     def register(self, fd: int, eventmask: int) -> None:
         if (result := _binding.add(self.mux, descriptor_of(fd), eventmask)) < 0:

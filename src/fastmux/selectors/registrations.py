@@ -1,7 +1,8 @@
 """register(), unregister() and modify() of PollSelector and EpollSelector.
 
-The usual calls are one call of the extension each (csrc/python/keys.c). It returns an int if it could not: unusual
-arguments, which go to the standard selector, or an error of the kernel.
+With the usual arguments each is one call of the extension (csrc/python/keys.c), which returns a key. It returns an int
+for an error of the kernel, and for unusual arguments. These go to _register() or _modify(): EpollSelector handles its
+additional events there (EDGE, for example), the standard selector everything else.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ else:
 
 
 class Registrations(StandardSelector):
-    """A mixin before a standard selector."""
+    """A mixin in front of a standard selector."""
 
-    #: None if a subclass uses another poll or epoll object: then everything goes the standard way.
+    #: None if a subclass uses another poll or epoll object: then the standard selector makes every call.
     _context: Any
 
     _fd_to_key: dict[int, SelectorKey]

@@ -1,4 +1,4 @@
-"""SelectSelector and PollSelector: the standard ones, on select() and poll() of ``fastmux.select``."""
+"""SelectSelector and PollSelector: the standard ones, on select() of ``fastmux.select`` and on the C core's poll()."""
 
 from __future__ import annotations
 
