@@ -14,7 +14,7 @@
  *   epoll set in particular is the same set: a change in the child is a change in
  *   the parent, and a wake-up in the child wakes the parent.
  *
- * The last point is handled at the first use of a mux (renew.c), because most
+ * The last point is handled at the first use of a mux (fork_epoll.c), because most
  * children use none: they exec another program, or do one job and exit.
  *
  * Sources: fork(2), epoll(7), pthread_atfork(3).

@@ -36,7 +36,7 @@ fmux_object_t fmux_context(fmux_t *mux, fmux_object_t table, fmux_object_t keys,
 /* Use a context in the waits on an array. */
 void fmux_use_context(fmux_ready_t *ready, fmux_object_t context);
 
-/* ---- registrations (keys.c) -----------------------------------------------
+/* ---- registrations (registrations.c) -----------------------------------------------
  *
  * Each makes its changes in one step for the interpreter: no signal handler and
  * no other thread runs in between. */
@@ -104,7 +104,7 @@ fmux_object_t fmux_rows_wait(fmux_ready_t *ready, fmux_object_t timeout);
 /* [(key, events)] for the first n rows of an array, for a selector. */
 fmux_object_t fmux_selector_rows(fmux_ready_t *ready, int n);
 
-/* ---- select.epoll (epolls.c) ------------------------------------------------
+/* ---- select.epoll (epoll_object.c) ------------------------------------------------
  *
  * A set is a bytearray that nothing else may change. -ESHUTDOWN: it is closed. */
 
@@ -124,7 +124,7 @@ fmux_object_t fmux_epoll_wait(fmux_object_t set, fmux_object_t timeout);
 fmux_object_t fmux_epoll_some(fmux_object_t set, fmux_object_t timeout,
                               int maxevents);
 
-/* ---- waits on lists (lists.c) ---------------------------------------------- */
+/* ---- waits on lists (poll_select.c) ---------------------------------------------- */
 
 /* poll(2) on the masks of a context. Set context[FMUX_FRESH] = 0 after each change
  * of masks: from the second call without a change on, the records for the kernel

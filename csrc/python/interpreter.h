@@ -134,7 +134,7 @@ PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *pairs);
 PyObject *fmux_key_list(const fmux_rows_t *rows, int n,
                         const fmux_context_t *context, int selector);
 
-/* ---- lists.c ------------------------------------------------------------ */
+/* ---- poll_select.c ------------------------------------------------------------ */
 
 /* Set masks[fd]; 0 removes it. Returns 0, or -EFAULT with an exception. */
 int fmux_poll_set(fmux_context_t *context, PyObject *fd, uint32_t mask);

@@ -1,4 +1,4 @@
-"""``fastmux.select.epoll``: the standard epoll object on the C core (csrc/python/epolls.c)."""
+"""``fastmux.select.epoll``: the standard epoll object on the C core (csrc/python/epoll_object.c)."""
 
 from __future__ import annotations
 

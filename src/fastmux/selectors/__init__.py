@@ -38,10 +38,10 @@ STANDARD: Final[dict[str, Any]] = {
 }
 
 if TYPE_CHECKING or _binding.implementation == "c":
-    from .scanning import SelectSelector as SelectSelector
+    from .select_selector import SelectSelector as SelectSelector
 
     if hasattr(_standard, "PollSelector"):
-        from .scanning import PollSelector as PollSelector
+        from .poll_selector import PollSelector as PollSelector
     if TYPE_CHECKING or (hasattr(_standard, "EpollSelector") and "epoll" in _binding.MECHANISMS):
         from .epoll_selector import EpollSelector as EpollSelector
 

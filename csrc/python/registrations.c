@@ -1,4 +1,4 @@
-/* keys.c - registrations in the core, in the map of keys and in the table of pairs.
+/* registrations.c - registrations in the core, in the map of keys and in the table of pairs.
  *
  * Each function is one step for the interpreter: no signal handler and no other
  * thread runs between its parts, so a registration is complete or absent.

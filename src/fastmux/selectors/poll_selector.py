@@ -1,10 +1,9 @@
-"""SelectSelector and PollSelector: the standard ones, on select() of ``fastmux.select`` and on the C core's poll()."""
+"""PollSelector on the C core."""
 
 from __future__ import annotations
 
 from selectors import SelectorKey
 
-from fastmux import select as _select
 from fastmux._binding import BUSY, NOW, UNUSUAL, os_error, poll_keys, poll_keys_now
 from fastmux._original import selectors as _standard
 from fastmux._timeouts import ONE_CALL, for_poll, for_selector
@@ -15,17 +14,9 @@ from .registrations import Registrations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from selectors import PollSelector as _StandardPoll
-    from selectors import SelectSelector as _StandardSelect
     from typing import Any
 else:
-    _StandardSelect = _standard.SelectSelector
-    _StandardPoll = getattr(_standard, "PollSelector", object)
-
-
-class SelectSelector(_StandardSelect):
-    """The standard SelectSelector, without its limit of 1024."""
-
-    _select = staticmethod(_select.select)
+    _StandardPoll = _standard.PollSelector
 
 
 class PollSelector(Registrations, _StandardPoll):

@@ -1,4 +1,4 @@
-/* renew.c - a new epoll set with the same registrations, for a forked child.
+/* fork_epoll.c - a new epoll set with the same registrations, for a forked child.
  *
  * The child inherits the parent's set, see fork.c. The table is not enough to make
  * a new one: a number in it may stand for another file by now, which was never

@@ -1,4 +1,4 @@
-/* lists.c - select.poll and select.select: poll and select on Python collections.
+/* poll_select.c - select.poll and select.select: poll and select on Python collections.
  *
  * A program around select builds its lists for every call. So every call converts
  * objects to numbers, and places in a list back to objects. This takes 10 ns per

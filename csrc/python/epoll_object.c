@@ -1,4 +1,4 @@
-/* epolls.c - select.epoll: an epoll set without a mux, so that it behaves as the
+/* epoll_object.c - select.epoll: an epoll set without a mux, so that it behaves as the
  * standard object does.
  */
 #include "interpreter.h"
