@@ -1,8 +1,8 @@
 """``fastmux.select.poll``: the standard poll object on the C core.
 
-The registrations are a dict: descriptor -> mask. csrc/python/poll_select.c makes the kernel's records from it; the second
-call without a change keeps them for later calls. Each step on the dict is atomic in the interpreter, so threads and
-signal handlers need no lock.
+The registrations are a dict: descriptor -> mask. csrc/python/poll_select.c makes the kernel's records from it; the
+second call without a change keeps them for later calls. Each step on the dict is atomic in the interpreter, so threads
+and signal handlers need no lock.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """register(), unregister() and modify() of PollSelector and EpollSelector.
 
-With the usual arguments each is one call of the extension (csrc/python/registrations.c), which returns a key. It returns an int
-for an error of the kernel, and for unusual arguments. These go to _register() or _modify(): EpollSelector handles its
-additional events there (EDGE, for example), the standard selector everything else.
+With the usual arguments each is one call of the extension (csrc/python/registrations.c), which returns a key. It
+returns an int for an error of the kernel, and for unusual arguments. These go to _register() or _modify():
+EpollSelector handles its additional events there (EDGE, for example), the standard selector everything else.
 """
 
 from __future__ import annotations
