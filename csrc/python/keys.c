@@ -255,8 +255,8 @@ fmux_object_t fmux_selector_unregister(fmux_object_t context_object,
     fmux_context_t *context = fmux_borrow_context(context_object);
     if (context->mux != NULL)
         (void)fmux__remove(context->mux, context->table, fd);
-    else
-        (void)fmux_poll_set(context, number, 0);
+    else if (fmux_poll_set(context, number, 0) < 0)
+        Py_CLEAR(key); /* KeyError: another thread is registering it */
     return fmux_give(key);
 }
 

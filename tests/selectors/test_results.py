@@ -228,3 +228,16 @@ def test_a_report_without_a_key_ends_a_wait(module, name, socketpair):
         selector._fd_to_key.clear()
 
         assert selector.select() == []
+
+
+@pytest.mark.parametrize("module", [selectors, fastmux.selectors], ids=lambda module: module.__name__)
+def test_half_a_registration_on_poll_is_unregistered_with_a_key_error(module, socketpair):
+    """Another thread may see only the first step of a register() with unusual arguments."""
+    ours, _ = socketpair
+    with module.PollSelector() as selector:
+        selector.register(ours, EVENT_READ)
+        selector._selector.unregister(ours)
+
+        with pytest.raises(KeyError):
+            selector.unregister(ours)
+        assert len(selector.get_map()) == 0
