@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 class PollSet(NotCopied):
     """A set of descriptors for poll(2); see poll()."""
 
-    __slots__ = ("_context", "_masks")
+    __slots__ = ("_context", "_keys", "_masks")
 
     _masks: dict[int, int]
+    #: Of a selector, a subclass of which may replace its own; the context refers to these.
+    _keys: dict[int, Any] | None
     #: FRESH is cleared before a change, too: an exception may come before the second time.
     _context: bytearray
 
@@ -93,6 +95,7 @@ def make_set(keys: dict[int, Any] | None) -> PollSet:
     """Make a set; keys (descriptor -> key) are for a selector."""
     self = object.__new__(PollSet)
     self._masks = {}
+    self._keys = keys
     self._context = open_context(NULL, masks=self._masks, keys=keys)
     return self
 

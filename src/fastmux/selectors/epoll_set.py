@@ -19,6 +19,7 @@ class EpollSet:
         self.mux: Any = _binding.open_mux(_binding.EPOLL, shared=True)
         #: tag -> key, or (key, events) once that was reported. Changed together with the core, see calls.h.
         self.table: list[Any] = []
+        self.keys = keys  # which the context refers to, also if a subclass of the selector replaces its own
         self.context: bytearray = _binding.open_context(self.mux, table=self.table, keys=keys)
 
     # A registration of the standard selector has no entry in the table: a wait finds its key in the map.
