@@ -36,6 +36,11 @@ fmux_object_t fmux_context(fmux_t *mux, fmux_object_t table, fmux_object_t keys,
 /* Use a context in the waits on an array. */
 void fmux_use_context(fmux_ready_t *ready, fmux_object_t context);
 
+/* Hide an object with a finalizer from the garbage collector, which runs the
+ * finalizers of a cycle in any order: a destructor in the cycle may still use the
+ * object. The last reference frees it. Only for objects that refer to no cycle. */
+void fmux_hide(fmux_object_t object);
+
 /* ---- registrations (registrations.c) -----------------------------------------------
  *
  * Each makes its changes in one step for the interpreter: no signal handler and

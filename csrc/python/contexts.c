@@ -27,3 +27,9 @@ void fmux_use_context(fmux_ready_t *ready, fmux_object_t context)
 {
     fmux_ready_set_context(ready, fmux_borrow_context(context));
 }
+
+void fmux_hide(fmux_object_t object)
+{
+    if (PyObject_GC_IsTracked(fmux_borrow(object)))
+        PyObject_GC_UnTrack(fmux_borrow(object));
+}

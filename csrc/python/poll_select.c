@@ -56,10 +56,13 @@ static void fmux__fill(struct pollfd *records, PyObject *masks)
         };
 }
 
-/* Build the result from the n records with revents. */
+/* Build the result from the n records with revents, and end the call: a destructor
+ * that runs meanwhile (up to Python 3.11) may poll with the same context. */
 static PyObject *fmux__poll_result(const fmux_poll_list_t *list, int n,
-                                   const fmux_context_t *context, int selector)
+                                   fmux_context_t *in_use, int selector)
 {
+    const fmux_context_t context = *in_use; /* which may move */
+    in_use->busy = 0;
     int32_t few[2 * FMUX_FEW];
     int32_t *fds = n <= FMUX_FEW ? few : malloc(2 * (size_t)n * sizeof *fds);
     if (fds == NULL)
@@ -75,8 +78,8 @@ static PyObject *fmux__poll_result(const fmux_poll_list_t *list, int n,
     }
     fmux_rows_t all = {.fds = fds, .events = events, .capacity = rows};
     PyObject *result =
-        selector ? fmux_key_list(&all, rows, context, 1)
-                 : fmux_pair_list(&all, rows, context->pairs);
+        selector ? fmux_key_list(&all, rows, &context, 1)
+                 : fmux_pair_list(&all, rows, context.pairs);
     if (fds != few)
         free(fds);
     return result;
@@ -137,13 +140,17 @@ static fmux_object_t fmux__poll(fmux_object_t object, int64_t timeout_ns,
     context->busy = 1;
     int n = fmux_ask(fmux__ask_poll, &list, timeout_ns,
                      fmux__quick(list.length, timeout_ns));
+    int own =
+        list.records != room && list.records != (struct pollfd *)(context + 1);
     PyObject *result = NULL;
-    if (n >= 0)
+    if (n >= 0) {
         result = fmux__poll_result(&list, n, context, selector);
-    else if (n != FMUX_RAISED)
-        result = PyLong_FromLong(n);
-    context->busy = 0;
-    if (list.records != room && list.records != (struct pollfd *)(context + 1))
+    } else {
+        context->busy = 0;
+        if (n != FMUX_RAISED)
+            result = PyLong_FromLong(n);
+    }
+    if (own)
         free(list.records);
     return fmux_give(result);
 }
@@ -268,16 +275,24 @@ static PyObject *fmux__files_result(const fmux_files_t *files)
     const fmux_select_list_t *select = &files->select;
     const int32_t *place = select->places;
     PyObject *const *asked = files->files;
-    PyObject *result = PyTuple_New(3);
-    for (int kind = 0; result != NULL && kind < 3; kind++) {
-        PyObject *list = PyList_New(0);
-        for (int i = 0; list != NULL && i < select->found[kind]; i++)
-            if (PyList_Append(list, asked[*place++]) < 0)
-                Py_CLEAR(list);
-        if (list == NULL || PyTuple_SetItem(result, kind, list) < 0)
-            Py_CLEAR(result);
+    PyObject *lists[3] = {NULL, NULL, NULL};
+    PyObject *result = NULL;
+    for (int kind = 0; kind < 3; kind++) {
+        lists[kind] = PyList_New(0);
+        if (lists[kind] == NULL)
+            goto drop_lists;
+        for (int i = 0; i < select->found[kind]; i++)
+            if (PyList_Append(lists[kind], asked[*place++]) < 0)
+                goto drop_lists;
         asked += select->asked[kind];
     }
+    /* The last allocation: gc.get_objects() must not return a tuple with empty
+     * places. */
+    result = PyTuple_Pack(3, lists[0], lists[1], lists[2]);
+
+drop_lists:
+    for (int kind = 0; kind < 3; kind++)
+        Py_XDECREF(lists[kind]);
     return result;
 }
 

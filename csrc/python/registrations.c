@@ -77,7 +77,13 @@ int fmux_key_remove(fmux_t *mux, fmux_object_t table, int fd)
     return fmux__remove(mux, fmux_borrow(table), fd);
 }
 
-/* ---- selectors ------------------------------------------------------------- */
+/* ---- selectors -------------------------------------------------------------
+ *
+ * A method of a file or of data, and up to Python 3.11 each allocation, may run any
+ * Python code, also a wait that moves the context (poll_select.c) and a change of the same
+ * registration. So each function looks the context up again, and checks the map,
+ * after the last such step and before its changes.
+ */
 
 /* The masks for EVENT_READ (1), EVENT_WRITE (2), and both. */
 static const uint32_t fmux__masks[] = {0, POLLIN, POLLOUT, POLLIN | POLLOUT};
@@ -118,7 +124,7 @@ static int fmux__plain_events(PyObject *events)
 }
 
 /* A new key. */
-static PyObject *fmux__make_key(fmux_context_t *context, PyObject *file,
+static PyObject *fmux__make_key(fmux_object_t context, PyObject *file,
                                 PyObject *fd, PyObject *events, PyObject *data)
 {
     /* tuple.__new__(SelectorKey, fields): SelectorKey.__new__ is a Python function,
@@ -129,12 +135,13 @@ static PyObject *fmux__make_key(fmux_context_t *context, PyObject *file,
     } tuple_new;
     if (tuple_new.slot == NULL)
         tuple_new.slot = PyType_GetSlot(&PyTuple_Type, Py_tp_new);
+    PyObject *type = fmux_borrow_context(context)->key_type;
     PyObject *fields = PyTuple_Pack(4, file, fd, events, data);
     PyObject *arguments = fields == NULL ? NULL : PyTuple_Pack(1, fields);
-    PyObject *key = arguments == NULL
-                        ? NULL
-                        : tuple_new.make((PyTypeObject *)context->key_type,
-                                         arguments, NULL);
+    PyObject *key =
+        arguments == NULL
+            ? NULL
+            : tuple_new.make((PyTypeObject *)type, arguments, NULL);
     Py_XDECREF(arguments);
     Py_XDECREF(fields);
     return key;
@@ -158,45 +165,56 @@ static fmux_object_t fmux__refuse(int result)
     return result == FMUX_RAISED ? fmux_give(NULL) : fmux_give_errno(result);
 }
 
-static int fmux__selector_add(fmux_context_t *context, int fd,
+/* Remove keys[number]; keep the exception that may be set. */
+static void fmux__forget(PyObject *keys, PyObject *number)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    if (PyDict_DelItem(keys, number) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+}
+
+static int fmux__selector_add(fmux_object_t context_object, int fd,
                               PyObject *number, PyObject *key, int events)
 {
-    PyObject *keys = context->keys;
+    PyObject *keys = fmux_borrow_context(context_object)->keys;
     /* The map of keys comes first: a wait drops an event without a key. */
     if (PyDict_SetItem(keys, number, key) < 0)
         return FMUX_RAISED;
+    fmux_context_t *context = fmux_borrow_context(context_object);
     int result = context->mux != NULL
                      ? fmux__add(context->mux, context->table, fd,
                                  key, fmux__masks[events])
                      : fmux_poll_set(context, number, fmux__masks[events]);
-    if (result < 0 && PyDict_DelItem(keys, number) < 0)
-        PyErr_Clear();
+    if (result < 0)
+        fmux__forget(keys, number);
     return result;
 }
 
-fmux_object_t fmux_selector_register(fmux_object_t context_object,
+fmux_object_t fmux_selector_register(fmux_object_t context,
                                      fmux_object_t file, fmux_object_t events,
                                      fmux_object_t data)
 {
-    fmux_context_t *context = fmux_borrow_context(context_object);
     int bits = fmux__plain_events(fmux_borrow(events));
-    int fd = context == NULL || bits == 0 ? FMUX__UNUSUAL
-                                          : fmux__file(fmux_borrow(file));
+    int fd = fmux_borrow_context(context) == NULL || bits == 0
+                 ? FMUX__UNUSUAL
+                 : fmux__file(fmux_borrow(file));
     if (fd < 0)
         return fmux__refuse(fd);
     PyObject *number = PyLong_FromLong(fd);
-    PyObject *key = NULL;
-    int result = number == NULL ? FMUX_RAISED
-                                : PyDict_Contains(context->keys,
-                                                  number);
-    if (result == 0) {
-        key = fmux__make_key(context, fmux_borrow(file), number,
-                             fmux_borrow(events), fmux_borrow(data));
-        result = key == NULL ? FMUX_RAISED
-                             : fmux__selector_add(context, fd, number, key,
-                                                  bits);
-    } else if (result > 0) {
-        result = FMUX__UNUSUAL; /* registered already */
+    PyObject *key = number == NULL
+                        ? NULL
+                        : fmux__make_key(context, fmux_borrow(file), number,
+                                         fmux_borrow(events),
+                                         fmux_borrow(data));
+    int result = FMUX_RAISED;
+    if (key != NULL) {
+        int found = PyDict_Contains(fmux_borrow_context(context)->keys, number);
+        if (found == 0)
+            result = fmux__selector_add(context, fd, number, key, bits);
+        else if (found > 0)
+            result = FMUX__UNUSUAL; /* registered already */
     }
     Py_XDECREF(number);
     if (result >= 0)
@@ -207,47 +225,62 @@ fmux_object_t fmux_selector_register(fmux_object_t context_object,
 
 /* Find the key of a file. Returns the descriptor and sets *key_out to a new
  * reference, or FMUX__UNUSUAL or FMUX_RAISED. */
-static int fmux__selector_find(fmux_context_t *context, PyObject *file,
+static int fmux__selector_find(fmux_object_t context, PyObject *file,
                                PyObject **key_out)
 {
-    int fd = context == NULL ? FMUX__UNUSUAL : fmux__file(file);
+    int fd = fmux_borrow_context(context) == NULL ? FMUX__UNUSUAL
+                                                  : fmux__file(file);
     if (fd < 0)
         return fd;
-    *key_out = fmux_find_key(context->keys, fd);
+    *key_out = fmux_find_key(fmux_borrow_context(context)->keys, fd);
     if (*key_out == NULL)
         return PyErr_Occurred() != NULL ? FMUX_RAISED : FMUX__UNUSUAL;
+    if (!PyLong_CheckExact(PyTuple_GetItem(*key_out, 1))) {
+        Py_DECREF(*key_out); /* a number with methods of its own */
+        return FMUX__UNUSUAL;
+    }
     return fd;
 }
 
 fmux_object_t fmux_selector_unregister(fmux_object_t context_object,
                                        fmux_object_t file)
 {
-    fmux_context_t *context = fmux_borrow_context(context_object);
     PyObject *key;
-    int fd = fmux__selector_find(context, fmux_borrow(file), &key);
+    int fd = fmux__selector_find(context_object, fmux_borrow(file), &key);
     if (fd < 0)
         return fmux__refuse(fd);
     PyObject *number = PyTuple_GetItem(key, 1);
-    if (PyDict_DelItem(context->keys, number) < 0) {
+    if (PyDict_DelItem(fmux_borrow_context(context_object)->keys, number) < 0) {
         Py_DECREF(key);
         return fmux_give(NULL);
     }
+    fmux_context_t *context = fmux_borrow_context(context_object);
     if (context->mux != NULL)
         (void)fmux__remove(context->mux, context->table, fd);
-    else
-        (void)fmux_poll_set(context, number, 0);
+    else if (fmux_poll_set(context, number, 0) < 0)
+        Py_CLEAR(key); /* KeyError: another thread is registering it */
     return fmux_give(key);
+}
+
+/* Whether the map still has this key for fd: 0, FMUX__UNUSUAL or FMUX_RAISED. */
+static int fmux__still(fmux_object_t context, int fd, PyObject *key)
+{
+    PyObject *now = fmux_find_key(fmux_borrow_context(context)->keys, fd);
+    Py_XDECREF(now);
+    return now == key                 ? 0
+           : PyErr_Occurred() != NULL ? FMUX_RAISED
+                                      : FMUX__UNUSUAL;
 }
 
 fmux_object_t fmux_selector_modify(fmux_object_t context_object,
                                    fmux_object_t file, fmux_object_t events,
                                    fmux_object_t data)
 {
-    fmux_context_t *context = fmux_borrow_context(context_object);
-    PyObject *old, *key = NULL;
+    PyObject *old;
     int bits = fmux__plain_events(fmux_borrow(events));
     int fd = bits == 0 ? FMUX__UNUSUAL
-                       : fmux__selector_find(context, fmux_borrow(file), &old);
+                       : fmux__selector_find(context_object, fmux_borrow(file),
+                                             &old);
     if (fd < 0)
         return fmux__refuse(fd);
     PyObject *number = PyTuple_GetItem(old, 1);
@@ -256,16 +289,17 @@ fmux_object_t fmux_selector_modify(fmux_object_t context_object,
         int differs = fmux__differ(fmux_borrow(data), PyTuple_GetItem(old, 3));
         if (differs == 0)
             return fmux_give(old);
-        PyObject *now = differs < 0 ? NULL : fmux_find_key(context->keys, fd);
-        Py_XDECREF(now);
-        if (now != old) { /* changed by the comparison */
+        if (differs < 0) {
             Py_DECREF(old);
-            return fmux__refuse(PyErr_Occurred() ? FMUX_RAISED : FMUX__UNUSUAL);
+            return fmux_give(NULL);
         }
     }
-    key = fmux__make_key(context, PyTuple_GetItem(old, 0), number,
-                         fmux_borrow(events), fmux_borrow(data));
-    int result = key == NULL ? FMUX_RAISED : 0;
+    PyObject *key = fmux__make_key(context_object, PyTuple_GetItem(old, 0),
+                                   number, fmux_borrow(events),
+                                   fmux_borrow(data));
+    int result =
+        key == NULL ? FMUX_RAISED : fmux__still(context_object, fd, old);
+    fmux_context_t *context = fmux_borrow_context(context_object);
     if (result == 0 && context->mux == NULL)
         result = fmux_poll_set(context, number, fmux__masks[bits]);
     else if (result == 0)

@@ -185,21 +185,6 @@ static int fmux__key_events(PyObject *key, uint32_t mask, int selector,
     return 1;
 }
 
-/* A new pair for key. Sets *plain_out to whether it may be kept in the table. */
-static PyObject *fmux__new_key_pair(PyObject *key, uint32_t mask, int selector,
-                                    int *plain_out)
-{
-    long long events;
-    *plain_out = fmux__key_events(key, mask, selector, &events);
-    PyObject *number = PyLong_FromLongLong(events);
-    if (!*plain_out && number != NULL) {
-        PyObject *all = number;
-        number = PyNumber_And(all, PyTuple_GetItem(key, 2));
-        Py_DECREF(all);
-    }
-    return fmux__pair(key, number);
-}
-
 /* The events of a selector for a mask of POLLIN and POLLOUT only; 0 for others. */
 static long fmux__plain_events(uint32_t mask)
 {
@@ -222,6 +207,30 @@ static int fmux__reusable(PyObject *pair, uint32_t mask, int selector)
            reported == events;
 }
 
+/* The key for row i: a new reference, or NULL, with an exception only on failure. */
+static PyObject *fmux__key_of(const fmux_rows_t *rows, int i,
+                              const fmux_context_t *context, PyObject *item)
+{
+    if (item == NULL || item == Py_None)
+        return fmux_find_key(context->keys, rows->fds[i]);
+    PyObject *key =
+        PyTuple_CheckExact(item) ? PyTuple_GetItem(item, 0) : item;
+    Py_INCREF(key);
+    return key;
+}
+
+/* A new pair for a key whose events are not exactly an int. */
+static PyObject *fmux__unusual_pair(PyObject *key, long long events)
+{
+    PyObject *all = PyLong_FromLongLong(events);
+    PyObject *number =
+        all == NULL ? NULL : PyNumber_And(all, PyTuple_GetItem(key, 2));
+    PyObject *pair = number == NULL ? NULL : PyTuple_Pack(2, key, number);
+    Py_XDECREF(all);
+    Py_XDECREF(number);
+    return pair;
+}
+
 /* The pair for row i. NULL without an exception: the descriptor has no key. */
 static PyObject *fmux__key_pair(const fmux_rows_t *rows, int i,
                                 const fmux_context_t *context, int selector)
@@ -229,26 +238,32 @@ static PyObject *fmux__key_pair(const fmux_rows_t *rows, int i,
     PyObject *table = context->table;
     int tag = rows->tags == NULL || table == NULL ? -1 : rows->tags[i];
     PyObject *item = tag < 0 ? NULL : fmux_item(table, tag);
-    PyObject *key = NULL;
-    if (item != NULL && PyTuple_CheckExact(item)) {
-        if (fmux__reusable(item, rows->events[i], selector))
-            return item;
-        key = PyTuple_GetItem(item, 0);
-        Py_INCREF(key);
-        Py_DECREF(item);
-    } else if (item != NULL && item != Py_None) {
-        key = item;
-    } else {
-        Py_XDECREF(item);
-        key = fmux_find_key(context->keys, rows->fds[i]);
-        if (key == NULL)
-            return NULL;
+    if (item != NULL && PyTuple_CheckExact(item) &&
+        fmux__reusable(item, rows->events[i], selector))
+        return item;
+    Py_XDECREF(item);
+
+    /* Up to Python 3.11 this may run the garbage collector, and a destructor may
+     * change the registration: look the key up after it. */
+    PyObject *pair = PyTuple_New(2);
+    if (pair == NULL)
+        return NULL;
+    item = tag < 0 ? NULL : fmux_item(table, tag);
+    PyObject *key = fmux__key_of(rows, i, context, item);
+    Py_XDECREF(item);
+    long long events;
+    int plain =
+        key != NULL && fmux__key_events(key, rows->events[i], selector, &events);
+    PyObject *number = plain ? PyLong_FromLongLong(events) : NULL;
+    if (number == NULL) {
+        Py_DECREF(pair);
+        pair = plain || key == NULL ? NULL : fmux__unusual_pair(key, events);
+        Py_XDECREF(key);
+        return pair;
     }
-    int plain;
-    PyObject *pair =
-        fmux__new_key_pair(key, rows->events[i], selector, &plain);
-    Py_DECREF(key);
-    if (pair != NULL && plain && tag >= 0 && tag < PyList_Size(table)) {
+    (void)PyTuple_SetItem(pair, 0, key);
+    (void)PyTuple_SetItem(pair, 1, number);
+    if (tag >= 0 && tag < PyList_Size(table)) {
         Py_INCREF(pair);
         (void)PyList_SetItem(table, tag, pair);
     }

@@ -69,10 +69,18 @@ fmux__list(fmux_ready_t *ready, int64_t timeout_ns, int max_events,
                 ? fmux_pair_list(&rows, n, context->pairs)
                 : fmux_key_list(&rows, n, context, kind == FMUX__SELECTOR);
         fmux_ready_release(ready);
-        if (list == NULL || PyList_Size(list) > 0 || deadline.timeout_ns == 0)
+        /* A report without a key: another thread or the code that a signal handler
+         * has interrupted is unregistering it. The standard selectors return. */
+        if (list == NULL || PyList_Size(list) > 0 || deadline.timeout_ns == 0 ||
+            kind == FMUX__SELECTOR)
             return fmux_give(list);
-        /* Another thread has unregistered every reported descriptor. */
+        /* A Poller goes on. The kernel may report the same at once, so the other
+         * thread has to get the lock. */
         Py_DECREF(list);
+        PyThreadState *state = PyEval_SaveThread();
+        PyEval_RestoreThread(state);
+        if (PyErr_CheckSignals() < 0)
+            return fmux_give(NULL);
         if (fmux_time_left(&deadline) == 0)
             deadline.timeout_ns = 0;
     }

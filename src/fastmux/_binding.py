@@ -82,6 +82,7 @@ if implementation == "c":
     fileno = lib.fmux_fileno
     close = lib.fmux_close
     set_shared = lib.fmux_set_shared
+    hide = lib.fmux_hide
 
     #: The cache of (fd, events) pairs, see csrc/python/results.c.
     PAIRS: Final = lib.fmux_pairs()
@@ -142,6 +143,7 @@ def open_mux(mechanism: int, shared: bool) -> Any:
     if (result := lib.fmux_open(mechanism, out)) < 0:
         raise os_error(result)
     mux = ffi.gc(out[0], lib.fmux_free)
+    hide(mux)
     if shared:
         set_shared(mux, True)
     return mux
@@ -160,7 +162,9 @@ def open_ready(mux: Any, capacity: int, shared: bool, context: Any, fail: Callab
     lib.fmux_use_context(ready, context)
     free = lib.fmux_ready_free
     # The default argument keeps both alive, even while a thread waits with an array that was replaced.
-    return ffi.gc(ready, lambda ready, alive=(memory, context): free(ready)), memory
+    ready = ffi.gc(ready, lambda ready, alive=(memory, context): free(ready))
+    hide(ready)
+    return ready, memory
 
 
 def open_context(

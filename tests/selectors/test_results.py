@@ -211,3 +211,33 @@ def test_an_interrupted_change_leaves_no_ghost(cls, socketpair, on_alarm):
                 selector.unregister(ours)
             assert selector.select(0) == []
     assert interrupted > 20
+
+
+class Event(int):
+    """Events that the standard selector handles."""
+
+
+@pytest.mark.parametrize("module", [selectors, fastmux.selectors], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("name", ["EpollSelector", "PollSelector"])
+def test_a_report_without_a_key_ends_a_wait(module, name, socketpair):
+    """A signal handler that interrupts unregister() may wait between its two steps: in the map, and in the kernel."""
+    ours, theirs = socketpair
+    theirs.send(b"x")
+    with getattr(module, name)() as selector:
+        selector.register(ours, Event(EVENT_READ))
+        selector._fd_to_key.clear()
+
+        assert selector.select() == []
+
+
+@pytest.mark.parametrize("module", [selectors, fastmux.selectors], ids=lambda module: module.__name__)
+def test_half_a_registration_on_poll_is_unregistered_with_a_key_error(module, socketpair):
+    """Another thread may see only the first step of a register() with unusual arguments."""
+    ours, _ = socketpair
+    with module.PollSelector() as selector:
+        selector.register(ours, EVENT_READ)
+        selector._selector.unregister(ours)
+
+        with pytest.raises(KeyError):
+            selector.unregister(ours)
+        assert len(selector.get_map()) == 0

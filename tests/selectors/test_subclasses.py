@@ -60,3 +60,23 @@ def test_an_overridden_select_is_not_called_by_the_selector_itself():
         assert sorted(selector.select(0)) == copies
     for fd in (r, w, *copies):
         os.close(fd)
+
+
+@pytest.mark.parametrize("module", [selectors, fastmux.selectors], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("name", ["SelectSelector", "PollSelector", "EpollSelector"])
+def test_a_subclass_may_have_a_map_of_its_own(module, name, socketpair):
+    """The extension goes on with the original one."""
+    ours, theirs = socketpair
+    theirs.send(b"x")
+
+    class Mine(getattr(module, name)):
+        def __init__(self):
+            super().__init__()
+            self._fd_to_key = dict(self._fd_to_key)
+
+    with Mine() as selector:
+        others = [dict.fromkeys(range(100)) for _ in range(100)]
+        selector.register(ours, EVENT_READ, "data")
+        assert [key.data for key, _ in selector.select(0)] == ["data"]
+        assert selector.unregister(ours).data == "data"
+    assert {len(other) for other in others} == {100}

@@ -56,6 +56,7 @@ class epoll(NotCopied):  # noqa: N801
             raise os_error(made)
         self = object.__new__(cls)
         self._set = made
+        _binding.hide(self)
         return self
 
     def __init_subclass__(cls) -> None:

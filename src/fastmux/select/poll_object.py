@@ -35,9 +35,11 @@ if TYPE_CHECKING:
 class PollSet(NotCopied):
     """A set of descriptors for poll(2); see poll()."""
 
-    __slots__ = ("_context", "_masks")
+    __slots__ = ("_context", "_keys", "_masks")
 
     _masks: dict[int, int]
+    #: The map of keys of a selector, to which the context refers: a subclass may replace its own.
+    _keys: dict[int, Any] | None
     #: FRESH is cleared before and after a change: an exception from a signal handler may skip the second time.
     _context: bytearray
 
@@ -105,6 +107,7 @@ def make_set(keys: dict[int, Any] | None) -> PollSet:
     """Make a set; keys (descriptor -> key) are for a selector."""
     self = object.__new__(PollSet)
     self._masks = {}
+    self._keys = keys
     self._context = open_context(NULL, masks=self._masks, keys=keys)
     return self
 

@@ -19,6 +19,7 @@ class EpollSet:
         self.mux: Any = _binding.open_mux(_binding.EPOLL, shared=True)
         #: The table of pairs: tag -> key, or (key, events) once that was reported. See csrc/python/calls.h.
         self.table: list[Any] = []
+        self.keys = keys  # which the context refers to, also if a subclass of the selector replaces its own
         self.context: bytearray = _binding.open_context(self.mux, table=self.table, keys=keys)
 
     # A registration by the standard selector has no place in the table of pairs: waits find its key in the map of keys.
