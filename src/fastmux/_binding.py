@@ -204,11 +204,13 @@ class Waits:
         """Raise the exception for a negative result of the core."""
         raise NotImplementedError
 
-    def _wait_again(self, wait: Callable[..., Any], *arguments: Any) -> Any:
-        """Slow path of a wait: repeat wait(array, *arguments) until an array is free."""
+    def _wait_again(self, wait: Callable[..., Any], timeout: float | None, *arguments: Any) -> Any:
+        """Slow path of a wait: repeat wait(array, timeout, *arguments) until an array is free."""
         array = self._ready
-        while (result := wait(array, *arguments)).__class__ is int:
-            if result == TOO_SMALL:
+        while (result := wait(array, timeout, *arguments)).__class__ is not list:
+            if result.__class__ is float:
+                timeout = result  # the rest
+            elif result == TOO_SMALL:
                 self._grow(2 * self._room)
             elif result != BUSY:
                 self._fail(result)
