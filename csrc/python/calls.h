@@ -85,7 +85,8 @@ fmux_object_t fmux_selector_modify(fmux_object_t context, fmux_object_t file,
  * Returns the result, or an int: -EBUSY (try another array), -ENOBUFS (a selector
  * has more keys than the array has rows: make a larger one), -EDOM (an argument
  * that is not of the usual type or range: convert it first), or an error of
- * fmux_wait. */
+ * fmux_wait. Or a float: another thread took the array while a signal handler ran;
+ * try another array for the rest of the time, so many seconds. */
 
 /* [(fd, events)], for a Poller. Negative maxevents: all. */
 fmux_object_t fmux_pairs_now(fmux_ready_t *ready);

@@ -275,24 +275,26 @@ static PyObject *fmux__files_result(const fmux_files_t *files)
     const fmux_select_list_t *select = &files->select;
     const int32_t *place = select->places;
     PyObject *const *asked = files->files;
-    PyObject *lists[3] = {NULL, NULL, NULL};
-    PyObject *result = NULL;
-    for (int kind = 0; kind < 3; kind++) {
-        lists[kind] = PyList_New(0);
-        if (lists[kind] == NULL)
-            goto drop_lists;
-        for (int i = 0; i < select->found[kind]; i++)
-            if (PyList_Append(lists[kind], asked[*place++]) < 0)
-                goto drop_lists;
-        asked += select->asked[kind];
+    PyObject *lists[3];
+    int made = 0;
+    for (; made < 3; made++) {
+        PyObject *list = PyList_New(0);
+        for (int i = 0; list != NULL && i < select->found[made]; i++)
+            if (PyList_Append(list, asked[*place++]) < 0)
+                Py_CLEAR(list);
+        if (list == NULL)
+            break;
+        lists[made] = list;
+        asked += select->asked[made];
     }
     /* The last allocation: gc.get_objects() must not return a tuple with empty
      * places. */
-    result = PyTuple_Pack(3, lists[0], lists[1], lists[2]);
-
-drop_lists:
-    for (int kind = 0; kind < 3; kind++)
-        Py_XDECREF(lists[kind]);
+    PyObject *result = made < 3 ? NULL : PyTuple_New(3);
+    while (made-- > 0)
+        if (result != NULL)
+            (void)PyTuple_SetItem(result, made, lists[made]);
+        else
+            Py_DECREF(lists[made]);
     return result;
 }
 

@@ -12,7 +12,6 @@
  */
 #include "interpreter.h"
 
-#include <string.h>
 
 /* The events of a selector. */
 enum {
@@ -98,11 +97,9 @@ typedef struct {
 
 fmux_object_t fmux_pairs(void)
 {
-    PyObject *cache = PyByteArray_FromStringAndSize(NULL, 0);
-    if (cache != NULL &&
-        PyByteArray_Resize(cache, FMUX__PAIRS * sizeof(fmux_pair_t)) == 0)
-        memset(PyByteArray_AsString(cache), 0,
-               FMUX__PAIRS * sizeof(fmux_pair_t));
+    static const fmux_pair_t empty[FMUX__PAIRS];
+    PyObject *cache = PyByteArray_FromStringAndSize((const char *)empty,
+                                                    sizeof empty);
     Py_XINCREF(cache); /* never freed: a thread may outlive the module */
     return fmux_give(cache);
 }

@@ -62,8 +62,13 @@ fmux__list(fmux_ready_t *ready, int64_t timeout_ns, int max_events,
         int n = fmux__wait(ready, max_events, &deadline);
         if (n == 0)
             return fmux_give(PyList_New(0));
+        if (n == FMUX_RAISED)
+            return fmux_give(NULL);
+        if (n == -EBUSY && deadline.end_ns != 0)
+            return fmux_give(PyFloat_FromDouble(
+                (double)fmux_time_left(&deadline) / 1e9));
         if (n < 0)
-            return n == FMUX_RAISED ? fmux_give(NULL) : fmux_give_errno(n);
+            return fmux_give_errno(n);
         PyObject *list =
             kind == FMUX__PAIRS
                 ? fmux_pair_list(&rows, n, context->pairs)

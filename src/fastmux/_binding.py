@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 from selectors import SelectorKey
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 try:
     if os.environ.get("FASTMUX_PURE", "0") not in ("", "0"):
         raise ImportError("FASTMUX_PURE is set")
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        raise ImportError("the extension has not been tested without the interpreter lock")
     from . import _native
 except ImportError:
     #: "c" if the extension is in use, "python" if everything runs on the standard library.
@@ -207,11 +210,13 @@ class Waits:
         """Raise the exception for a negative result of the core."""
         raise NotImplementedError
 
-    def _wait_again(self, wait: Callable[..., Any], *arguments: Any) -> Any:
-        """Slow path of a wait: repeat wait(array, *arguments) until an array is free."""
+    def _wait_again(self, wait: Callable[..., Any], timeout: float | None, *arguments: Any) -> Any:
+        """Slow path of a wait: repeat wait(array, timeout, *arguments) until an array is free."""
         array = self._ready
-        while (result := wait(array, *arguments)).__class__ is int:
-            if result == TOO_SMALL:
+        while (result := wait(array, timeout, *arguments)).__class__ is not list:
+            if result.__class__ is float:
+                timeout = result  # the rest
+            elif result == TOO_SMALL:
                 self._grow(2 * self._room)
             elif result != BUSY:
                 self._fail(result)

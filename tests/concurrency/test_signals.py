@@ -171,3 +171,25 @@ def test_a_handler_can_close_the_poller_that_it_interrupts(poller, wait, on_alar
 
     with pytest.raises(ValueError, match="closed poller"):
         wait(TIMEOUT)
+
+
+def test_a_wait_that_begins_during_a_handler_does_not_lengthen_the_interrupted_one(
+    wait, poller, on_alarm, start_thread
+):
+    """It takes the ready array of the interrupted wait, which goes on with another one."""
+    wait(0)
+    others = []
+
+    def handler():
+        if not others:
+            others.append(start_thread(poller.poll, None).until_blocked())
+
+    on_alarm(handler, 0.8, 0.01)
+    start = time.monotonic()
+    assert not wait(1)
+    elapsed = time.monotonic() - start
+    on_alarm(list, 0)
+    poller.wakeup()
+
+    assert others[0].result() == []
+    assert 1 <= elapsed < 1.7

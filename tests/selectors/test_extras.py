@@ -198,3 +198,24 @@ def test_a_wait_can_be_shorter_than_a_millisecond(epoll):
         shortest = min(shortest, time.perf_counter() - begin)
 
     assert shortest < 0.001
+
+
+def test_a_select_that_begins_during_a_signal_handler_does_not_lengthen_the_interrupted_one(
+    epoll, on_alarm, start_thread
+):
+    epoll.select(0)
+    others = []
+
+    def handler():
+        if not others:
+            others.append(start_thread(epoll.select, None).until_blocked())
+
+    on_alarm(handler, 0.8, 0.01)
+    start = time.monotonic()
+    assert epoll.select(1) == []
+    elapsed = time.monotonic() - start
+    on_alarm(list, 0)
+    epoll.wakeup()
+
+    assert others[0].result() == []
+    assert 1 <= elapsed < 1.7

@@ -89,6 +89,8 @@ class Poller(BasePoller, Waits):
             result = pairs_now(self._ready) if timeout is NOW else pairs_wait(self._ready, timeout)
             if result.__class__ is list:
                 return result
+            if result.__class__ is float:
+                timeout = result  # the rest
         timeout, limit = for_poller(timeout), check_maxevents(maxevents)
         return self._wait_again(_binding.pairs_some, timeout, min(limit, self.capacity))  # type: ignore[no-any-return]
 
@@ -96,7 +98,8 @@ class Poller(BasePoller, Waits):
         result = keys_now(self._ready) if timeout is NOW else keys_wait(self._ready, timeout)
         if result.__class__ is list:
             return result
-        return self._wait_again(keys_wait, for_poller(timeout))  # type: ignore[no-any-return]
+        rest = result if result.__class__ is float else for_poller(timeout)
+        return self._wait_again(keys_wait, rest)  # type: ignore[no-any-return]
 
     def wait(self, timeout: float | None = None) -> int:
         n: int = rows_now(self._rows) if timeout is NOW else rows_wait(self._rows, timeout)

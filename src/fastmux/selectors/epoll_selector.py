@@ -126,11 +126,13 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
         result = selector_now(self._ready) if timeout is NOW else selector_wait(self._ready, timeout)
         return result if result.__class__ is list else self._select(result, timeout)
 
-    def _select(self, result: int, timeout: Any) -> list[tuple[SelectorKey, int]]:
+    def _select(self, result: float, timeout: Any) -> list[tuple[SelectorKey, int]]:
         """Slow path of select(): the first wait, a busy or small array, an unusual timeout, another epoll object."""
         if self._mux is None:
             return super().select(timeout)
-        if result == UNUSUAL:
+        if result.__class__ is float:
+            timeout = result  # the rest
+        elif result == UNUSUAL:
             timeout = for_selector(timeout, lambda ms: self._selector.refuse(ms * 1e-3))
         return self._wait_again(selector_wait, timeout)  # type: ignore[no-any-return]
 
