@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 import os
 
 import pytest
@@ -13,7 +14,8 @@ REPORT = """
 import sys, fastmux
 print(fastmux.implementation, fastmux.Poller is fastmux.StdlibPoller, "fastmux._native" in sys.modules)
 """
-INSTALLED = importlib.util.find_spec("fastmux._native") is not None
+#: Builds without the interpreter lock run on the standard library.
+INSTALLED = importlib.util.find_spec("fastmux._native") is not None and getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 @pytest.mark.parametrize("value", [None, "", "0"], ids=["unset", "empty", "0"])
