@@ -19,6 +19,7 @@ from fastmux._binding import (
     keys_now,
     keys_wait,
     pairs_now,
+    pairs_some,
     pairs_wait,
     rows_now,
     rows_wait,
@@ -87,12 +88,16 @@ class Poller(BasePoller, Waits):
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         if maxevents is ALL:
             result = pairs_now(self._ready) if timeout is NOW else pairs_wait(self._ready, timeout)
-            if result.__class__ is list:
-                return result
-            if result.__class__ is float:
-                timeout = result  # the rest
+        elif maxevents.__class__ is int and 0 < maxevents <= self.capacity:
+            result = pairs_some(self._ready, timeout, maxevents)
+        else:
+            result = None
+        if result.__class__ is list:
+            return result
+        if result.__class__ is float:
+            timeout = result  # the rest
         timeout, limit = for_poller(timeout), check_maxevents(maxevents)
-        return self._wait_again(_binding.pairs_some, timeout, min(limit, self.capacity))  # type: ignore[no-any-return]
+        return self._wait_again(pairs_some, timeout, min(limit, self.capacity))  # type: ignore[no-any-return]
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         result = keys_now(self._ready) if timeout is NOW else keys_wait(self._ready, timeout)

@@ -7,7 +7,7 @@ import errno
 import operator
 
 from fastmux import _binding
-from fastmux._binding import ALL, INT_MAX, NOW, PAIRS, epoll_control, epoll_now, epoll_wait, os_error
+from fastmux._binding import ALL, INT_MAX, NOW, PAIRS, epoll_control, epoll_now, epoll_some, epoll_wait, os_error
 from fastmux._events import PRIORITY, READ, WRITE
 from fastmux._original import select
 from fastmux._timeouts import for_epoll
@@ -100,12 +100,16 @@ class epoll(NotCopied):  # noqa: N801
         """
         if maxevents is ALL:
             result = epoll_now(self._set) if timeout is NOW else epoll_wait(self._set, timeout)
-            if result.__class__ is list:
-                return result
+        elif maxevents.__class__ is int and 0 < maxevents <= _DEFAULT:
+            result = epoll_some(self._set, timeout, maxevents)
+        else:
+            result = None
+        if result.__class__ is list:
+            return result
         seconds, limit = self._arguments(timeout, maxevents)
         if limit > _MOST:
             raise os_error(-errno.EINVAL)
-        result = _binding.epoll_some(self._set, seconds, _DEFAULT if limit == ALL else min(limit, _ROOM))
+        result = epoll_some(self._set, seconds, _DEFAULT if limit == ALL else min(limit, _ROOM))
         return result if result.__class__ is list else self._fail(result)
 
     def _arguments(self, timeout: float | None, maxevents: int) -> tuple[float | None, int]:
