@@ -12,7 +12,6 @@
  */
 #include "interpreter.h"
 
-
 /* The events of a selector. */
 enum {
     FMUX__EVENT_READ = 1,
