@@ -42,6 +42,18 @@ def test_a_selector_is_one_of_the_standard_ones(selector):
 # Events
 
 
+def fill(sock):
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            sock.send(bytes(1 << 16))
+
+
+def empty(sock):
+    with contextlib.suppress(BlockingIOError):
+        while sock.recv(1 << 16):
+            pass
+
+
 @pytest.mark.parametrize("files", [1, 3, 40], ids=["one", "few", "many"])
 @pytest.mark.parametrize("changed", [False, True], ids=["registered", "modified"])
 @pytest.mark.parametrize("events", [EVENT_READ, EVENT_WRITE, EVENT_READ | EVENT_WRITE])
@@ -55,9 +67,7 @@ def test_what_is_ready_is_what_the_standard_selector_says(selector, state, event
             ends.enter_context(theirs)
             ours.setblocking(False)
             if state == "readable":
-                with contextlib.suppress(BlockingIOError):
-                    while True:
-                        ours.send(bytes(1 << 16))
+                fill(ours)
             if state in ("readable", "both"):
                 theirs.send(b"x")
             if state == "hung up":
@@ -69,6 +79,32 @@ def test_what_is_ready_is_what_the_standard_selector_says(selector, state, event
                     each.modify(ours, events, "data")
         expected = sorted(standard.select(0), key=lambda pair: pair[0].fd)
         for _ in range(3):  # the first call may take another code path than the later ones
+            assert sorted(selector.select(0), key=lambda pair: pair[0].fd) == expected
+
+
+@pytest.mark.parametrize("files", [1, 3], ids=["one", "few"])
+@pytest.mark.parametrize("events", [EVENT_READ, EVENT_WRITE, EVENT_READ | EVENT_WRITE])
+def test_a_registration_reports_each_new_state(selector, events, files):
+    """Pairs are kept from one result to the next: never those of an old state."""
+    pairs = [socket.socketpair() for _ in range(files)]
+    with getattr(selectors, type(selector).__name__)() as standard, contextlib.ExitStack() as ends:
+        for ours, theirs in pairs:
+            for end in (ours, theirs):
+                ends.enter_context(end)
+                end.setblocking(False)
+            for each in (standard, selector):
+                each.register(ours, events, "data")
+        for change in (
+            lambda ours, theirs: None,
+            lambda ours, theirs: theirs.send(b"x"),
+            lambda ours, theirs: fill(ours),
+            lambda ours, theirs: ours.recv(1),
+            lambda ours, theirs: empty(theirs),
+            lambda ours, theirs: theirs.close(),
+        ):
+            for ours, theirs in pairs:
+                change(ours, theirs)
+            expected = sorted(standard.select(0), key=lambda pair: pair[0].fd)
             assert sorted(selector.select(0), key=lambda pair: pair[0].fd) == expected
 
 

@@ -176,6 +176,18 @@ def test_random_operations_give_the_same_reports(make_poller, steps):
             world.compare(ways)
 
 
+@pytest.mark.parametrize("files", [1, 3], ids=["one", "few"])
+def test_a_registration_reports_each_new_state(make_poller, files):
+    """Pairs are kept from one result to the next: never those of an old state."""
+    with World(make_poller(), files) as world:
+        for i in range(files):
+            world.do("watch", i, READ | WRITE)
+        for operation in ["send", "fill", "receive", "empty", "half-close", "shut down", "close peer"]:
+            for i in range(files):
+                world.do(operation, i, 0)
+            world.compare(WAYS)
+
+
 @bounded
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 12), st.integers(1, 6)), min_size=1, max_size=8),
