@@ -238,6 +238,12 @@ static void *waiter_main(void *argument)
 {
     waiter_t *waiter = argument;
     array_t own;
+    /* A thread that forks blocks all signals meanwhile in musl. If the child ends
+     * before that, the kernel gives SIGCHLD to another thread, whose wait it ends. */
+    sigset_t child_ended;
+    sigemptyset(&child_ended);
+    sigaddset(&child_ended, SIGCHLD);
+    pthread_sigmask(SIG_BLOCK, &child_ended, NULL);
     const array_t *array = waiter->array;
     if (array == NULL) {
         own = array_open(waiter->mux, 8, PRIVATE);
