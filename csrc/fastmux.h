@@ -155,46 +155,6 @@ void fmux_ready_free(fmux_ready_t *ready);
 /* Attach a pointer that fmux_ready_rows returns; NULL at first. */
 void fmux_ready_set_context(fmux_ready_t *ready, const void *context);
 
-/* A wait that also receives: for an event loop, which would otherwise make one
- * call per readable socket.
- *
- * The caller owns the structure and all that it points to. flags has a byte for
- * each descriptor below flags_length: nonzero means that the descriptor is a
- * socket to receive from when it is ready. flags may change between calls.
- *
- * The arena receives the data of all rows back to back: at most "chunk" bytes per
- * descriptor, and nothing from a further descriptor once it holds more than
- * "enough" bytes. So its size is enough + chunk bytes. (A small arena stays in the
- * processor's cache.)
- *
- * The three columns have room for the capacity of the ready array, which is a
- * shared one that nothing else uses. One thread at a time may use all this. */
-typedef struct {
-    fmux_ready_t *ready;
-    uint8_t *flags;
-    int flags_length;
-    int enough; /* at least 0 */
-    int chunk;  /* at least 1 */
-    char *arena;
-    int32_t *fds;     /* one per row of received data */
-    int32_t *lengths; /* bytes received; 0: end of stream; or -errno */
-    int32_t *waiting; /* descriptors left for the next call: the places from */
-    int first, last;  /* first to last - 1; both start at 0 */
-} fmux_stream_t;
-
-/* The unit of "others" in the result of fmux_stream_wait. Ready arrays must have
- * fewer rows than this. */
-enum { FMUX_OTHERS = 1 << 15 };
-
-/* Wait as fmux_wait does, then receive from the flagged sockets. All other events
- * stay in the ready array, which is released at once. A flagged descriptor that
- * is writable or broken is among these others, too, as EPOLLOUT.
- *
- * If the previous call left sockets to receive from, this one does not wait.
- * Returns the number of received rows plus FMUX_OTHERS times the number of
- * others; or an error of fmux_wait, or -EINVAL if the ready array is too long. */
-int fmux_stream_wait(fmux_stream_t *stream, int64_t timeout_ns);
-
 /* cffi: end */
 
 /* ---- from here on: for callers in C ------------------------------------- */

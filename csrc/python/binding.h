@@ -29,9 +29,7 @@
 #include "calls.h"
 
 #define FMUX_WRAPS(name) (__builtin_strcmp(__func__, "_cffi_f_" name) == 0)
-#define FMUX_BLOCKS                                                \
-    (FMUX_WRAPS("fmux_stream_wait") || FMUX_WRAPS("fmux_close") || \
-     FMUX_WRAPS("fmux_free"))
+#define FMUX_BLOCKS (FMUX_WRAPS("fmux_close") || FMUX_WRAPS("fmux_free"))
 
 /* The two macros form one block, which clang-format does not recognize. */
 /* clang-format off */

@@ -24,7 +24,8 @@ ffi.set_source(
     '#include "binding.h"',
     sources=sorted(map(str, CORE.glob("**/*.c"))),
     depends=sorted(map(str, CORE.glob("**/*.h"))),
-    include_dirs=[str(CORE), str(PYTHON)],
+    include_dirs=[str(CORE), str(PYTHON), str(PYTHON / "loop")],
     define_macros=[("_GNU_SOURCE", None)],
+    libraries=["dl"],  # dlsym() of C libraries before glibc 2.34
     extra_compile_args=["-std=gnu11", "-O2", "-fvisibility=hidden"],
 )

@@ -107,9 +107,6 @@ fmux_object_t fmux_selector_wait(fmux_ready_t *ready, fmux_object_t timeout);
 fmux_object_t fmux_rows_now(fmux_ready_t *ready);
 fmux_object_t fmux_rows_wait(fmux_ready_t *ready, fmux_object_t timeout);
 
-/* [(key, events)] for the first n rows of an array, for a selector. */
-fmux_object_t fmux_selector_rows(fmux_ready_t *ready, int n);
-
 /* ---- select.epoll (epoll_object.c) ------------------------------------------------
  *
  * A set is a bytearray that nothing else may change. -ESHUTDOWN: it is closed. */

@@ -129,6 +129,10 @@ PyObject *fmux_find_key(PyObject *keys, int fd);
 /* List of (fd, events) for n rows, with pairs from a cache of fmux_pairs. */
 PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *pairs);
 
+/* A new reference to the key of row i, or NULL, with an exception only on failure. */
+PyObject *fmux_row_key(const fmux_rows_t *rows, int i,
+                       const fmux_context_t *context);
+
 /* List of (key, events) for those of the n rows that have a key. selector: convert
  * masks to the events of a selector. */
 PyObject *fmux_key_list(const fmux_rows_t *rows, int n,

@@ -266,6 +266,16 @@ static PyObject *fmux__key_pair(const fmux_rows_t *rows, int i,
     return pair;
 }
 
+PyObject *fmux_row_key(const fmux_rows_t *rows, int i,
+                       const fmux_context_t *context)
+{
+    int tag = rows->tags == NULL || context->table == NULL ? -1 : rows->tags[i];
+    PyObject *item = tag < 0 ? NULL : fmux_item(context->table, tag);
+    PyObject *key = fmux__key_of(rows, i, context, item);
+    Py_XDECREF(item);
+    return key;
+}
+
 PyObject *fmux_key_list(const fmux_rows_t *rows, int n,
                         const fmux_context_t *context, int selector)
 {

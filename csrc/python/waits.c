@@ -170,9 +170,3 @@ fmux_object_t fmux_rows_wait(fmux_ready_t *ready, fmux_object_t timeout)
     return fmux__count(ready,
                        fmux_timeout(fmux_borrow(timeout), &fmux_poller_rule));
 }
-
-fmux_object_t fmux_selector_rows(fmux_ready_t *ready, int n)
-{
-    fmux_rows_t rows = fmux_ready_rows(ready);
-    return fmux_give(fmux_key_list(&rows, n, rows.context, 1));
-}

@@ -9,6 +9,8 @@ import errno
 import os
 import sys
 import threading
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
 from selectors import SelectorKey
 
 TYPE_CHECKING = False
@@ -16,12 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final, NoReturn
 
+
+
+def _load(name: str, path: str) -> Any:
+    """Return a second extension module of a library."""
+    loader = ExtensionFileLoader(name, path)
+    spec = ModuleSpec(name, loader, origin=path)
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module
+
+
 try:
     if os.environ.get("FASTMUX_PURE", "0") not in ("", "0"):
         raise ImportError("FASTMUX_PURE is set")
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise ImportError("the extension has not been tested without the interpreter lock")
     from . import _native
+
+    # The objects of the event loop are another module of the same library.
+    _loop = _load("fastmux._loop", _native.__file__)
 except ImportError:
     #: "c" if the extension is in use, "python" if everything runs on the standard library.
     implementation = "python"
@@ -40,8 +56,6 @@ if implementation == "c":
         for name, number in (("epoll", EPOLL), ("poll", lib.FMUX_POLL), ("select", lib.FMUX_SELECT))
         if lib.fmux_mechanisms() >> number & 1
     }
-    #: The unit of "others" in the result of stream_wait.
-    OTHERS: Final[int] = lib.FMUX_OTHERS
     #: context[FRESH] = 0 marks the masks as changed, for poll_pairs and poll_keys.
     FRESH: Final[int] = lib.FMUX_FRESH
 
@@ -72,7 +86,6 @@ if implementation == "c":
     keys_wait = lib.fmux_keys_wait
     selector_now = lib.fmux_selector_now
     selector_wait = lib.fmux_selector_wait
-    selector_rows = lib.fmux_selector_rows
     rows_now = lib.fmux_rows_now
     rows_wait = lib.fmux_rows_wait
     poll_pairs_now = lib.fmux_poll_pairs_now
@@ -80,12 +93,15 @@ if implementation == "c":
     poll_keys_now = lib.fmux_poll_keys_now
     poll_keys = lib.fmux_poll_keys
     select_files = lib.fmux_select_files
-    stream_wait = lib.fmux_stream_wait
     wakeup = lib.fmux_wakeup
     fileno = lib.fmux_fileno
     close = lib.fmux_close
     set_shared = lib.fmux_set_shared
     hide = lib.fmux_hide
+
+    LoopCore: Any = _loop.LoopCore
+    StreamCore: Any = _loop.StreamCore
+    setup_loop = _loop.setup
 
     #: The cache of (fd, events) pairs, see csrc/python/results.c.
     PAIRS: Final = lib.fmux_pairs()

@@ -1,4 +1,4 @@
-"""The asyncio event loop: the standard selector loop, with its turn, its socket transport and some calls replaced.
+"""The asyncio event loop: core.py on the C core, portable.py without it.
 
 asyncio_private.py lists the private parts of asyncio on which the loop relies.
 """
@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from asyncio import sslproto
 from collections.abc import Coroutine
-from contextvars import Context
 from selectors import EVENT_READ, BaseSelector
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fastmux import selectors
+from fastmux import _binding, selectors
 from fastmux._events import EXCLUSIVE
 
-from .sock_calls import SocketCalls
-from .stream import _SocketTransport
-from .turn import Turn
+if TYPE_CHECKING or _binding.implementation == "c":
+    from .core import CoreLoop as _Loop
+else:
+    from .portable import PortableLoop as _Loop
 
 _T = TypeVar("_T")
 
 
-class EventLoop(Turn, SocketCalls):
+class EventLoop(_Loop):
     """The standard library's event loop on this package's poller, with the same semantics."""
 
     def __init__(self, selector: BaseSelector | None = None) -> None:
@@ -39,51 +38,6 @@ class EventLoop(Turn, SocketCalls):
                 own.close()
             self._closed = True  # for __del__, which would close the rest
             raise
-
-    # Transports
-
-    def _make_socket_transport(
-        self,
-        sock: Any,
-        protocol: Any,
-        waiter: Any = None,
-        *,
-        extra: Any = None,
-        server: Any = None,
-        context: Context | None = None,
-    ) -> Any:
-        self._ensure_fd_no_transport(sock)
-        return _SocketTransport(self, sock, protocol, waiter, extra, server, context)
-
-    def _make_ssl_transport(
-        self,
-        rawsock: Any,
-        protocol: Any,
-        sslcontext: Any,
-        waiter: Any = None,
-        *,
-        server_side: bool = False,
-        server_hostname: str | None = None,
-        extra: Any = None,
-        server: Any = None,
-        context: Context | None = None,
-        **timeouts: Any,
-    ) -> Any:
-        self._ensure_fd_no_transport(rawsock)
-        ssl_protocol: Any = sslproto.SSLProtocol(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
-        )
-        _SocketTransport(self, rawsock, ssl_protocol, extra=extra, server=server, context=context)
-        return ssl_protocol._app_transport
-
-    def _remove_reader(self, fd: Any) -> bool:
-        """Stop watching fd for input. Every transport that pauses, ends or closes calls this."""
-        self._stop_reading_along(fd)
-        if self._exclusive and fd in self._exclusive and fd in self._selector.get_map():
-            key = self._selector.unregister(fd)
-            key.data[0].cancel()
-            return True
-        return super()._remove_reader(fd)
 
     async def create_server(
         self, *args: Any, exclusive: bool = False, start_serving: bool = True, **options: Any

@@ -7,7 +7,7 @@ tests/loop/test_asyncio_private.py looks for them in the Python that runs it.
 from __future__ import annotations
 
 import asyncio
-from asyncio import format_helpers, selector_events
+from asyncio import format_helpers, futures, selector_events
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,18 +34,12 @@ if TYPE_CHECKING:
         def _stop_serving(self, sock: Any) -> None: ...
         def _write_to_self(self) -> None: ...
 
-    class StandardHandle(asyncio.Handle):
-        _context: Any
-        _loop: Any
-        _callback: Any
-        _repr: Any
-        _source_traceback: Any
-
 else:
     StandardLoop = asyncio.SelectorEventLoop
-    StandardHandle = asyncio.Handle
 
 #: The test lists which of its methods call each other.
 StandardTransport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+#: Sets the result of a future that may have been cancelled.
+set_result_unless_cancelled: Any = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 #: Returns the name and the place of a function, for the message about an exception in a callback.
 source_of: Any = format_helpers._format_callback_source

@@ -1,0 +1,274 @@
+/* loop.h - the objects of the event loop: handles, the queue of callbacks, the turn,
+ * the stream transport.
+ *
+ * They are heap types of the module fastmux._loop, whose PyInit function is in the
+ * same library as the module that cffi generates. Each has a standard counterpart
+ * in asyncio, whose attributes it has, too: the private ones because the standard
+ * library's own code and other programs use them.
+ *
+ * No bytecode runs between the system call that takes data out of the kernel and
+ * the call that delivers it. So no signal handler and no other thread can
+ * intervene, and an exception cannot lose the data.
+ */
+#ifndef FASTMUX_LOOP_H
+#define FASTMUX_LOOP_H
+
+#include "interpreter.h"
+
+#include <structmember.h>
+
+#include <stdbool.h>
+
+/* A member of a type: its name, its type code, its field. */
+#define FMUX_MEMBER(name, code, offset, type, field)         \
+    {                                                        \
+        name, code, (Py_ssize_t)((offset) + offsetof(type, field)), 0, NULL \
+    }
+#define FMUX_METHOD(name, function, flags, doc)                          \
+    {                                                                    \
+        name, (PyCFunction)(void (*)(void))(function), flags, doc \
+    }
+
+/* ---- module.c ------------------------------------------------------------- */
+
+/* Functions that every CPython exports, but not in the limited API of 3.10. */
+typedef struct {
+    PyObject *(*vectorcall)(PyObject *callable, PyObject *const *args,
+                            size_t nargsf, PyObject *kwnames);
+    PyObject *(*vectorcall_method)(PyObject *name, PyObject *const *args,
+                                   size_t nargsf, PyObject *kwnames);
+    PyObject *(*context_copy)(void);
+    int (*context_enter)(PyObject *context);
+    int (*context_exit)(PyObject *context);
+    int (*get_buffer)(PyObject *object, void *buffer, int flags);
+    void (*release_buffer)(void *buffer);
+} fmux_python_t;
+
+extern fmux_python_t fmux_python;
+
+/* Set in nargsf: the place before the first argument may be overwritten. */
+#define FMUX_PLACE_BEFORE ((size_t)1 << (8 * sizeof(size_t) - 1))
+
+/* Py_buffer, which is in the limited API since 3.11. */
+typedef struct {
+    void *buf;
+    PyObject *obj;
+    Py_ssize_t len, itemsize;
+    int readonly, ndim;
+    char *format;
+    Py_ssize_t *shape, *strides, *suboffsets;
+    void *internal;
+} fmux_buffer_t;
+
+enum { FMUX_BUFFER_READ = 0, FMUX_BUFFER_WRITE = 1 };
+
+/* Python objects that the types use; set once, by setup(). */
+typedef struct {
+    PyObject *handle_type;  /* asyncio.Handle */
+    PyObject *handle_run;   /* its _run, as it was at the import */
+    PyObject *context_type; /* contextvars.Context */
+    PyObject *time_dict;    /* of the module time */
+    PyObject *monotonic;    /* time.monotonic, as it was at the import */
+    PyObject *tasks_dict;   /* of asyncio.tasks */
+    PyObject *futures_dict; /* of asyncio.futures */
+    PyObject *standard;     /* asyncio.SelectorEventLoop */
+    PyObject *fileno;       /* _socket.socket.fileno */
+    PyObject *buffered;     /* asyncio.BufferedProtocol */
+    PyObject *deque;        /* collections.deque */
+    PyObject *report;       /* report(handle, exception) */
+    PyObject *open_array;   /* open_array(selector): (array, owner) or None */
+    PyObject *fail;         /* fail(result): raises */
+} fmux_objects_t;
+
+extern fmux_objects_t fmux_objects;
+
+/* Interned names; an underscore at the end is left off. */
+#define FMUX_NAMES(X)                                                      \
+    X(_cancelled)                                                          \
+    X(_run)                                                                \
+    X(_when)                                                               \
+    X(_scheduled)                                                          \
+    X(_run_once)                                                           \
+    X(_write_to_self)                                                      \
+    X(_add_reader)                                                         \
+    X(_add_writer)                                                         \
+    X(_remove_reader)                                                      \
+    X(_remove_writer)                                                      \
+    X(_timer_handle_cancelled)                                             \
+    X(_fatal_error)                                                        \
+    X(_read_ready__on_eof)                                                 \
+    X(_keep_rest)                                                          \
+    X(_keep_lines)                                                         \
+    X(_lost_write)                                                         \
+    X(_context)                                                            \
+    X(call_at)                                                             \
+    X(call_later)                                                          \
+    X(call_soon)                                                           \
+    X(cancel)                                                              \
+    X(create_task)                                                         \
+    X(create_future)                                                       \
+    X(get_buffer)                                                          \
+    X(buffer_updated)                                                      \
+    X(data_received)                                                       \
+    X(get_debug)                                                           \
+    X(modify)                                                              \
+    X(monotonic)                                                           \
+    X(register_)                                                           \
+    X(run)                                                                 \
+    X(select)                                                              \
+    X(time)                                                                \
+    X(unregister)                                                          \
+    X(Future)                                                              \
+    X(Task)
+
+#define FMUX__NAME(name) PyObject *name;
+typedef struct {
+    FMUX_NAMES(FMUX__NAME)
+} fmux_names_t;
+
+extern fmux_names_t fmux_names;
+
+/* method(self, args...), as a borrowed-argument call. args[0] is self. */
+PyObject *fmux_call_method(PyObject *name, PyObject **args, int count);
+
+/* Make a type with a base, or without one if it is NULL. */
+PyTypeObject *fmux_make_type(PyObject *module, PyType_Spec *spec,
+                             PyObject *base);
+
+/* Whether the exception that is set ends a program: KeyboardInterrupt, SystemExit. */
+bool fmux_is_exit(void);
+
+/* The exception that is set, as an object with a traceback; clears it. */
+PyObject *fmux_take_exception(void);
+
+/* ---- handles.c -------------------------------------------------------------- */
+
+enum { FMUX_ARGS = 3, FMUX_ARGS_TUPLE = 255 };
+
+/* The part of a Handle or a TimerHandle behind that of the standard class, whose
+ * own attributes stay unused: the members below hide them. */
+typedef struct {
+    PyObject *callback; /* NULL once cancelled */
+    PyObject *context;
+    PyObject *loop;
+    PyObject *args[FMUX_ARGS]; /* or one tuple, if count is FMUX_ARGS_TUPLE */
+    PyObject *repr;
+    PyObject *source_traceback;
+    PyObject *when_object; /* a time that is not exactly a float */
+    double when;
+    uint8_t count;
+    char cancelled;
+    char scheduled; /* in the heap of timers */
+} fmux_handle_t;
+
+extern PyTypeObject *fmux_handle_type, *fmux_timer_type;
+extern Py_ssize_t fmux_handle_offset;
+
+static inline fmux_handle_t *fmux_handle(PyObject *object)
+{
+    return (fmux_handle_t *)((char *)object + fmux_handle_offset);
+}
+
+static inline bool fmux_is_handle(PyObject *object)
+{
+    return Py_TYPE(object) == fmux_handle_type ||
+           Py_TYPE(object) == fmux_timer_type;
+}
+
+/* Make a handle; context NULL or None: a copy of the current one. */
+PyObject *fmux_handle_new(PyTypeObject *type, PyObject *loop,
+                          PyObject *callback, PyObject *const *args,
+                          Py_ssize_t count, PyObject *context);
+
+/* Run one handle of any class that is not cancelled. Returns 0, or -1 with an
+ * exception that ends the turn. */
+int fmux_handle_run(PyObject *handle);
+
+/* Whether asyncio.Handle._run was replaced. */
+bool fmux_handle_is_wrapped(void);
+
+int fmux_handles_init(PyObject *module);
+
+/* ---- ring.c ------------------------------------------------------------------- */
+
+/* The queue of callbacks: what programs use of collections.deque. */
+typedef struct {
+    PyObject_HEAD
+    PyObject **items; /* a power of two, or NULL */
+    Py_ssize_t size, head, count;
+} fmux_ring_t;
+
+extern PyTypeObject *fmux_ring_type;
+
+PyObject *fmux_ring_new(void);
+
+/* Add a new reference to item. Returns 0, or -1 with an exception. */
+int fmux_ring_push(fmux_ring_t *ring, PyObject *item);
+
+/* Take the first item, or NULL if there is none. */
+PyObject *fmux_ring_take(fmux_ring_t *ring);
+
+int fmux_ring_init(PyObject *module);
+
+/* ---- heap.c ------------------------------------------------------------------- */
+
+/* The heap of timers is a list, as in the standard loop. */
+
+/* Returns 0, or -1 with an exception. */
+int fmux_heap_push(PyObject *heap, PyObject *timer);
+
+/* Take the first timer; NULL with an exception on failure. */
+PyObject *fmux_heap_pop(PyObject *heap);
+
+/* Restore the order of a whole list. */
+int fmux_heap_order(PyObject *heap);
+
+/* ---- turn.c --------------------------------------------------------------------- */
+
+typedef struct {
+    PyObject_HEAD
+    fmux_ring_t *ready;
+    PyObject *scheduled; /* a heap of timers */
+    PyObject *selector;
+    PyObject *selector_dict;
+    PyObject *array_owner; /* keeps array alive; NULL: only standard turns */
+    PyObject *array_context;
+    PyObject *task_factory;
+    fmux_ready_t *array;
+    const fmux_context_t *context;
+    Py_ssize_t timer_cancelled_count;
+    unsigned turns; /* since the last look for wrapped handles */
+    char stopping, debug, closed;
+    char overridden; /* a subclass or a program has replaced a method */
+    char wrapped;    /* asyncio.Handle._run */
+    char standard;   /* a standard turn is in progress */
+    char sleeping;   /* without the interpreter lock */
+    char woken;      /* a wake-up for this sleep was sent */
+} fmux_loop_t;
+
+extern PyTypeObject *fmux_loop_type;
+
+int fmux_turn_init(PyObject *module);
+
+/* watch.c */
+PyObject *fmux_add_reader(PyObject *self, PyObject *const *args,
+                          Py_ssize_t count, PyObject *kwnames);
+PyObject *fmux_add_writer(PyObject *self, PyObject *const *args,
+                          Py_ssize_t count, PyObject *kwnames);
+PyObject *fmux_remove_reader(PyObject *self, PyObject *fd);
+PyObject *fmux_remove_writer(PyObject *self, PyObject *fd);
+
+/* Call the method of the standard loop that has this name. */
+PyObject *fmux_standard(PyObject *self, PyObject *name, PyObject *const *args,
+                        Py_ssize_t count, PyObject *kwnames);
+
+/* The context in the keywords of a call, borrowed; NULL without one. Sets
+ * *valid_out to whether there is no other keyword. */
+PyObject *fmux_keyword_context(PyObject *const *values, PyObject *kwnames,
+                               bool *valid_out);
+
+/* ---- stream_transport.c --------------------------------------------------------- */
+
+int fmux_stream_init(PyObject *module);
+
+#endif

@@ -1,0 +1,189 @@
+/* module.c - the module fastmux._loop: what its types need of the interpreter. */
+#include "loop.h"
+
+#include <dlfcn.h>
+
+fmux_python_t fmux_python;
+fmux_objects_t fmux_objects;
+fmux_names_t fmux_names;
+
+PyObject *fmux_call_method(PyObject *name, PyObject **args, int count)
+{
+    return fmux_python.vectorcall_method(
+        name, args, (size_t)count | FMUX_PLACE_BEFORE, NULL);
+}
+
+PyTypeObject *fmux_make_type(PyObject *module, PyType_Spec *spec, PyObject *base)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, base);
+    const char *name = strrchr(spec->name, '.') + 1;
+    if (type == NULL || PyObject_SetAttrString(module, name, type) < 0) {
+        Py_XDECREF(type);
+        return NULL;
+    }
+    return (PyTypeObject *)type;
+}
+
+bool fmux_is_exit(void)
+{
+    return PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) ||
+           PyErr_ExceptionMatches(PyExc_SystemExit);
+}
+
+PyObject *fmux_take_exception(void)
+{
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (traceback != NULL)
+        (void)PyException_SetTraceback(value, traceback);
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return value;
+}
+
+/* ---- look-ups --------------------------------------------------------------- */
+
+/* The functions are in the program, or in a library of the interpreter that may
+ * have been loaded without making its symbols visible. */
+static void *fmux__symbol(const char *name)
+{
+    void *found = dlsym(RTLD_DEFAULT, name);
+    Dl_info info;
+    if (found == NULL && dladdr((void *)&PyObject_GetAttr, &info) != 0) {
+        void *library = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+        if (library != NULL) {
+            found = dlsym(library, name);
+            dlclose(library); /* the interpreter itself stays loaded */
+        }
+    }
+    if (found == NULL)
+        PyErr_Format(PyExc_ImportError, "this interpreter has no %s", name);
+    return found;
+}
+
+static int fmux__find_functions(void)
+{
+    static const char *const names[] = {
+        "PyObject_Vectorcall", "PyObject_VectorcallMethod",
+        "PyContext_CopyCurrent", "PyContext_Enter",
+        "PyContext_Exit", "PyObject_GetBuffer",
+        "PyBuffer_Release",
+    };
+    enum { COUNT = sizeof names / sizeof *names };
+    _Static_assert(sizeof fmux_python == COUNT * sizeof(void *),
+                   "one name for each function");
+    void *found[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        found[i] = fmux__symbol(names[i]);
+        if (found[i] == NULL)
+            return -1;
+    }
+    memcpy(&fmux_python, found, sizeof fmux_python);
+    return 0;
+}
+
+static PyObject *fmux__intern(const char *name)
+{
+    size_t length = strlen(name);
+    length -= name[length - 1] == '_';
+    PyObject *text = PyUnicode_FromStringAndSize(name, (Py_ssize_t)length);
+    if (text != NULL)
+        PyUnicode_InternInPlace(&text);
+    return text;
+}
+
+static int fmux__intern_names(void)
+{
+#define FMUX__INTERN(name)                                      \
+    if ((fmux_names.name = fmux__intern(#name)) == NULL) \
+        return -1;
+    FMUX_NAMES(FMUX__INTERN)
+    return 0;
+}
+
+/* module.name; borrowed for as long as the module exists: it is never released. */
+static PyObject *fmux__find(const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *found =
+        module == NULL ? NULL : PyObject_GetAttrString(module, name);
+    Py_XDECREF(module);
+    return found;
+}
+
+static PyObject *fmux__dict_of(const char *module_name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *dict = module == NULL ? NULL : PyModule_GetDict(module);
+    Py_XINCREF(dict);
+    Py_XDECREF(module);
+    return dict;
+}
+
+static int fmux__find_objects(void)
+{
+    fmux_objects_t *o = &fmux_objects;
+    bool found =
+        (o->handle_type = fmux__find("asyncio.events", "Handle")) != NULL &&
+        (o->handle_run = PyObject_GetAttr(o->handle_type, fmux_names._run)) !=
+            NULL &&
+        (o->context_type = fmux__find("contextvars", "Context")) != NULL &&
+        (o->time_dict = fmux__dict_of("time")) != NULL &&
+        (o->monotonic = fmux__find("time", "monotonic")) != NULL &&
+        (o->tasks_dict = fmux__dict_of("asyncio.tasks")) != NULL &&
+        (o->futures_dict = fmux__dict_of("asyncio.futures")) != NULL &&
+        (o->standard = fmux__find("asyncio", "SelectorEventLoop")) != NULL &&
+        (o->buffered = fmux__find("asyncio", "BufferedProtocol")) != NULL &&
+        (o->deque = fmux__find("collections", "deque")) != NULL;
+    if (!found)
+        return -1;
+    PyObject *socket = fmux__find("_socket", "socket");
+    if (socket == NULL)
+        return -1;
+    o->fileno = PyObject_GetAttrString(socket, "fileno");
+    Py_DECREF(socket);
+    return o->fileno == NULL ? -1 : 0;
+}
+
+/* ---- the module ---------------------------------------------------------------- */
+
+static PyObject *fmux__setup(PyObject *module, PyObject *args)
+{
+    (void)module;
+    fmux_objects_t *o = &fmux_objects;
+    if (!PyArg_ParseTuple(args, "OOO", &o->report, &o->open_array, &o->fail))
+        return NULL;
+    Py_INCREF(o->report);
+    Py_INCREF(o->open_array);
+    Py_INCREF(o->fail);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef fmux__functions[] = {
+    {"setup", fmux__setup, METH_VARARGS,
+     "setup(report, open_array, fail): set the functions that the types call."},
+    {NULL, NULL, 0, NULL},
+};
+
+static struct PyModuleDef fmux__module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "fastmux._loop",
+    .m_doc = "The objects of the event loop.",
+    .m_size = -1,
+    .m_methods = fmux__functions,
+};
+
+PyMODINIT_FUNC PyInit__loop(void);
+
+PyMODINIT_FUNC PyInit__loop(void)
+{
+    PyObject *module = PyModule_Create(&fmux__module);
+    if (module != NULL &&
+        (fmux__find_functions() < 0 || fmux__intern_names() < 0 ||
+         fmux__find_objects() < 0 || fmux_ring_init(module) < 0 ||
+         fmux_handles_init(module) < 0 || fmux_turn_init(module) < 0 ||
+         fmux_stream_init(module) < 0))
+        Py_CLEAR(module);
+    return module;
+}

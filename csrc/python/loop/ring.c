@@ -1,0 +1,251 @@
+/* ring.c - the queue of callbacks, with the methods of collections.deque that asyncio
+ * and programs call on loop._ready.
+ */
+#include "loop.h"
+
+PyTypeObject *fmux_ring_type;
+
+static inline PyObject **fmux__place(fmux_ring_t *ring, Py_ssize_t index)
+{
+    return &ring->items[(ring->head + index) & (ring->size - 1)];
+}
+
+/* Double the memory. */
+static int fmux__grow(fmux_ring_t *ring)
+{
+    Py_ssize_t size = ring->size == 0 ? 64 : 2 * ring->size;
+    PyObject **items = PyMem_Malloc((size_t)size * sizeof *items);
+    if (items == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < ring->count; i++)
+        items[i] = *fmux__place(ring, i);
+    PyMem_Free(ring->items);
+    ring->items = items;
+    ring->size = size;
+    ring->head = 0;
+    return 0;
+}
+
+int fmux_ring_push(fmux_ring_t *ring, PyObject *item)
+{
+    if (ring->count == ring->size && fmux__grow(ring) < 0)
+        return -1;
+    Py_INCREF(item);
+    *fmux__place(ring, ring->count++) = item;
+    return 0;
+}
+
+PyObject *fmux_ring_take(fmux_ring_t *ring)
+{
+    if (ring->count == 0)
+        return NULL;
+    PyObject *item = *fmux__place(ring, 0);
+    ring->head = (ring->head + 1) & (ring->size - 1);
+    ring->count--;
+    return item;
+}
+
+PyObject *fmux_ring_new(void)
+{
+    return PyType_GenericAlloc(fmux_ring_type, 0);
+}
+
+/* ---- methods --------------------------------------------------------------------- */
+
+static PyObject *fmux__append(PyObject *self, PyObject *item)
+{
+    if (fmux_ring_push((fmux_ring_t *)self, item) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *fmux__appendleft(PyObject *self, PyObject *item)
+{
+    fmux_ring_t *ring = (fmux_ring_t *)self;
+    if (ring->count == ring->size && fmux__grow(ring) < 0)
+        return NULL;
+    Py_INCREF(item);
+    ring->head = (ring->head - 1) & (ring->size - 1);
+    ring->count++;
+    *fmux__place(ring, 0) = item;
+    Py_RETURN_NONE;
+}
+
+/* Call one of the two above for each item. */
+static PyObject *fmux__add_all(PyObject *self, PyObject *iterable,
+                               PyCFunction add)
+{
+    PyObject *list = PySequence_List(iterable); /* it may be this ring */
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_Size(list); i++) {
+        PyObject *none = add(self, PyList_GetItem(list, i));
+        if (none == NULL)
+            Py_CLEAR(list);
+        Py_XDECREF(none);
+    }
+    if (list == NULL)
+        return NULL;
+    Py_DECREF(list);
+    Py_RETURN_NONE;
+}
+
+static PyObject *fmux__extend(PyObject *self, PyObject *iterable)
+{
+    return fmux__add_all(self, iterable, fmux__append);
+}
+
+static PyObject *fmux__extendleft(PyObject *self, PyObject *iterable)
+{
+    return fmux__add_all(self, iterable, fmux__appendleft);
+}
+
+static PyObject *fmux__popleft(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    PyObject *item = fmux_ring_take((fmux_ring_t *)self);
+    if (item == NULL)
+        PyErr_SetString(PyExc_IndexError, "pop from an empty deque");
+    return item;
+}
+
+static PyObject *fmux__pop(PyObject *self, PyObject *unused)
+{
+    fmux_ring_t *ring = (fmux_ring_t *)self;
+    if (ring->count == 0)
+        return fmux__popleft(self, unused);
+    return *fmux__place(ring, --ring->count);
+}
+
+static int fmux__clear(PyObject *self)
+{
+    PyObject *item;
+    /* A destructor may add callbacks. */
+    for (Py_ssize_t left = ((fmux_ring_t *)self)->count;
+         left > 0 && (item = fmux_ring_take((fmux_ring_t *)self)) != NULL; left--)
+        Py_DECREF(item);
+    return 0;
+}
+
+static PyObject *fmux__clear_method(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    (void)fmux__clear(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *fmux__list(PyObject *self)
+{
+    fmux_ring_t *ring = (fmux_ring_t *)self;
+    PyObject *list = PyList_New(0);
+    for (Py_ssize_t i = 0; list != NULL && i < ring->count; i++) {
+        if (PyList_Append(list, *fmux__place(ring, i)) < 0)
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+/* Iterate over a copy. */
+static PyObject *fmux__iter(PyObject *self)
+{
+    PyObject *list = fmux__list(self);
+    PyObject *iterator = list == NULL ? NULL : PyObject_GetIter(list);
+    Py_XDECREF(list);
+    return iterator;
+}
+
+static PyObject *fmux__remove(PyObject *self, PyObject *item)
+{
+    PyObject *list = fmux__list(self);
+    PyObject *none =
+        list == NULL ? NULL : PyObject_CallMethod(list, "remove", "O", item);
+    if (none != NULL) {
+        Py_DECREF(none);
+        (void)fmux__clear(self);
+        none = fmux__extend(self, list);
+    }
+    Py_XDECREF(list);
+    return none;
+}
+
+static Py_ssize_t fmux__length(PyObject *self)
+{
+    return ((fmux_ring_t *)self)->count;
+}
+
+static PyObject *fmux__item(PyObject *self, Py_ssize_t index)
+{
+    fmux_ring_t *ring = (fmux_ring_t *)self;
+    if (index < 0 || index >= ring->count) {
+        PyErr_SetString(PyExc_IndexError, "deque index out of range");
+        return NULL;
+    }
+    PyObject *item = *fmux__place(ring, index);
+    Py_INCREF(item);
+    return item;
+}
+
+static PyObject *fmux__repr(PyObject *self)
+{
+    PyObject *list = fmux__list(self);
+    PyObject *text = list == NULL ? NULL : PyUnicode_FromFormat("Ring(%R)", list);
+    Py_XDECREF(list);
+    return text;
+}
+
+static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
+{
+    fmux_ring_t *ring = (fmux_ring_t *)self;
+    for (Py_ssize_t i = 0; i < ring->count; i++)
+        Py_VISIT(*fmux__place(ring, i));
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static void fmux__dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)fmux__clear(self);
+    PyMem_Free(((fmux_ring_t *)self)->items);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef fmux__methods[] = {
+    {"append", fmux__append, METH_O, NULL},
+    {"appendleft", fmux__appendleft, METH_O, NULL},
+    {"clear", fmux__clear_method, METH_NOARGS, NULL},
+    {"extend", fmux__extend, METH_O, NULL},
+    {"extendleft", fmux__extendleft, METH_O, NULL},
+    {"pop", fmux__pop, METH_NOARGS, NULL},
+    {"popleft", fmux__popleft, METH_NOARGS, NULL},
+    {"remove", fmux__remove, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot fmux__slots[] = {
+    {Py_tp_doc, "The queue of callbacks."},
+    {Py_tp_methods, fmux__methods},
+    {Py_tp_traverse, fmux__traverse},
+    {Py_tp_clear, fmux__clear},
+    {Py_tp_dealloc, fmux__dealloc},
+    {Py_tp_iter, fmux__iter},
+    {Py_tp_repr, fmux__repr},
+    {Py_sq_length, fmux__length},
+    {Py_sq_item, fmux__item},
+    {0, NULL},
+};
+
+static PyType_Spec fmux__spec = {
+    .name = "fastmux._loop.Ring",
+    .basicsize = sizeof(fmux_ring_t),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .slots = fmux__slots,
+};
+
+int fmux_ring_init(PyObject *module)
+{
+    fmux_ring_type = fmux_make_type(module, &fmux__spec, NULL);
+    return fmux_ring_type == NULL ? -1 : 0;
+}

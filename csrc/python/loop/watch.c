@@ -1,0 +1,161 @@
+/* watch.c - readers and writers: the handles that a loop calls for a descriptor.
+ *
+ * As in the standard loop, key.data is the pair (reader, writer). With a
+ * fastmux.selectors.EpollSelector and a descriptor that is an int, a change is one
+ * call of registrations.c; everything else calls the selector's methods.
+ */
+#include "loop.h"
+
+enum { FMUX__READ = 1, FMUX__WRITE = 2 }; /* EVENT_READ, EVENT_WRITE */
+
+/* The key of fd: a new reference, or NULL, with an exception only on failure. */
+static PyObject *fmux__key(fmux_loop_t *loop, PyObject *fd)
+{
+    PyObject *key;
+    if (loop->context != NULL && PyLong_CheckExact(fd)) {
+        key = PyDict_GetItemWithError(loop->context->keys, fd);
+        Py_XINCREF(key);
+        return key;
+    }
+    PyObject *map = PyObject_CallMethod(loop->selector, "get_map", NULL);
+    key = map == NULL ? NULL : PyObject_CallMethod(map, "get", "O", fd);
+    Py_XDECREF(map);
+    if (key == Py_None)
+        Py_CLEAR(key);
+    return key;
+}
+
+/* Store a new selector key; without events, unregister. Returns 0, or -1. */
+static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events,
+                        PyObject *reader, PyObject *writer)
+{
+    PyObject *key = NULL;
+    if ((events & (FMUX__READ | FMUX__WRITE)) == 0) {
+        PyObject *args[] = {NULL, loop->selector, fd};
+        key = fmux_call_method(fmux_names.unregister, args + 1, 2);
+        Py_XDECREF(key);
+        return key == NULL ? -1 : 0;
+    }
+    PyObject *number = PyLong_FromLong(events);
+    PyObject *data = PyTuple_Pack(2, reader, writer);
+    bool complete = number != NULL && data != NULL;
+    if (complete && loop->array_owner != NULL && PyLong_CheckExact(fd)) {
+        fmux_object_t context = fmux_give(loop->array_context);
+        fmux_object_t result =
+            known ? fmux_selector_modify(context, fmux_give(fd),
+                                         fmux_give(number), fmux_give(data))
+                  : fmux_selector_register(context, fmux_give(fd),
+                                           fmux_give(number), fmux_give(data));
+        key = fmux_borrow(result);
+        /* An int is an errno, or means unusual arguments. Try the selector's
+         * method, which raises or handles them. */
+        if (key != NULL && PyLong_CheckExact(key))
+            Py_CLEAR(key);
+        else
+            complete = false;
+    }
+    if (complete) {
+        PyObject *args[] = {NULL, loop->selector, fd, number, data};
+        key = fmux_call_method(known ? fmux_names.modify : fmux_names.register_,
+                               args + 1, 4);
+    }
+    Py_XDECREF(number);
+    Py_XDECREF(data);
+    Py_XDECREF(key);
+    return key == NULL ? -1 : 0;
+}
+
+static int fmux__cancel(PyObject *handle)
+{
+    PyObject *args[] = {NULL, handle};
+    PyObject *none = fmux_call_method(fmux_names.cancel, args + 1, 1);
+    Py_XDECREF(none);
+    return none == NULL ? -1 : 0;
+}
+
+/* Set the handle for one event of fd, or remove it (NULL). Returns whether there
+ * was another one, or -1. */
+static int fmux__watch(fmux_loop_t *loop, PyObject *fd, long event,
+                       PyObject *handle)
+{
+    PyObject *key = fmux__key(loop, fd);
+    if (key == NULL && (handle == NULL || PyErr_Occurred() != NULL))
+        return PyErr_Occurred() == NULL ? 0 : -1;
+    PyObject *data = key == NULL ? NULL : PyTuple_GetItem(key, 3);
+    long events = key == NULL ? 0 : PyLong_AsLong(PyTuple_GetItem(key, 2));
+    PyObject *handles[2] = {Py_None, Py_None};
+    int place = event == FMUX__WRITE, result = -1;
+    if (data != NULL && PyTuple_Check(data) && PyTuple_Size(data) == 2) {
+        handles[0] = PyTuple_GetItem(data, 0);
+        handles[1] = PyTuple_GetItem(data, 1);
+    } else if (data != NULL) {
+        PyErr_SetString(PyExc_TypeError,
+                        "the selector's data is not from this loop");
+        Py_DECREF(key);
+        return -1;
+    }
+    PyObject *old = handles[place];
+    Py_INCREF(old);
+    Py_XINCREF(data);
+    handles[place] = handle == NULL ? Py_None : handle;
+    events = handle == NULL ? events & ~event : events | event;
+    if (fmux__change(loop, fd, key != NULL, events, handles[0], handles[1]) == 0) {
+        result = old != Py_None;
+        if (old != Py_None && fmux__cancel(old) < 0)
+            result = -1;
+    }
+    Py_DECREF(old);
+    Py_XDECREF(data);
+    Py_XDECREF(key);
+    return result;
+}
+
+static PyObject *fmux__add(PyObject *self, PyObject *name, long event,
+                           PyObject *const *args, Py_ssize_t count,
+                           PyObject *kwnames)
+{
+    fmux_loop_t *loop = (fmux_loop_t *)self;
+    bool valid;
+    PyObject *context = fmux_keyword_context(args + count, kwnames, &valid);
+    if (loop->closed || loop->debug || loop->array == NULL || count < 2 || !valid)
+        return fmux_standard(self, name, args, count, kwnames);
+    PyObject *handle = fmux_handle_new(fmux_handle_type, self, args[1], args + 2,
+                                       count - 2, context);
+    if (handle != NULL && fmux__watch(loop, args[0], event, handle) < 0)
+        Py_CLEAR(handle);
+    return handle;
+}
+
+static PyObject *fmux__remove(PyObject *self, PyObject *name, long event,
+                              PyObject *fd)
+{
+    fmux_loop_t *loop = (fmux_loop_t *)self;
+    if (loop->closed || loop->array == NULL)
+        return fmux_standard(self, name, &fd, 1, NULL);
+    int removed = fmux__watch(loop, fd, event, NULL);
+    return removed < 0 ? NULL : PyBool_FromLong(removed);
+}
+
+PyObject *fmux_add_reader(PyObject *self, PyObject *const *args,
+                          Py_ssize_t count, PyObject *kwnames)
+{
+    return fmux__add(self, fmux_names._add_reader, FMUX__READ, args, count,
+                     kwnames);
+}
+
+PyObject *fmux_add_writer(PyObject *self, PyObject *const *args,
+                          Py_ssize_t count, PyObject *kwnames)
+{
+    return fmux__add(self, fmux_names._add_writer, FMUX__WRITE, args, count,
+                     kwnames);
+}
+
+PyObject *fmux_remove_reader(PyObject *self, PyObject *fd)
+{
+    return fmux__remove(self, fmux_names._remove_reader, FMUX__READ, fd);
+}
+
+PyObject *fmux_remove_writer(PyObject *self, PyObject *fd)
+{
+    return fmux__remove(self, fmux_names._remove_writer, FMUX__WRITE, fd);
+}

@@ -1,0 +1,101 @@
+"""The event loop on the C core: the standard selector loop, with handles, timers, the turn and the stream transport in
+C (csrc/python/loop)."""
+
+from __future__ import annotations
+
+import socket
+from asyncio import sslproto
+from contextvars import Context
+from typing import Any, Final
+
+from fastmux import _binding, selectors
+from fastmux._binding import LoopCore, setup_loop
+
+from .asyncio_private import StandardLoop, source_of
+from .stream import SocketTransport
+
+#: The most descriptors that one wait reports.
+_ROWS: Final = 256
+#: Methods of a socket that the C code replaces by system calls.
+_SOCKET_METHODS: Final = frozenset(("recv", "recv_into", "send", "sendmsg", "fileno"))
+#: Methods that the standard turn calls on the loop. If a subclass has its own, all turns are the standard loop's.
+_TURN_METHODS: Final = ("time", "_process_events", "_add_callback", "_timer_handle_cancelled")
+
+
+def _report(handle: Any, exc: BaseException) -> None:
+    """Report an exception in a callback, as the standard handle does."""
+    context = {
+        "message": f"Exception in callback {source_of(handle._callback, handle._args)}",
+        "exception": exc,
+        "handle": handle,
+    }
+    if handle._source_traceback:
+        context["source_traceback"] = handle._source_traceback
+    handle._loop.call_exception_handler(context)
+
+
+def _open_array(selector: Any) -> Any:
+    """Return what the turn needs of a selector: a ready array and the objects behind it; None if it has no mux."""
+    if type(selector) is not getattr(selectors, "EpollSelector", None) or selector._mux is None:
+        return None
+    ready = _binding.open_ready(selector._mux, _ROWS, True, selector._context, _binding.fail)[0]
+    return int(_binding.ffi.cast("uintptr_t", ready)), ready, selector._context, vars(selector)
+
+
+setup_loop(_report, _open_array, _binding.fail)
+
+
+class CoreLoop(LoopCore, StandardLoop):  # type: ignore[misc]
+    """The standard loop with the objects of the C core.
+
+    A program may replace private parts: the selector, its select(), the clock, Handle._run. Then the standard loop's
+    own turn runs, on the same queue and timers; with other socket classes, its own transport.
+    """
+
+    def __init__(self, selector: Any = None) -> None:
+        for name in _TURN_METHODS:
+            own = LoopCore if name == "time" else StandardLoop
+            if getattr(type(self), name) is not getattr(own, name):
+                self._overridden = True
+        super().__init__(selector)
+
+    def _make_socket_transport(
+        self,
+        sock: Any,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: Any = None,
+        server: Any = None,
+        context: Context | None = None,
+    ) -> Any:
+        if not _is_plain(sock) or self._debug:
+            in_context: Any = {} if context is None else {"context": context}
+            return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **in_context)
+        self._ensure_fd_no_transport(sock)
+        return SocketTransport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_ssl_transport(
+        self,
+        rawsock: Any,
+        protocol: Any,
+        sslcontext: Any,
+        waiter: Any = None,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        extra: Any = None,
+        server: Any = None,
+        context: Context | None = None,
+        **timeouts: Any,
+    ) -> Any:
+        ssl_protocol: Any = sslproto.SSLProtocol(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
+        )
+        self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
+        return ssl_protocol._app_transport
+
+
+def _is_plain(sock: Any) -> bool:
+    """Whether system calls do what the methods of a socket do: it is no subclass, and nothing is patched."""
+    return sock.__class__ is socket.socket and _SOCKET_METHODS.isdisjoint(vars(socket.socket))
