@@ -18,26 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final, NoReturn
 
-
-
-def _load(name: str, path: str) -> Any:
-    """Return a second extension module of a library."""
-    loader = ExtensionFileLoader(name, path)
-    spec = ModuleSpec(name, loader, origin=path)
-    module = module_from_spec(spec)
-    loader.exec_module(module)
-    return module
-
-
 try:
     if os.environ.get("FASTMUX_PURE", "0") not in ("", "0"):
         raise ImportError("FASTMUX_PURE is set")
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise ImportError("the extension has not been tested without the interpreter lock")
     from . import _native
-
-    # The objects of the event loop are another module of the same library.
-    _loop = _load("fastmux._loop", _native.__file__)
 except ImportError:
     #: "c" if the extension is in use, "python" if everything runs on the standard library.
     implementation = "python"
@@ -98,10 +84,6 @@ if implementation == "c":
     close = lib.fmux_close
     set_shared = lib.fmux_set_shared
     hide = lib.fmux_hide
-
-    LoopCore: Any = _loop.LoopCore
-    StreamCore: Any = _loop.StreamCore
-    setup_loop = _loop.setup
 
     #: The cache of (fd, events) pairs, see csrc/python/results.c.
     PAIRS: Final = lib.fmux_pairs()
@@ -192,6 +174,20 @@ def open_context(
     """Make a context, see calls.h. Its owner keeps the objects alive."""
     context: bytearray = lib.fmux_context(mux, table, keys, masks, PAIRS, SelectorKey)
     return context
+
+
+def import_loop() -> Any:
+    """Import the module with the objects of the event loop: another module of the same library.
+
+    It imports asyncio. Raises ImportError if the interpreter lacks a function that it needs.
+    """
+    name = "fastmux._loop"
+    if name not in sys.modules:
+        loader = ExtensionFileLoader(name, _native.__file__)
+        module = module_from_spec(ModuleSpec(name, loader, origin=_native.__file__))
+        loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
 
 
 def stats(mux: Any, avoided: int) -> tuple[int, ...]:

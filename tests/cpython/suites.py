@@ -31,7 +31,7 @@ _ASYNCIO = (
 LOOP = (
     "asyncio.SelectorEventLoop is fastmux.EventLoop",
     "type(asyncio.new_event_loop()) is fastmux.EventLoop",
-    "asyncio.new_event_loop()._fast",
+    "asyncio.new_event_loop()._uses_core",
 )
 _LOOP_ONLY = [
     "context",

@@ -73,6 +73,7 @@ typedef struct {
     PyObject *futures_dict; /* of asyncio.futures */
     PyObject *standard;     /* asyncio.SelectorEventLoop */
     PyObject *fileno;       /* _socket.socket.fileno */
+    PyObject *socket_accept, *socket_init; /* likewise: _accept, __init__ */
     PyObject *buffered;     /* asyncio.BufferedProtocol */
     PyObject *deque;        /* collections.deque */
     PyObject *report;       /* report(handle, exception) */
@@ -270,5 +271,10 @@ PyObject *fmux_keyword_context(PyObject *const *values, PyObject *kwnames,
 /* ---- stream_transport.c --------------------------------------------------------- */
 
 int fmux_stream_init(PyObject *module);
+
+/* ---- accept.c --------------------------------------------------------------- */
+
+/* accept(listener): (socket, address) of a connection; raises as listener.accept(). */
+PyObject *fmux_accept(PyObject *module, PyObject *listener);
 
 #endif

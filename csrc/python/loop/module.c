@@ -141,9 +141,12 @@ static int fmux__find_objects(void)
     PyObject *socket = fmux__find("_socket", "socket");
     if (socket == NULL)
         return -1;
-    o->fileno = PyObject_GetAttrString(socket, "fileno");
+    found =
+        (o->fileno = PyObject_GetAttrString(socket, "fileno")) != NULL &&
+        (o->socket_accept = PyObject_GetAttrString(socket, "_accept")) != NULL &&
+        (o->socket_init = PyObject_GetAttrString(socket, "__init__")) != NULL;
     Py_DECREF(socket);
-    return o->fileno == NULL ? -1 : 0;
+    return found ? 0 : -1;
 }
 
 /* ---- the module ---------------------------------------------------------------- */
@@ -163,6 +166,8 @@ static PyObject *fmux__setup(PyObject *module, PyObject *args)
 static PyMethodDef fmux__functions[] = {
     {"setup", fmux__setup, METH_VARARGS,
      "setup(report, open_array, fail): set the functions that the types call."},
+    {"accept", fmux_accept, METH_O,
+     "accept(listener): accept a connection; return (socket, address)."},
     {NULL, NULL, 0, NULL},
 };
 

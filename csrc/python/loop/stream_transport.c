@@ -16,7 +16,8 @@ enum {
     FMUX__LINES = 64           /* buffers of one sendmsg() */
 };
 
-/* The part of a transport behind that of asyncio.Transport. */
+/* The part of a transport behind that of the standard base class, whose own
+ * attributes stay unused: the members below hide them. */
 typedef struct {
     PyObject *loop;
     PyObject *sock;
@@ -509,13 +510,15 @@ static PyType_Slot fmux__slots[] = {
 
 int fmux_stream_init(PyObject *module)
 {
-    PyObject *asyncio = PyImport_ImportModule("asyncio");
+    PyObject *transports = PyImport_ImportModule("asyncio.transports");
     PyObject *base =
-        asyncio == NULL ? NULL : PyObject_GetAttrString(asyncio, "Transport");
+        transports == NULL
+            ? NULL
+            : PyObject_GetAttrString(transports, "_FlowControlMixin");
     PyObject *size =
         base == NULL ? NULL : PyObject_GetAttrString(base, "__basicsize__");
     PyTypeObject *type = NULL;
-    Py_XDECREF(asyncio);
+    Py_XDECREF(transports);
     if (size != NULL) {
         fmux__offset = PyLong_AsSsize_t(size);
         for (PyMemberDef *m = fmux__members; m->name != NULL; m++)

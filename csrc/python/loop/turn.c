@@ -234,14 +234,6 @@ static PyObject *fmux__call_soon_threadsafe(PyObject *self,
     return handle;
 }
 
-/* handle = loop._handle(callback, *args): a handle that is not queued. */
-static PyObject *fmux__make_handle(PyObject *self, PyObject *const *args,
-                                   Py_ssize_t count)
-{
-    return fmux_handle_new(fmux_handle_type, self, args[0], args + 1, count - 1,
-                           NULL);
-}
-
 /* ---- tasks and futures --------------------------------------------------------------- */
 
 /* type(*args, loop=self, **keywords), for a type in a module. */
@@ -648,6 +640,14 @@ static int fmux__set_selector(PyObject *self, PyObject *value, void *unused)
     return result;
 }
 
+/* Whether turns are those of this file, unless something is replaced. */
+static PyObject *fmux__uses_core(PyObject *self, void *unused)
+{
+    (void)unused;
+    fmux_loop_t *loop = (fmux_loop_t *)self;
+    return PyBool_FromLong(loop->array != NULL && !loop->overridden);
+}
+
 static PyObject *fmux__get_flag(PyObject *self, void *offset)
 {
     return PyBool_FromLong(*((char *)self + (uintptr_t)offset));
@@ -755,6 +755,7 @@ static PyGetSetDef fmux__attributes[] = {
     FMUX__FLAG("_debug", debug),
     FMUX__FLAG("_closed", closed),
     FMUX__FLAG("_overridden", overridden),
+    {"_uses_core", fmux__uses_core, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastmux import _binding, selectors
 from fastmux._events import EXCLUSIVE
 
-if TYPE_CHECKING or _binding.implementation == "c":
+try:
+    if _binding.implementation == "python":
+        raise ImportError
     from .core import CoreLoop as _Loop
-else:
-    from .portable import PortableLoop as _Loop
+except ImportError:
+    if not TYPE_CHECKING:
+        from .portable import PortableLoop as _Loop
 
 _T = TypeVar("_T")
 

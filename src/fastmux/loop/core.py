@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import socket
 from asyncio import sslproto
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, Final
 
 from fastmux import _binding, selectors
-from fastmux._binding import LoopCore, setup_loop
 
 from .asyncio_private import StandardLoop, source_of
 from .stream import SocketTransport
+
+_native = _binding.import_loop()
 
 #: The most descriptors that one wait reports.
 _ROWS: Final = 256
@@ -42,10 +43,10 @@ def _open_array(selector: Any) -> Any:
     return int(_binding.ffi.cast("uintptr_t", ready)), ready, selector._context, vars(selector)
 
 
-setup_loop(_report, _open_array, _binding.fail)
+_native.setup(_report, _open_array, _binding.fail)
 
 
-class CoreLoop(LoopCore, StandardLoop):  # type: ignore[misc]
+class CoreLoop(_native.LoopCore, StandardLoop):  # type: ignore[misc]
     """The standard loop with the objects of the C core.
 
     A program may replace private parts: the selector, its select(), the clock, Handle._run. Then the standard loop's
@@ -54,7 +55,7 @@ class CoreLoop(LoopCore, StandardLoop):  # type: ignore[misc]
 
     def __init__(self, selector: Any = None) -> None:
         for name in _TURN_METHODS:
-            own = LoopCore if name == "time" else StandardLoop
+            own = _native.LoopCore if name == "time" else StandardLoop
             if getattr(type(self), name) is not getattr(own, name):
                 self._overridden = True
         super().__init__(selector)
@@ -94,6 +95,36 @@ class CoreLoop(LoopCore, StandardLoop):  # type: ignore[misc]
         )
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return ssl_protocol._app_transport
+
+    def _accept_connection(
+        self, protocol_factory: Any, sock: Any, sslcontext: Any = None, server: Any = None, *args: Any, **options: Any
+    ) -> None:
+        """Accept all waiting connections, at most the backlog. Those without TLS need no task."""
+        if sslcontext is not None or self._debug or not _is_plain(sock):
+            super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
+            return
+        context = options.get("context")
+        for _ in range(args[0] if args else 100):
+            try:
+                conn, address = _native.accept(sock)
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError:
+                if sock.fileno() >= 0:  # the standard method fails, too, and handles it: pauses if descriptors are short
+                    super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
+                return
+            copy_context().run(self._accepted, protocol_factory, conn, address, server, context)
+
+    def _accepted(self, protocol_factory: Any, conn: Any, address: Any, server: Any, context: Any) -> None:
+        """Make the protocol and the transport of a connection."""
+        try:
+            protocol = protocol_factory()
+            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server, context=context)
+        except (SystemExit, KeyboardInterrupt):
+            conn.close()
+            raise
+        except BaseException:  # not reported, as by the standard loop
+            conn.close()
 
 
 def _is_plain(sock: Any) -> bool:

@@ -15,7 +15,7 @@ from inspect import signature
 from itertools import islice
 from typing import Any, Final
 
-from fastmux._binding import StreamCore
+from fastmux import _binding
 
 from .asyncio_private import StandardTransport, set_result_unless_cancelled
 
@@ -24,7 +24,7 @@ _logger = logging.getLogger("asyncio")
 _BUFFERS: Final = 1024
 
 
-class SocketTransport(StreamCore):  # type: ignore[misc]
+class SocketTransport(_binding.import_loop().StreamCore):  # type: ignore[misc]
     """A connected stream socket."""
 
     __slots__ = ("__dict__", "__weakref__")
@@ -83,20 +83,15 @@ class SocketTransport(StreamCore):  # type: ignore[misc]
     _fatal_error = StandardTransport._fatal_error
     _force_close = StandardTransport._force_close
     _make_empty_waiter = StandardTransport._make_empty_waiter
-    _maybe_pause_protocol = StandardTransport._maybe_pause_protocol
-    _maybe_resume_protocol = StandardTransport._maybe_resume_protocol
     _read_ready__on_eof = StandardTransport._read_ready__on_eof
     _reset_empty_waiter = StandardTransport._reset_empty_waiter
-    _set_write_buffer_limits = StandardTransport._set_write_buffer_limits
     abort = StandardTransport.abort
     can_write_eof = StandardTransport.can_write_eof
     get_protocol = StandardTransport.get_protocol
-    get_write_buffer_limits = StandardTransport.get_write_buffer_limits
     is_closing = StandardTransport.is_closing
     is_reading = StandardTransport.is_reading
     pause_reading = StandardTransport.pause_reading
     resume_reading = StandardTransport.resume_reading
-    set_write_buffer_limits = StandardTransport.set_write_buffer_limits
     write_eof = StandardTransport.write_eof
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
