@@ -5,15 +5,19 @@
  */
 #include "loop.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
-#include <sys/socket.h>
-
-/* sock.name as an int object's value; -1 with an exception. */
-static int fmux__attribute(PyObject *sock, const char *name)
+/* descriptor.__get__(sock), an int; -1 with an exception. */
+static int fmux__field(PyObject *get, PyObject *sock)
 {
-    PyObject *value = PyObject_GetAttrString(sock, name);
+    PyObject *args[] = {NULL, sock};
+    PyObject *value =
+        fmux_python.vectorcall(get, args + 1, 1 | FMUX_PLACE_BEFORE, NULL);
     long number = value == NULL ? -1 : PyLong_AsLong(value);
     Py_XDECREF(value);
     return (int)number;
@@ -23,9 +27,9 @@ static int fmux__attribute(PyObject *sock, const char *name)
  * It owns the descriptor; on failure nothing does. */
 static PyObject *fmux__wrap(PyObject *listener, int fd)
 {
-    int family = fmux__attribute(listener, "family");
-    int type = fmux__attribute(listener, "type");
-    int proto = fmux__attribute(listener, "proto");
+    int family = fmux__field(fmux_objects.socket_family, listener);
+    int type = fmux__field(fmux_objects.socket_type, listener);
+    int proto = fmux__field(fmux_objects.socket_proto, listener);
     if (PyErr_Occurred() != NULL)
         return NULL;
     PyObject *class = (PyObject *)Py_TYPE(listener);
@@ -45,26 +49,96 @@ static PyObject *fmux__wrap(PyObject *listener, int fd)
     return conn;
 }
 
-PyObject *fmux_accept(PyObject *module, PyObject *listener)
+/* The address as a Python object: as socket.accept() returns it. */
+static PyObject *fmux__address(const struct sockaddr_storage *address)
 {
-    (void)module;
+    char host[INET6_ADDRSTRLEN];
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const void *)address;
+        (void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
+        return Py_BuildValue("si", host, (int)ntohs(in->sin_port));
+    }
+    const struct sockaddr_in6 *in = (const void *)address;
+    (void)inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
+    return Py_BuildValue("siII", host, (int)ntohs(in->sin6_port),
+                         (unsigned)ntohl(in->sin6_flowinfo),
+                         (unsigned)in->sin6_scope_id);
+}
+
+/* Accept from a socket of the Internet families. Returns the descriptor, and sets
+ * *address_out; or -errno, or -1 with an exception and *address_out NULL. */
+static int fmux__accept_internet(int fd, PyObject **address_out)
+{
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    int conn = accept4(fd, (struct sockaddr *)&address, &length,
+                       SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (conn < 0)
+        return -errno;
+    *address_out = fmux__address(&address);
+    if (*address_out == NULL)
+        close(conn);
+    return *address_out == NULL ? -1 : conn;
+}
+
+/* Accept by listener._accept(), which knows all families. Returns as above. */
+static int fmux__accept_other(PyObject *listener, PyObject **address_out)
+{
     PyObject *args[] = {NULL, listener};
     PyObject *accepted = fmux_python.vectorcall(
         fmux_objects.socket_accept, args + 1, 1 | FMUX_PLACE_BEFORE, NULL);
     if (accepted == NULL)
-        return NULL;
-    long fd = PyLong_AsLong(PyTuple_GetItem(accepted, 0));
-    int on = 1;
-    PyObject *conn = NULL, *result = NULL;
-    if (ioctl((int)fd, FIONBIO, &on) < 0)
+        return -1;
+    int fd = (int)PyLong_AsLong(PyTuple_GetItem(accepted, 0)), on = 1;
+    if (ioctl(fd, FIONBIO, &on) < 0) {
         PyErr_SetFromErrno(PyExc_OSError);
-    else
-        conn = fmux__wrap(listener, (int)fd);
-    if (conn == NULL)
-        close((int)fd);
-    else
-        result = PyTuple_Pack(2, conn, PyTuple_GetItem(accepted, 1));
-    Py_XDECREF(conn);
+        close(fd);
+        fd = -1;
+    } else {
+        *address_out = PyTuple_GetItem(accepted, 1);
+        Py_INCREF(*address_out);
+    }
     Py_DECREF(accepted);
+    return fd;
+}
+
+PyObject *fmux_accept(PyObject *module, PyObject *listener)
+{
+    (void)module;
+    int family = fmux__field(fmux_objects.socket_family, listener);
+    PyObject *address = NULL, *result = NULL;
+    int fd = fmux__field(fmux_objects.fileno, listener);
+    if (PyErr_Occurred() != NULL)
+        return NULL;
+    if (family == AF_INET || family == AF_INET6) {
+        fd = fmux__accept_internet(fd, &address);
+        if (fd == -EAGAIN || fd == -EWOULDBLOCK)
+            Py_RETURN_NONE;
+        if (fd < 0 && PyErr_Occurred() == NULL) {
+            errno = -fd;
+            PyErr_SetFromErrno(PyExc_OSError);
+        }
+    } else {
+        fd = fmux__accept_other(listener, &address);
+    }
+    if (fd < 0)
+        return NULL;
+    PyObject *conn = fmux__wrap(listener, fd);
+    if (conn == NULL)
+        close(fd);
+    else
+        result = PyTuple_Pack(2, conn, address);
+    Py_XDECREF(conn);
+    Py_DECREF(address);
     return result;
+}
+
+PyObject *fmux_set_nodelay(PyObject *module, PyObject *sock)
+{
+    (void)module;
+    int fd = fmux__field(fmux_objects.fileno, sock), on = 1;
+    if (fd == -1 && PyErr_Occurred() != NULL)
+        return NULL;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    Py_RETURN_NONE;
 }

@@ -74,6 +74,7 @@ typedef struct {
     PyObject *standard;     /* asyncio.SelectorEventLoop */
     PyObject *fileno;       /* _socket.socket.fileno */
     PyObject *socket_accept, *socket_init; /* likewise: _accept, __init__ */
+    PyObject *socket_family, *socket_type, *socket_proto; /* their __get__ */
     PyObject *buffered;     /* asyncio.BufferedProtocol */
     PyObject *deque;        /* collections.deque */
     PyObject *report;       /* report(handle, exception) */
@@ -274,7 +275,11 @@ int fmux_stream_init(PyObject *module);
 
 /* ---- accept.c --------------------------------------------------------------- */
 
-/* accept(listener): (socket, address) of a connection; raises as listener.accept(). */
+/* accept(listener): (socket, address) of a connection, or perhaps None if there is
+ * none; else raises as listener.accept(). */
 PyObject *fmux_accept(PyObject *module, PyObject *listener);
+
+/* set_nodelay(sock): set TCP_NODELAY, if it is a TCP socket. */
+PyObject *fmux_set_nodelay(PyObject *module, PyObject *sock);
 
 #endif

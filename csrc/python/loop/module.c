@@ -121,6 +121,16 @@ static PyObject *fmux__dict_of(const char *module_name)
     return dict;
 }
 
+/* owner.name.__get__ */
+static PyObject *fmux__getter(PyObject *owner, const char *name)
+{
+    PyObject *descriptor = PyObject_GetAttrString(owner, name);
+    PyObject *get =
+        descriptor == NULL ? NULL : PyObject_GetAttrString(descriptor, "__get__");
+    Py_XDECREF(descriptor);
+    return get;
+}
+
 static int fmux__find_objects(void)
 {
     fmux_objects_t *o = &fmux_objects;
@@ -144,7 +154,10 @@ static int fmux__find_objects(void)
     found =
         (o->fileno = PyObject_GetAttrString(socket, "fileno")) != NULL &&
         (o->socket_accept = PyObject_GetAttrString(socket, "_accept")) != NULL &&
-        (o->socket_init = PyObject_GetAttrString(socket, "__init__")) != NULL;
+        (o->socket_init = PyObject_GetAttrString(socket, "__init__")) != NULL &&
+        (o->socket_family = fmux__getter(socket, "family")) != NULL &&
+        (o->socket_type = fmux__getter(socket, "type")) != NULL &&
+        (o->socket_proto = fmux__getter(socket, "proto")) != NULL;
     Py_DECREF(socket);
     return found ? 0 : -1;
 }
@@ -167,7 +180,9 @@ static PyMethodDef fmux__functions[] = {
     {"setup", fmux__setup, METH_VARARGS,
      "setup(report, open_array, fail): set the functions that the types call."},
     {"accept", fmux_accept, METH_O,
-     "accept(listener): accept a connection; return (socket, address)."},
+     "accept(listener): accept a connection; return (socket, address), or None."},
+    {"set_nodelay", fmux_set_nodelay, METH_O,
+     "set_nodelay(sock): set TCP_NODELAY, if it is a TCP socket."},
     {NULL, NULL, 0, NULL},
 };
 

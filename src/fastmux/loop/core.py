@@ -106,14 +106,16 @@ class CoreLoop(_native.LoopCore, StandardLoop):  # type: ignore[misc]
         context = options.get("context")
         for _ in range(args[0] if args else 100):
             try:
-                conn, address = _native.accept(sock)
+                accepted = _native.accept(sock)
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
                 if sock.fileno() >= 0:  # the standard method fails, too, and handles it: pauses if descriptors are short
                     super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
                 return
-            copy_context().run(self._accepted, protocol_factory, conn, address, server, context)
+            if accepted is None:
+                return
+            copy_context().run(self._accepted, protocol_factory, *accepted, server, context)
 
     def _accepted(self, protocol_factory: Any, conn: Any, address: Any, server: Any, context: Any) -> None:
         """Make the protocol and the transport of a connection."""

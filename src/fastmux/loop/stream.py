@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from asyncio import base_events, constants, trsock
+from asyncio import constants, trsock
 from collections.abc import Sequence
 from inspect import signature
 from itertools import islice
@@ -19,12 +19,13 @@ from fastmux import _binding
 
 from .asyncio_private import StandardTransport, set_result_unless_cancelled
 
+_native = _binding.import_loop()
 _logger = logging.getLogger("asyncio")
 #: The most buffers of one sendmsg() call.
 _BUFFERS: Final = 1024
 
 
-class SocketTransport(_binding.import_loop().StreamCore):  # type: ignore[misc]
+class SocketTransport(_native.StreamCore):  # type: ignore[misc]
     """A connected stream socket."""
 
     __slots__ = ("__dict__", "__weakref__")
@@ -49,16 +50,8 @@ class SocketTransport(_binding.import_loop().StreamCore):  # type: ignore[misc]
         if context is not None:
             self._context = context
         self._set_write_buffer_limits()
-        extra["socket"] = trsock.TransportSocket(sock)
-        try:
-            extra["sockname"] = sock.getsockname()
-        except OSError:
-            extra["sockname"] = None
         if "peername" not in extra:
-            try:
-                extra["peername"] = sock.getpeername()
-            except OSError:
-                extra["peername"] = None
+            extra["peername"] = _address(sock.getpeername)
         self._sock = sock
         self._sock_fd = fd = sock.fileno()
         if (size := StandardTransport.max_size) != self.max_size:
@@ -68,7 +61,7 @@ class SocketTransport(_binding.import_loop().StreamCore):  # type: ignore[misc]
         if server is not None:
             _attach(server, self)
         loop._transports[fd] = self
-        base_events._set_nodelay(sock)  # type: ignore[attr-defined]
+        _native.set_nodelay(sock)
         # Input, and the future of the one who waits for the connection, come after connection_made().
         loop.call_soon(protocol.connection_made, self, context=context)
         loop.call_soon(self._add_reader, fd, self._read_ready, context=context)
@@ -93,6 +86,15 @@ class SocketTransport(_binding.import_loop().StreamCore):  # type: ignore[misc]
     pause_reading = StandardTransport.pause_reading
     resume_reading = StandardTransport.resume_reading
     write_eof = StandardTransport.write_eof
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        extra, sock = self._extra, self._sock
+        if name not in extra and sock is not None:
+            if name == "socket":
+                extra[name] = trsock.TransportSocket(sock)
+            elif name == "sockname":
+                extra[name] = _address(sock.getsockname)
+        return extra.get(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol
@@ -184,6 +186,14 @@ class SocketTransport(_binding.import_loop().StreamCore):  # type: ignore[misc]
                 _detach(server, self)
             if self._empty_waiter is not None:
                 self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+
+
+def _address(name: Any) -> Any:
+    """Return the result of getsockname() or getpeername(); None if there is none."""
+    try:
+        return name()
+    except OSError:
+        return None
 
 
 #: Servers count their connections, and know the transports since Python 3.13.
