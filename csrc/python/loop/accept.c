@@ -113,7 +113,7 @@ PyObject *fmux_accept(PyObject *module, PyObject *listener)
     if (family == AF_INET || family == AF_INET6) {
         fd = fmux__accept_internet(fd, &address);
         if (fd == -EAGAIN || fd == -EWOULDBLOCK)
-            Py_RETURN_NONE;
+            return fmux_none();
         if (fd < 0 && PyErr_Occurred() == NULL) {
             errno = -fd;
             PyErr_SetFromErrno(PyExc_OSError);
@@ -140,5 +140,5 @@ PyObject *fmux_set_nodelay(PyObject *module, PyObject *sock)
     if (fd == -1 && PyErr_Occurred() != NULL)
         return NULL;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    Py_RETURN_NONE;
+    return fmux_none();
 }

@@ -248,7 +248,7 @@ static PyObject *fmux__run_method(PyObject *self, PyObject *unused)
     }
     if (fmux__run(self) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return fmux_none();
 }
 
 /* Count a cancelled timer, as loop._timer_handle_cancelled() does. */
@@ -293,7 +293,7 @@ static PyObject *fmux__cancel(PyObject *self, PyObject *unused)
     (void)unused;
     fmux_handle_t *handle = fmux_handle(self);
     if (handle->cancelled)
-        Py_RETURN_NONE;
+        return fmux_none();
     if (Py_TYPE(self) == fmux_timer_type &&
         fmux__count_cancelled(self, handle) < 0)
         return NULL;
@@ -304,7 +304,7 @@ static PyObject *fmux__cancel(PyObject *self, PyObject *unused)
     handle->callback = NULL;
     fmux__drop_args(handle);
     Py_XDECREF(callback);
-    Py_RETURN_NONE;
+    return fmux_none();
 }
 
 static PyObject *fmux__cancelled(PyObject *self, PyObject *unused)
@@ -330,7 +330,7 @@ static PyObject *fmux__get_args(PyObject *self, void *unused)
     (void)unused;
     fmux_handle_t *handle = fmux_handle(self);
     if (handle->callback == NULL)
-        Py_RETURN_NONE;
+        return fmux_none();
     if (handle->count == FMUX_ARGS_TUPLE) {
         Py_INCREF(handle->args[0]);
         return handle->args[0];

@@ -130,6 +130,14 @@ typedef struct {
 
 extern fmux_names_t fmux_names;
 
+/* A new reference to None. Headers from 3.12 on take none in Py_RETURN_NONE, also
+ * where the limited API is that of an interpreter that needs one. */
+static inline PyObject *fmux_none(void)
+{
+    Py_INCREF(Py_None);
+    return Py_None;
+}
+
 /* method(self, args...), as a borrowed-argument call. args[0] is self. */
 PyObject *fmux_call_method(PyObject *name, PyObject **args, int count);
 

@@ -57,9 +57,29 @@ static void *fmux__symbol(const char *name)
             dlclose(library); /* the interpreter itself stays loaded */
         }
     }
-    if (found == NULL)
-        PyErr_Format(PyExc_ImportError, "this interpreter has no %s", name);
     return found;
+}
+
+static PyObject *(*fmux__vectorcall_dict)(PyObject *, PyObject *const *, size_t,
+                                          PyObject *);
+
+/* PyObject_Vectorcall, which Python 3.10 does not export. */
+static PyObject *fmux__vectorcall(PyObject *callable, PyObject *const *args,
+                                  size_t nargsf, PyObject *kwnames)
+{
+    PyObject *keywords = kwnames == NULL ? NULL : PyDict_New();
+    if (kwnames != NULL && keywords == NULL)
+        return NULL;
+    PyObject *const *values = args + (nargsf & ~FMUX_PLACE_BEFORE);
+    PyObject *result = NULL;
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames), i = 0;
+    while (i < named && PyDict_SetItem(keywords, PyTuple_GetItem(kwnames, i),
+                                       values[i]) == 0)
+        i++;
+    if (i == named)
+        result = fmux__vectorcall_dict(callable, args, nargsf, keywords);
+    Py_XDECREF(keywords);
+    return result;
 }
 
 static int fmux__find_functions(void)
@@ -74,12 +94,23 @@ static int fmux__find_functions(void)
     _Static_assert(sizeof fmux_python == COUNT * sizeof(void *),
                    "one name for each function");
     void *found[COUNT];
-    for (int i = 0; i < COUNT; i++) {
+    for (int i = 0; i < COUNT; i++)
         found[i] = fmux__symbol(names[i]);
-        if (found[i] == NULL)
-            return -1;
-    }
     memcpy(&fmux_python, found, sizeof fmux_python);
+    if (fmux_python.vectorcall == NULL) {
+        void *other = fmux__symbol("PyObject_VectorcallDict");
+        memcpy(&fmux__vectorcall_dict, &other, sizeof other);
+        if (other != NULL)
+            fmux_python.vectorcall = fmux__vectorcall;
+        memcpy(found, &fmux_python, sizeof fmux_python);
+    }
+    for (int i = 0; i < COUNT; i++) {
+        if (found[i] == NULL) {
+            PyErr_Format(PyExc_ImportError, "this interpreter has no %s",
+                         names[i]);
+            return -1;
+        }
+    }
     return 0;
 }
 
@@ -173,7 +204,7 @@ static PyObject *fmux__setup(PyObject *module, PyObject *args)
     Py_INCREF(o->report);
     Py_INCREF(o->open_array);
     Py_INCREF(o->fail);
-    Py_RETURN_NONE;
+    return fmux_none();
 }
 
 static PyMethodDef fmux__functions[] = {

@@ -58,7 +58,7 @@ static PyObject *fmux__append(PyObject *self, PyObject *item)
 {
     if (fmux_ring_push((fmux_ring_t *)self, item) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return fmux_none();
 }
 
 static PyObject *fmux__appendleft(PyObject *self, PyObject *item)
@@ -70,7 +70,7 @@ static PyObject *fmux__appendleft(PyObject *self, PyObject *item)
     ring->head = (ring->head - 1) & (ring->size - 1);
     ring->count++;
     *fmux__place(ring, 0) = item;
-    Py_RETURN_NONE;
+    return fmux_none();
 }
 
 /* Call one of the two above for each item. */
@@ -87,7 +87,7 @@ static PyObject *fmux__add_all(PyObject *self, PyObject *iterable,
     if (list == NULL)
         return NULL;
     Py_DECREF(list);
-    Py_RETURN_NONE;
+    return fmux_none();
 }
 
 static PyObject *fmux__extend(PyObject *self, PyObject *iterable)
@@ -131,7 +131,7 @@ static PyObject *fmux__clear_method(PyObject *self, PyObject *unused)
 {
     (void)unused;
     (void)fmux__clear(self);
-    Py_RETURN_NONE;
+    return fmux_none();
 }
 
 static PyObject *fmux__list(PyObject *self)

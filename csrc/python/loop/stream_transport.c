@@ -98,7 +98,7 @@ static PyObject *fmux__no_data(PyObject *self, ssize_t got)
     if (got == 0)
         return fmux__call(self, fmux_names._read_ready__on_eof);
     if (fmux__try_again())
-        Py_RETURN_NONE;
+        return fmux_none();
     PyErr_SetFromErrno(PyExc_OSError);
     return fmux__fatal(self, "Fatal read error on socket transport");
 }
@@ -124,7 +124,7 @@ static PyObject *fmux__fill(PyObject *self, fmux_stream_transport_t *stream, int
     }
     if (stream->conn_lost != 0) { /* get_buffer() has closed the transport */
         Py_DECREF(target);
-        Py_RETURN_NONE;
+        return fmux_none();
     }
     if (fmux_python.get_buffer(target, &buffer, FMUX_BUFFER_WRITE) < 0) {
         Py_DECREF(target);
@@ -185,7 +185,7 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
     (void)unused;
     fmux_stream_transport_t *stream = fmux__stream(self);
     if (stream->conn_lost != 0)
-        Py_RETURN_NONE;
+        return fmux_none();
     /* A pending signal handler may raise. Run it before the data leaves the kernel. */
     if (PyErr_CheckSignals() < 0)
         return NULL;

@@ -208,7 +208,7 @@ static PyObject *fmux__write_to_self(PyObject *self, PyObject *unused)
     (void)unused;
     if (fmux__wake((fmux_loop_t *)self) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return fmux_none();
 }
 
 static PyObject *fmux__call_soon_threadsafe(PyObject *self,
@@ -518,7 +518,7 @@ static PyObject *fmux__run_once(PyObject *self, PyObject *unused)
         fmux__wait(loop, fmux__timeout(loop)) < 0 || fmux__queue_due(loop) < 0 ||
         fmux__run_queued(loop) < 0)
         return NULL;
-    Py_RETURN_NONE;
+    return fmux_none();
 }
 
 /* ---- attributes ------------------------------------------------------------------------------ */

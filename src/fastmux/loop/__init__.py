@@ -50,7 +50,7 @@ class EventLoop(_Loop):
         exclusive: for several processes that accept connections from one listening socket, each with exclusive=True. A
         connection then wakes one or a few of them instead of all. Needs epoll and the extension, else ValueError.
         """
-        if exclusive and not hasattr(self._selector, "wakeup"):  # not fastmux's EpollSelector
+        if exclusive and not self._uses_core:
             raise ValueError(f"{type(self._selector).__name__} cannot watch exclusively")
         server = await super().create_server(*args, start_serving=start_serving and not exclusive, **options)
         if exclusive:

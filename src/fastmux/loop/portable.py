@@ -13,6 +13,8 @@ _PIECE: Final = 64 * 1024
 class PortableLoop(StandardLoop):
     """The standard loop."""
 
+    _uses_core = False
+
     def _make_socket_transport(self, *args: Any, **options: Any) -> Any:
         transport = super()._make_socket_transport(*args, **options)
         transport.max_size = _PIECE
