@@ -345,7 +345,7 @@ static bool run_test(const test_t *test, int mechanism)
 int main(int argc, char **argv)
 {
     const test_t *const tables[] = {core_tests, ready_tests, list_tests,
-                                    set_tests, stream_tests, memory_tests, fault_tests,
+                                    set_tests, memory_tests, fault_tests,
                                     thread_tests, fork_tests};
     int passed = 0, failed = 0;
 

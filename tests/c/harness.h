@@ -41,7 +41,6 @@ extern const test_t core_tests[];
 extern const test_t ready_tests[];
 extern const test_t list_tests[];
 extern const test_t set_tests[];
-extern const test_t stream_tests[];
 extern const test_t memory_tests[];
 extern const test_t fault_tests[];
 extern const test_t thread_tests[];

@@ -101,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     set_up();
     int waits = 0;
     for (int calls = 0; calls < MOST_CALLS && input_left(); calls++) {
-        unsigned what = input_pick(37);
+        unsigned what = input_pick(35);
         if (what < 14) {
             do_with_mux(what);
         } else if (what < 19) {
@@ -117,8 +117,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                 do_set,
                 do_array_open,
                 do_array_free,
-                do_stream,
-                do_stream,
                 do_poll_list,
                 do_select_list,
                 arm_a_fault,

@@ -100,7 +100,6 @@ void do_array_open(void);
 void do_array_free(void);
 void do_array_release(void);
 void do_wait(void);
-void do_stream(void);
 void array_close(array_t *array);
 void do_poll_list(void);
 void do_select_list(void);

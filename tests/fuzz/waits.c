@@ -1,5 +1,5 @@
 /* waits.c - ready arrays and waits: in this thread or another, with and without a
- * timeout, with changes of the mux meanwhile; and waits that receive. */
+ * timeout, with changes of the mux meanwhile. */
 #include "model.h"
 
 #include <errno.h>
@@ -353,74 +353,4 @@ void do_wait(void)
     else if (wait.form == TIMED)
         wait.timeout_ns = times_ns[more % (sizeof times_ns / sizeof *times_ns)];
     make_wait(&wait);
-}
-
-/* ---- waits that receive ------------------------------------------------------------ */
-
-void do_stream(void)
-{
-    array_t *array = input_array();
-    unsigned enough = input_byte(), chunk = input_byte(), length = input_byte();
-    if (array == NULL || !array->shared)
-        return;
-    const mux_t *mux = array->mux;
-    size_t column = (size_t)array->capacity * sizeof(int32_t);
-    fmux_stream_t stream = {
-        .ready = array->ready,
-        .flags_length = length < 128 ? number(NUMBERS - 1) + 1 : (int)length,
-        .enough = (int)enough,
-        .chunk = (int)chunk + 1,
-        .fds = malloc(column),
-        .lengths = malloc(column),
-        .waiting = malloc(column),
-    };
-    size_t arena = (size_t)(stream.enough + stream.chunk);
-    stream.arena = malloc(arena);
-    stream.flags = malloc((size_t)stream.flags_length);
-    memset(stream.flags, 0, (size_t)stream.flags_length);
-    unsigned flagged = input_byte();
-    for (int place = 0; place < NUMBERS; place++)
-        if ((flagged >> place % 8 & 1) != 0 &&
-            number((unsigned)place) < stream.flags_length)
-            stream.flags[number((unsigned)place)] = (uint8_t)flagged;
-    for (unsigned round = input_pick(4) + 1; round > 0; round--) {
-        int result = CALL(fmux_stream_wait, round, &stream, 0);
-        if (result < 0) {
-            REQUIRE(result == -fault_error || result == -EINTR ||
-                    (result == -EBUSY && array->held) ||
-                    (result == -ESHUTDOWN && mux->closed) ||
-                    (result == -EBADF && mux->mechanism == FMUX_SELECT &&
-                     has_dead_number(mux)));
-            break;
-        }
-        REQUIRE(!array->held);
-        int rows = result % FMUX_OTHERS, others = result / FMUX_OTHERS;
-        REQUIRE(rows <= array->capacity && others <= array->capacity);
-        size_t used = 0;
-        for (int row = 0; row < rows; row++) {
-            int fd = stream.fds[row];
-            REQUIRE(fd >= 0 && fd < stream.flags_length && stream.flags[fd]);
-            REQUIRE(stream.lengths[row] <= stream.chunk);
-            if (stream.lengths[row] > 0)
-                used += (size_t)stream.lengths[row];
-        }
-        REQUIRE(used <= arena);
-        for (int row = 0; row < others; row++) {
-            fmux_rows_t columns = fmux_ready_rows(array->ready);
-            int place = place_of(columns.fds[row]);
-            REQUIRE(place >= 0 && mux->entries[place].watched);
-            REQUIRE(columns.tags[row] == expected_tag(mux, place));
-        }
-        for (int place = 0; place < NUMBERS; place++)
-            if ((mux->entries[place].mask & EPOLLONESHOT) != 0)
-                array->mux->may_be_stale = true; /* reported or not: unknown */
-    }
-    array->mux->woken = array->mux->woken == NO ? NO : PERHAPS;
-    if (fault_error != 0)
-        array->mux->wakes_unknown = true;
-    free(stream.fds);
-    free(stream.lengths);
-    free(stream.waiting);
-    free(stream.arena);
-    free(stream.flags);
 }

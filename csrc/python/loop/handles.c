@@ -431,13 +431,13 @@ static PyGetSetDef fmux__timer_attributes[] = {
 };
 
 /* The offsets are relative until the size of the standard class is known. */
-#define FMUX__MEMBERS                                                     \
-    FMUX_MEMBER("_callback", T_OBJECT, 0, fmux_handle_t, callback),       \
-        FMUX_MEMBER("_context", T_OBJECT, 0, fmux_handle_t, context),     \
-        FMUX_MEMBER("_loop", T_OBJECT, 0, fmux_handle_t, loop),           \
-        FMUX_MEMBER("_repr", T_OBJECT, 0, fmux_handle_t, repr),           \
-        FMUX_MEMBER("_source_traceback", T_OBJECT, 0, fmux_handle_t,      \
-                    source_traceback),                                    \
+#define FMUX__MEMBERS                                                 \
+    FMUX_MEMBER("_callback", T_OBJECT, 0, fmux_handle_t, callback),   \
+        FMUX_MEMBER("_context", T_OBJECT, 0, fmux_handle_t, context), \
+        FMUX_MEMBER("_loop", T_OBJECT, 0, fmux_handle_t, loop),       \
+        FMUX_MEMBER("_repr", T_OBJECT, 0, fmux_handle_t, repr),       \
+        FMUX_MEMBER("_source_traceback", T_OBJECT, 0, fmux_handle_t,  \
+                    source_traceback),                                \
         FMUX_MEMBER("_cancelled", T_BOOL, 0, fmux_handle_t, cancelled)
 
 static PyMemberDef fmux__members[] = {

@@ -20,14 +20,12 @@
 #include <stdbool.h>
 
 /* A member of a type: its name, its type code, its field. */
-#define FMUX_MEMBER(name, code, offset, type, field)         \
-    {                                                        \
-        name, code, (Py_ssize_t)((offset) + offsetof(type, field)), 0, NULL \
-    }
-#define FMUX_METHOD(name, function, flags, doc)                          \
-    {                                                                    \
-        name, (PyCFunction)(void (*)(void))(function), flags, doc \
-    }
+#define FMUX_MEMBER(name, code, offset, type, field) \
+    {                                                \
+        name, code, (Py_ssize_t)((offset) + offsetof(type, field)), 0, NULL}
+#define FMUX_METHOD(name, function, flags, doc) \
+    {                                           \
+        name, (PyCFunction)(void (*)(void))(function), flags, doc}
 
 /* ---- module.c ------------------------------------------------------------- */
 
@@ -60,7 +58,8 @@ typedef struct {
     void *internal;
 } fmux_buffer_t;
 
-enum { FMUX_BUFFER_READ = 0, FMUX_BUFFER_WRITE = 1 };
+enum { FMUX_BUFFER_READ = 0,
+       FMUX_BUFFER_WRITE = 1 };
 
 /* Python objects that the types use; set once, by setup(). */
 typedef struct {
@@ -85,42 +84,42 @@ typedef struct {
 extern fmux_objects_t fmux_objects;
 
 /* Interned names; an underscore at the end is left off. */
-#define FMUX_NAMES(X)                                                      \
-    X(_cancelled)                                                          \
-    X(_run)                                                                \
-    X(_when)                                                               \
-    X(_scheduled)                                                          \
-    X(_run_once)                                                           \
-    X(_write_to_self)                                                      \
-    X(_add_reader)                                                         \
-    X(_add_writer)                                                         \
-    X(_remove_reader)                                                      \
-    X(_remove_writer)                                                      \
-    X(_timer_handle_cancelled)                                             \
-    X(_fatal_error)                                                        \
-    X(_read_ready__on_eof)                                                 \
-    X(_keep_rest)                                                          \
-    X(_keep_lines)                                                         \
-    X(_lost_write)                                                         \
-    X(_context)                                                            \
-    X(call_at)                                                             \
-    X(call_later)                                                          \
-    X(call_soon)                                                           \
-    X(cancel)                                                              \
-    X(create_task)                                                         \
-    X(create_future)                                                       \
-    X(get_buffer)                                                          \
-    X(buffer_updated)                                                      \
-    X(data_received)                                                       \
-    X(get_debug)                                                           \
-    X(modify)                                                              \
-    X(monotonic)                                                           \
-    X(register_)                                                           \
-    X(run)                                                                 \
-    X(select)                                                              \
-    X(time)                                                                \
-    X(unregister)                                                          \
-    X(Future)                                                              \
+#define FMUX_NAMES(X)          \
+    X(_cancelled)              \
+    X(_run)                    \
+    X(_when)                   \
+    X(_scheduled)              \
+    X(_run_once)               \
+    X(_write_to_self)          \
+    X(_add_reader)             \
+    X(_add_writer)             \
+    X(_remove_reader)          \
+    X(_remove_writer)          \
+    X(_timer_handle_cancelled) \
+    X(_fatal_error)            \
+    X(_read_ready__on_eof)     \
+    X(_keep_rest)              \
+    X(_keep_lines)             \
+    X(_lost_write)             \
+    X(_context)                \
+    X(call_at)                 \
+    X(call_later)              \
+    X(call_soon)               \
+    X(cancel)                  \
+    X(create_task)             \
+    X(create_future)           \
+    X(get_buffer)              \
+    X(buffer_updated)          \
+    X(data_received)           \
+    X(get_debug)               \
+    X(modify)                  \
+    X(monotonic)               \
+    X(register_)               \
+    X(run)                     \
+    X(select)                  \
+    X(time)                    \
+    X(unregister)              \
+    X(Future)                  \
     X(Task)
 
 #define FMUX__NAME(name) PyObject *name;
@@ -153,7 +152,8 @@ PyObject *fmux_take_exception(void);
 
 /* ---- handles.c -------------------------------------------------------------- */
 
-enum { FMUX_ARGS = 3, FMUX_ARGS_TUPLE = 255 };
+enum { FMUX_ARGS = 3,
+       FMUX_ARGS_TUPLE = 255 };
 
 /* The part of a Handle or a TimerHandle behind that of the standard class, whose
  * own attributes stay unused: the members below hide them. */
@@ -203,8 +203,7 @@ int fmux_handles_init(PyObject *module);
 
 /* The queue of callbacks: what programs use of collections.deque. */
 typedef struct {
-    PyObject_HEAD
-    PyObject **items; /* a power of two, or NULL */
+    PyObject_HEAD PyObject **items; /* a power of two, or NULL */
     Py_ssize_t size, head, count;
 } fmux_ring_t;
 
@@ -236,8 +235,7 @@ int fmux_heap_order(PyObject *heap);
 /* ---- turn.c --------------------------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD
-    fmux_ring_t *ready;
+    PyObject_HEAD fmux_ring_t *ready;
     PyObject *scheduled; /* a heap of timers */
     PyObject *selector;
     PyObject *selector_dict;

@@ -85,9 +85,12 @@ static PyObject *fmux__vectorcall(PyObject *callable, PyObject *const *args,
 static int fmux__find_functions(void)
 {
     static const char *const names[] = {
-        "PyObject_Vectorcall", "PyObject_VectorcallMethod",
-        "PyContext_CopyCurrent", "PyContext_Enter",
-        "PyContext_Exit", "PyObject_GetBuffer",
+        "PyObject_Vectorcall",
+        "PyObject_VectorcallMethod",
+        "PyContext_CopyCurrent",
+        "PyContext_Enter",
+        "PyContext_Exit",
+        "PyObject_GetBuffer",
         "PyBuffer_Release",
     };
     enum { COUNT = sizeof names / sizeof *names };
@@ -126,7 +129,7 @@ static PyObject *fmux__intern(const char *name)
 
 static int fmux__intern_names(void)
 {
-#define FMUX__INTERN(name)                                      \
+#define FMUX__INTERN(name)                               \
     if ((fmux_names.name = fmux__intern(#name)) == NULL) \
         return -1;
     FMUX_NAMES(FMUX__INTERN)

@@ -741,11 +741,10 @@ static void fmux__dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-#define FMUX__FLAG(name, field)                    \
-    {                                              \
+#define FMUX__FLAG(name, field)                     \
+    {                                               \
         name, fmux__get_flag, fmux__set_flag, NULL, \
-            (void *)offsetof(fmux_loop_t, field)   \
-    }
+        (void *)offsetof(fmux_loop_t, field)}
 
 static PyGetSetDef fmux__attributes[] = {
     {"_ready", fmux__get_ready, fmux__set_ready, NULL, NULL},

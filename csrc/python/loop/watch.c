@@ -6,7 +6,8 @@
  */
 #include "loop.h"
 
-enum { FMUX__READ = 1, FMUX__WRITE = 2 }; /* EVENT_READ, EVENT_WRITE */
+enum { FMUX__READ = 1,
+       FMUX__WRITE = 2 }; /* EVENT_READ, EVENT_WRITE */
 
 /* The key of fd: a new reference, or NULL, with an exception only on failure. */
 static PyObject *fmux__key(fmux_loop_t *loop, PyObject *fd)
