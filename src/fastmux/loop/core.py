@@ -17,6 +17,8 @@ _native = _binding.import_loop()
 
 #: The most descriptors that one wait reports.
 _ROWS: Final = 256
+#: Programs may replace the name in the module.
+_Socket: Final = socket.socket
 #: Methods of a socket that the C code replaces by system calls.
 _SOCKET_METHODS: Final = frozenset(("recv", "recv_into", "send", "sendmsg", "fileno"))
 #: Methods that the standard turn calls on the loop. If a subclass has its own, all turns are the standard loop's.
@@ -131,4 +133,4 @@ class CoreLoop(_native.LoopCore, StandardLoop):  # type: ignore[misc]
 
 def _is_plain(sock: Any) -> bool:
     """Whether system calls do what the methods of a socket do: it is no subclass, and nothing is patched."""
-    return sock.__class__ is socket.socket and _SOCKET_METHODS.isdisjoint(vars(socket.socket))
+    return type(sock) is _Socket and _SOCKET_METHODS.isdisjoint(vars(_Socket))
