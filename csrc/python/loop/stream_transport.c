@@ -156,6 +156,10 @@ static PyObject *fmux__fill(PyObject *self, fmux_stream_transport_t *stream, int
 /* Receive, and make a bytes object. NULL without an exception: *got_out <= 0. */
 static PyObject *fmux__receive(int fd, Py_ssize_t most, ssize_t *got_out)
 {
+    if (most < 0) { /* recv() would take it as a huge size */
+        PyErr_SetString(PyExc_ValueError, "negative buffersize in recv");
+        return NULL;
+    }
     if (most <= FMUX__PIECE) {
         *got_out = recv(fd, fmux__piece, (size_t)most, MSG_DONTWAIT);
         return *got_out > 0 ? PyBytes_FromStringAndSize(fmux__piece, *got_out)
