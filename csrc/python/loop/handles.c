@@ -112,18 +112,41 @@ static int fmux__clear(PyObject *self)
     return 0;
 }
 
-static void fmux__dealloc(PyObject *self)
+static void fmux__free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     fmux_kept_t *kept = fmux__kept(type);
-    PyObject_GC_UnTrack(self);
-    PyObject_ClearWeakRefs(self);
     (void)fmux__clear(self);
     if (kept->count < FMUX__KEPT)
         kept->objects[kept->count++] = self;
     else
         PyObject_GC_Del(self);
     Py_DECREF(type);
+}
+
+enum { FMUX__DEEPEST = 50 };
+
+/* A handle may be an argument of a handle, and so on. Freeing a long chain by
+ * recursion would overflow the stack: from a depth on, the outermost call does it. */
+static int fmux__depth;
+static PyObject *fmux__later;
+
+static void fmux__dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    if (fmux__depth == FMUX__DEEPEST) {
+        fmux_handle(self)->next = fmux__later;
+        fmux__later = self;
+        return;
+    }
+    fmux__depth++;
+    fmux__free(self);
+    while (fmux__depth == 1 && (self = fmux__later) != NULL) {
+        fmux__later = fmux_handle(self)->next;
+        fmux__free(self);
+    }
+    fmux__depth--;
 }
 
 /* ---- running -------------------------------------------------------------------- */
