@@ -160,18 +160,48 @@ bool fmux_handle_is_wrapped(void)
     return run != fmux_objects.handle_run;
 }
 
-/* context.run(callback, *args), for a context of another class. */
+/* The arguments as a tuple. Allocating it may run the garbage collector, and so code
+ * that cancels the handle. */
+static PyObject *fmux__pack_args(fmux_handle_t *handle)
+{
+    PyObject *held[FMUX_ARGS];
+    int count = handle->count;
+    if (count == FMUX_ARGS_TUPLE) {
+        Py_INCREF(handle->args[0]);
+        return handle->args[0];
+    }
+    for (int i = 0; i < count; i++) {
+        held[i] = handle->args[i];
+        Py_INCREF(held[i]);
+    }
+    PyObject *args = PyTuple_New(count);
+    for (int i = 0; i < count; i++) {
+        if (args != NULL)
+            (void)PyTuple_SetItem(args, i, held[i]);
+        else
+            Py_DECREF(held[i]);
+    }
+    return args;
+}
+
+/* context.run(callback, *args), for a context of another class. Finding its method
+ * may cancel the handle. */
 static PyObject *fmux__run_in(fmux_handle_t *handle, PyObject *context)
 {
-    PyObject *self_and_args[FMUX_ARGS + 3] = {NULL, context, handle->callback};
-    int count = 2;
-    if (handle->count == FMUX_ARGS_TUPLE) {
-        PyErr_SetString(PyExc_TypeError, "the context is not a Context");
-        return NULL;
-    }
-    for (int i = 0; i < handle->count; i++)
-        self_and_args[1 + count++] = handle->args[i];
-    return fmux_call_method(fmux_names.run, self_and_args + 1, count);
+    PyObject *callback = handle->callback, *result = NULL;
+    Py_INCREF(callback);
+    PyObject *args = fmux__pack_args(handle);
+    PyObject *first = args == NULL ? NULL : PyTuple_Pack(1, callback);
+    PyObject *all = first == NULL ? NULL : PySequence_Concat(first, args);
+    PyObject *run = all == NULL ? NULL : PyObject_GetAttr(context, fmux_names.run);
+    if (run != NULL)
+        result = PyObject_CallObject(run, all);
+    Py_XDECREF(run);
+    Py_XDECREF(all);
+    Py_XDECREF(first);
+    Py_XDECREF(args);
+    Py_DECREF(callback);
+    return result;
 }
 
 static PyObject *fmux__call(fmux_handle_t *handle)
@@ -352,18 +382,7 @@ static PyObject *fmux__get_args(PyObject *self, void *unused)
 {
     (void)unused;
     fmux_handle_t *handle = fmux_handle(self);
-    if (handle->callback == NULL)
-        return fmux_none();
-    if (handle->count == FMUX_ARGS_TUPLE) {
-        Py_INCREF(handle->args[0]);
-        return handle->args[0];
-    }
-    PyObject *args = PyTuple_New(handle->count);
-    for (int i = 0; args != NULL && i < handle->count; i++) {
-        Py_INCREF(handle->args[i]);
-        (void)PyTuple_SetItem(args, i, handle->args[i]);
-    }
-    return args;
+    return handle->callback == NULL ? fmux_none() : fmux__pack_args(handle);
 }
 
 static int fmux__set_args(PyObject *self, PyObject *value, void *unused)
