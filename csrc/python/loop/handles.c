@@ -336,8 +336,9 @@ static int fmux__keep_repr(PyObject *self, fmux_handle_t *handle)
     if (truth <= 0)
         return truth;
     PyObject *text = PyObject_Repr(self);
-    Py_XDECREF(handle->repr);
+    PyObject *old = handle->repr;
     handle->repr = text;
+    Py_XDECREF(old);
     return text == NULL ? -1 : 0;
 }
 
@@ -395,8 +396,10 @@ static int fmux__set_args(PyObject *self, PyObject *value, void *unused)
         return -1;
     fmux__drop_args(handle);
     if (args != NULL) {
+        PyObject *other = handle->args[0]; /* set by a destructor */
         handle->args[0] = args;
         handle->count = FMUX_ARGS_TUPLE;
+        Py_XDECREF(other);
     }
     return 0;
 }
