@@ -227,7 +227,10 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
 
 static bool fmux__is_buffering(const fmux_stream_transport_t *stream)
 {
-    return stream->buffer != NULL && PyObject_Size(stream->buffer) > 0;
+    int full = stream->buffer == NULL ? 0 : PyObject_IsTrue(stream->buffer);
+    if (full < 0)
+        PyErr_Clear(); /* a program has replaced it by a strange object */
+    return full > 0;
 }
 
 /* Send n pieces. Returns the number of bytes sent, which is 0 if the socket is full;
