@@ -112,18 +112,41 @@ static int fmux__clear(PyObject *self)
     return 0;
 }
 
-static void fmux__dealloc(PyObject *self)
+static void fmux__free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     fmux_kept_t *kept = fmux__kept(type);
-    PyObject_GC_UnTrack(self);
-    PyObject_ClearWeakRefs(self);
     (void)fmux__clear(self);
     if (kept->count < FMUX__KEPT)
         kept->objects[kept->count++] = self;
     else
         PyObject_GC_Del(self);
     Py_DECREF(type);
+}
+
+enum { FMUX__DEEPEST = 50 };
+
+/* A handle may be an argument of a handle, and so on. Freeing a long chain by
+ * recursion would overflow the stack: from a depth on, the outermost call does it. */
+static int fmux__depth;
+static PyObject *fmux__later;
+
+static void fmux__dealloc(PyObject *self)
+{
+    PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs(self);
+    if (fmux__depth == FMUX__DEEPEST) {
+        fmux_handle(self)->next = fmux__later;
+        fmux__later = self;
+        return;
+    }
+    fmux__depth++;
+    fmux__free(self);
+    while (fmux__depth == 1 && (self = fmux__later) != NULL) {
+        fmux__later = fmux_handle(self)->next;
+        fmux__free(self);
+    }
+    fmux__depth--;
 }
 
 /* ---- running -------------------------------------------------------------------- */
@@ -137,18 +160,48 @@ bool fmux_handle_is_wrapped(void)
     return run != fmux_objects.handle_run;
 }
 
-/* context.run(callback, *args), for a context of another class. */
+/* The arguments as a tuple. Allocating it may run the garbage collector, and so code
+ * that cancels the handle. */
+static PyObject *fmux__pack_args(fmux_handle_t *handle)
+{
+    PyObject *held[FMUX_ARGS];
+    int count = handle->count;
+    if (count == FMUX_ARGS_TUPLE) {
+        Py_INCREF(handle->args[0]);
+        return handle->args[0];
+    }
+    for (int i = 0; i < count; i++) {
+        held[i] = handle->args[i];
+        Py_INCREF(held[i]);
+    }
+    PyObject *args = PyTuple_New(count);
+    for (int i = 0; i < count; i++) {
+        if (args != NULL)
+            (void)PyTuple_SetItem(args, i, held[i]);
+        else
+            Py_DECREF(held[i]);
+    }
+    return args;
+}
+
+/* context.run(callback, *args), for a context of another class. Finding its method
+ * may cancel the handle. */
 static PyObject *fmux__run_in(fmux_handle_t *handle, PyObject *context)
 {
-    PyObject *self_and_args[FMUX_ARGS + 3] = {NULL, context, handle->callback};
-    int count = 2;
-    if (handle->count == FMUX_ARGS_TUPLE) {
-        PyErr_SetString(PyExc_TypeError, "the context is not a Context");
-        return NULL;
-    }
-    for (int i = 0; i < handle->count; i++)
-        self_and_args[1 + count++] = handle->args[i];
-    return fmux_call_method(fmux_names.run, self_and_args + 1, count);
+    PyObject *callback = handle->callback, *result = NULL;
+    Py_INCREF(callback);
+    PyObject *args = fmux__pack_args(handle);
+    PyObject *first = args == NULL ? NULL : PyTuple_Pack(1, callback);
+    PyObject *all = first == NULL ? NULL : PySequence_Concat(first, args);
+    PyObject *run = all == NULL ? NULL : PyObject_GetAttr(context, fmux_names.run);
+    if (run != NULL)
+        result = PyObject_CallObject(run, all);
+    Py_XDECREF(run);
+    Py_XDECREF(all);
+    Py_XDECREF(first);
+    Py_XDECREF(args);
+    Py_DECREF(callback);
+    return result;
 }
 
 static PyObject *fmux__call(fmux_handle_t *handle)
@@ -283,8 +336,9 @@ static int fmux__keep_repr(PyObject *self, fmux_handle_t *handle)
     if (truth <= 0)
         return truth;
     PyObject *text = PyObject_Repr(self);
-    Py_XDECREF(handle->repr);
+    PyObject *old = handle->repr;
     handle->repr = text;
+    Py_XDECREF(old);
     return text == NULL ? -1 : 0;
 }
 
@@ -329,18 +383,7 @@ static PyObject *fmux__get_args(PyObject *self, void *unused)
 {
     (void)unused;
     fmux_handle_t *handle = fmux_handle(self);
-    if (handle->callback == NULL)
-        return fmux_none();
-    if (handle->count == FMUX_ARGS_TUPLE) {
-        Py_INCREF(handle->args[0]);
-        return handle->args[0];
-    }
-    PyObject *args = PyTuple_New(handle->count);
-    for (int i = 0; args != NULL && i < handle->count; i++) {
-        Py_INCREF(handle->args[i]);
-        (void)PyTuple_SetItem(args, i, handle->args[i]);
-    }
-    return args;
+    return handle->callback == NULL ? fmux_none() : fmux__pack_args(handle);
 }
 
 static int fmux__set_args(PyObject *self, PyObject *value, void *unused)
@@ -353,8 +396,10 @@ static int fmux__set_args(PyObject *self, PyObject *value, void *unused)
         return -1;
     fmux__drop_args(handle);
     if (args != NULL) {
+        PyObject *other = handle->args[0]; /* set by a destructor */
         handle->args[0] = args;
         handle->count = FMUX_ARGS_TUPLE;
+        Py_XDECREF(other);
     }
     return 0;
 }

@@ -76,7 +76,10 @@ int fmux_heap_push(PyObject *heap, PyObject *timer)
     if (PyList_Append(heap, timer) < 0)
         return -1;
     Py_INCREF(timer);
-    return fmux__rise(heap, 0, PyList_Size(heap) - 1, timer);
+    Py_INCREF(heap); /* a comparison may replace loop._scheduled */
+    int result = fmux__rise(heap, 0, PyList_Size(heap) - 1, timer);
+    Py_DECREF(heap);
+    return result;
 }
 
 PyObject *fmux_heap_pop(PyObject *heap)
@@ -94,8 +97,10 @@ PyObject *fmux_heap_pop(PyObject *heap)
         return item;
     PyObject *first = PyList_GetItem(heap, 0);
     Py_XINCREF(first);
+    Py_INCREF(heap); /* as above */
     if (first != NULL && fmux__sink(heap, 0, item) < 0)
         Py_CLEAR(first);
+    Py_DECREF(heap);
     return first;
 }
 

@@ -165,7 +165,10 @@ typedef struct {
     PyObject *repr;
     PyObject *source_traceback;
     PyObject *when_object; /* a time that is not exactly a float */
-    double when;
+    union {
+        double when;
+        PyObject *next; /* of the handles that are freed later */
+    };
     uint8_t count;
     char cancelled;
     char scheduled; /* in the heap of timers */

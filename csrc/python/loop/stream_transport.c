@@ -156,6 +156,10 @@ static PyObject *fmux__fill(PyObject *self, fmux_stream_transport_t *stream, int
 /* Receive, and make a bytes object. NULL without an exception: *got_out <= 0. */
 static PyObject *fmux__receive(int fd, Py_ssize_t most, ssize_t *got_out)
 {
+    if (most < 0) { /* recv() would take it as a huge size */
+        PyErr_SetString(PyExc_ValueError, "negative buffersize in recv");
+        return NULL;
+    }
     if (most <= FMUX__PIECE) {
         *got_out = recv(fd, fmux__piece, (size_t)most, MSG_DONTWAIT);
         return *got_out > 0 ? PyBytes_FromStringAndSize(fmux__piece, *got_out)
@@ -223,7 +227,10 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
 
 static bool fmux__is_buffering(const fmux_stream_transport_t *stream)
 {
-    return stream->buffer != NULL && PyObject_Size(stream->buffer) > 0;
+    int full = stream->buffer == NULL ? 0 : PyObject_IsTrue(stream->buffer);
+    if (full < 0)
+        PyErr_Clear(); /* a program has replaced it by a strange object */
+    return full > 0;
 }
 
 /* Send n pieces. Returns the number of bytes sent, which is 0 if the socket is full;

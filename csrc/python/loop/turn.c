@@ -375,13 +375,16 @@ static int64_t fmux__timeout(const fmux_loop_t *loop)
 {
     if (loop->ready->count > 0 || loop->stopping)
         return 0;
+    /* A destructor may have changed it: the next turn is a standard one. */
+    if (!PyList_CheckExact(loop->scheduled))
+        return 0;
     if (PyList_Size(loop->scheduled) == 0)
         return -1;
     PyObject *first = PyList_GetItem(loop->scheduled, 0);
     if (Py_TYPE(first) != fmux_timer_type)
-        return 0; /* a destructor has added it; the next turn is a standard one */
+        return 0;
     double left = fmux_handle(first)->when - fmux__now();
-    if (left <= 0)
+    if (!(left > 0)) /* also NaN */
         return 0;
     return left >= FMUX__LONGEST_SLEEP ? (int64_t)(FMUX__LONGEST_SLEEP * 1e9)
                                        : (int64_t)ceil(left * 1e9);
@@ -472,10 +475,10 @@ static int fmux__wait(fmux_loop_t *loop, int64_t timeout_ns)
 /* Queue the timers that are due. */
 static int fmux__queue_due(fmux_loop_t *loop)
 {
-    if (PyList_Size(loop->scheduled) == 0)
+    if (!PyList_CheckExact(loop->scheduled) || PyList_Size(loop->scheduled) == 0)
         return 0;
     double end = fmux__now() + FMUX__RESOLUTION;
-    while (PyList_Size(loop->scheduled) > 0) {
+    while (PyList_CheckExact(loop->scheduled) && PyList_Size(loop->scheduled) > 0) {
         PyObject *first = PyList_GetItem(loop->scheduled, 0);
         if (Py_TYPE(first) != fmux_timer_type ||
             fmux_handle(first)->when >= end)

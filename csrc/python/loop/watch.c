@@ -30,18 +30,26 @@ static PyObject *fmux__key(fmux_loop_t *loop, PyObject *fd)
 static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events,
                         PyObject *reader, PyObject *writer)
 {
-    PyObject *key = NULL;
+    PyObject *key = NULL, *selector = loop->selector;
+    PyObject *array_context = loop->array_context;
+    if (selector == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_selector");
+        return -1;
+    }
     if ((events & (FMUX__READ | FMUX__WRITE)) == 0) {
-        PyObject *args[] = {NULL, loop->selector, fd};
+        PyObject *args[] = {NULL, selector, fd};
         key = fmux_call_method(fmux_names.unregister, args + 1, 2);
         Py_XDECREF(key);
         return key == NULL ? -1 : 0;
     }
+    /* The garbage collector may run code that replaces loop._selector. */
+    Py_INCREF(selector);
+    Py_XINCREF(array_context);
     PyObject *number = PyLong_FromLong(events);
     PyObject *data = PyTuple_Pack(2, reader, writer);
     bool complete = number != NULL && data != NULL;
-    if (complete && loop->array_owner != NULL && PyLong_CheckExact(fd)) {
-        fmux_object_t context = fmux_give(loop->array_context);
+    if (complete && array_context != NULL && PyLong_CheckExact(fd)) {
+        fmux_object_t context = fmux_give(array_context);
         fmux_object_t result =
             known ? fmux_selector_modify(context, fmux_give(fd),
                                          fmux_give(number), fmux_give(data))
@@ -56,13 +64,15 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
             complete = false;
     }
     if (complete) {
-        PyObject *args[] = {NULL, loop->selector, fd, number, data};
+        PyObject *args[] = {NULL, selector, fd, number, data};
         key = fmux_call_method(known ? fmux_names.modify : fmux_names.register_,
                                args + 1, 4);
     }
     Py_XDECREF(number);
     Py_XDECREF(data);
     Py_XDECREF(key);
+    Py_XDECREF(array_context);
+    Py_DECREF(selector);
     return key == NULL ? -1 : 0;
 }
 

@@ -113,20 +113,19 @@ class SocketTransport(_native.StreamCore):  # type: ignore[misc]
         self._conn_lost += 1
 
     def _keep_rest(self, data: Any, sent: int) -> None:
-        """Send the rest of data when the socket is writable. The caller may change its own buffers meanwhile."""
-        rest = memoryview(data).cast("B")[sent:]
-        if not self._buffer:
-            self._loop._add_writer(self._sock_fd, self._write_ready)
-        self._buffer.append(rest if isinstance(data, bytes) else memoryview(bytes(rest)))
-        self._maybe_pause_protocol()
+        """Send the rest of data when the socket is writable."""
+        self._keep_lines((data,), sent)
 
     def _keep_lines(self, lines: Sequence[Any], sent: int) -> None:
-        """Send the rest of several buffers when the socket is writable."""
-        for line in lines:
-            length = memoryview(line).nbytes
-            if sent < length:
-                self._keep_rest(line, sent)
-            sent = max(0, sent - length)
+        """Send the rest of several buffers when the socket is writable. The caller may change its own meanwhile."""
+        views = [memoryview(line).cast("B") for line in lines]
+        if not self._buffer:
+            self._loop._add_writer(self._sock_fd, self._write_ready)
+        for line, view in zip(lines, views):
+            if sent < len(view):
+                self._buffer.append(view[sent:] if isinstance(line, bytes) else memoryview(bytes(view[sent:])))
+            sent = max(0, sent - len(view))
+        self._maybe_pause_protocol()  # which may close the transport
 
     def _write_ready(self) -> None:
         """Send from the buffer; called when the socket is writable."""
