@@ -442,70 +442,44 @@ static PyObject *fmux__when(PyObject *self, PyObject *unused)
     return fmux__get_when(self, NULL);
 }
 
+/* The first entry of each table is for timers only. */
 static PyMethodDef fmux__methods[] = {
-    {"_run", fmux__run_method, METH_NOARGS, NULL},
-    {"cancel", fmux__cancel, METH_NOARGS, "Cancel the call."},
-    {"cancelled", fmux__cancelled, METH_NOARGS,
-     "Return True if the call was cancelled."},
-    {"get_context", fmux__get_context, METH_NOARGS,
-     "Return the context in which the callback runs."},
-    {NULL, NULL, 0, NULL},
-};
-
-static PyMethodDef fmux__timer_methods[] = {
-    {"_run", fmux__run_method, METH_NOARGS, NULL},
-    {"cancel", fmux__cancel, METH_NOARGS, "Cancel the call."},
-    {"cancelled", fmux__cancelled, METH_NOARGS,
-     "Return True if the call was cancelled."},
-    {"get_context", fmux__get_context, METH_NOARGS,
-     "Return the context in which the callback runs."},
     {"when", fmux__when, METH_NOARGS,
      "Return the time of the call, on the loop's clock in seconds."},
+    {"_run", fmux__run_method, METH_NOARGS, NULL},
+    {"cancel", fmux__cancel, METH_NOARGS, "Cancel the call."},
+    {"cancelled", fmux__cancelled, METH_NOARGS,
+     "Return True if the call was cancelled."},
+    {"get_context", fmux__get_context, METH_NOARGS,
+     "Return the context in which the callback runs."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyGetSetDef fmux__attributes[] = {
-    {"_args", fmux__get_args, fmux__set_args, NULL, NULL},
-    {NULL, NULL, NULL, NULL, NULL},
-};
-
-static PyGetSetDef fmux__timer_attributes[] = {
-    {"_args", fmux__get_args, fmux__set_args, NULL, NULL},
     {"_when", fmux__get_when, fmux__set_when, NULL, NULL},
+    {"_args", fmux__get_args, fmux__set_args, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 /* The offsets are relative until the size of the standard class is known. */
-#define FMUX__MEMBERS                                                 \
-    FMUX_MEMBER("_callback", T_OBJECT, 0, fmux_handle_t, callback),   \
-        FMUX_MEMBER("_context", T_OBJECT, 0, fmux_handle_t, context), \
-        FMUX_MEMBER("_loop", T_OBJECT, 0, fmux_handle_t, loop),       \
-        FMUX_MEMBER("_repr", T_OBJECT, 0, fmux_handle_t, repr),       \
-        FMUX_MEMBER("_source_traceback", T_OBJECT, 0, fmux_handle_t,  \
-                    source_traceback),                                \
-        FMUX_MEMBER("_cancelled", T_BOOL, 0, fmux_handle_t, cancelled)
-
 static PyMemberDef fmux__members[] = {
-    FMUX__MEMBERS,
-    {NULL, 0, 0, 0, NULL},
-};
-
-static PyMemberDef fmux__timer_members[] = {
-    FMUX__MEMBERS,
     FMUX_MEMBER("_scheduled", T_BOOL, 0, fmux_handle_t, scheduled),
+    FMUX_MEMBER("_callback", T_OBJECT, 0, fmux_handle_t, callback),
+    FMUX_MEMBER("_context", T_OBJECT, 0, fmux_handle_t, context),
+    FMUX_MEMBER("_loop", T_OBJECT, 0, fmux_handle_t, loop),
+    FMUX_MEMBER("_repr", T_OBJECT, 0, fmux_handle_t, repr),
+    FMUX_MEMBER("_source_traceback", T_OBJECT, 0, fmux_handle_t, source_traceback),
+    FMUX_MEMBER("_cancelled", T_BOOL, 0, fmux_handle_t, cancelled),
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyTypeObject *fmux__make(PyObject *module, const char *name,
-                                PyMethodDef *methods, PyGetSetDef *attributes,
-                                PyMemberDef *members, PyObject *base)
+                                PyObject *base, int skip)
 {
-    for (PyMemberDef *member = members; member->name != NULL; member++)
-        member->offset += fmux_handle_offset;
     PyType_Slot slots[] = {
-        {Py_tp_methods, methods},
-        {Py_tp_getset, attributes},
-        {Py_tp_members, members},
+        {Py_tp_methods, fmux__methods + skip},
+        {Py_tp_getset, fmux__attributes + skip},
+        {Py_tp_members, fmux__members + skip},
         {Py_tp_traverse, fmux__traverse},
         {Py_tp_clear, fmux__clear},
         {Py_tp_dealloc, fmux__dealloc},
@@ -531,15 +505,13 @@ int fmux_handles_init(PyObject *module)
     if (size != NULL) {
         /* One offset for both: the larger one. */
         fmux_handle_offset = PyLong_AsSsize_t(size);
-        fmux_timer_type = fmux__make(module, "fastmux._loop.TimerHandle",
-                                     fmux__timer_methods, fmux__timer_attributes,
-                                     fmux__timer_members, base);
-        fmux_handle_type =
-            fmux_timer_type == NULL
-                ? NULL
-                : fmux__make(module, "fastmux._loop.Handle", fmux__methods,
-                             fmux__attributes, fmux__members,
-                             fmux_objects.handle_type);
+        for (PyMemberDef *member = fmux__members; member->name != NULL; member++)
+            member->offset += fmux_handle_offset;
+        fmux_timer_type =
+            fmux__make(module, "fastmux._loop.TimerHandle", base, 0);
+        if (fmux_timer_type != NULL)
+            fmux_handle_type = fmux__make(module, "fastmux._loop.Handle",
+                                          fmux_objects.handle_type, 1);
     }
     Py_XDECREF(size);
     Py_XDECREF(base);

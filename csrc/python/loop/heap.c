@@ -57,10 +57,10 @@ static int fmux__sink(PyObject *heap, Py_ssize_t start, PyObject *item)
             PyObject *left = PyList_GetItem(heap, child);
             PyObject *right = PyList_GetItem(heap, child + 1);
             int less = left == NULL || right == NULL ? -1
-                                                     : fmux__less(right, left);
+                                                     : fmux__less(left, right);
             if (less < 0)
                 goto failed;
-            child += less;
+            child += !less; /* of equals the right one, as heapq */
         }
         if (fmux__move(heap, child, place) < 0)
             goto failed;

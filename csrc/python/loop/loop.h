@@ -105,6 +105,7 @@ extern fmux_objects_t fmux_objects;
     X(call_at)                 \
     X(call_later)              \
     X(call_soon)               \
+    X(call_soon_threadsafe)    \
     X(cancel)                  \
     X(create_task)             \
     X(create_future)           \
@@ -250,6 +251,7 @@ typedef struct {
     Py_ssize_t timer_cancelled_count;
     unsigned turns; /* since the last look for wrapped handles */
     char stopping, debug, closed;
+    char foreign;    /* there may be a timer of another class */
     char overridden; /* a subclass or a program has replaced a method */
     char wrapped;    /* asyncio.Handle._run */
     char standard;   /* a standard turn is in progress */

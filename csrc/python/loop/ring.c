@@ -61,43 +61,14 @@ static PyObject *fmux__append(PyObject *self, PyObject *item)
     return fmux_none();
 }
 
-static PyObject *fmux__appendleft(PyObject *self, PyObject *item)
-{
-    fmux_ring_t *ring = (fmux_ring_t *)self;
-    if (ring->count == ring->size && fmux__grow(ring) < 0)
-        return NULL;
-    Py_INCREF(item);
-    ring->head = (ring->head - 1) & (ring->size - 1);
-    ring->count++;
-    *fmux__place(ring, 0) = item;
-    return fmux_none();
-}
-
-/* Call one of the two above for each item. */
-static PyObject *fmux__add_all(PyObject *self, PyObject *iterable,
-                               PyCFunction add)
-{
-    PyObject *list = PySequence_List(iterable); /* it may be this ring */
-    for (Py_ssize_t i = 0; list != NULL && i < PyList_Size(list); i++) {
-        PyObject *none = add(self, PyList_GetItem(list, i));
-        if (none == NULL)
-            Py_CLEAR(list);
-        Py_XDECREF(none);
-    }
-    if (list == NULL)
-        return NULL;
-    Py_DECREF(list);
-    return fmux_none();
-}
-
 static PyObject *fmux__extend(PyObject *self, PyObject *iterable)
 {
-    return fmux__add_all(self, iterable, fmux__append);
-}
-
-static PyObject *fmux__extendleft(PyObject *self, PyObject *iterable)
-{
-    return fmux__add_all(self, iterable, fmux__appendleft);
+    PyObject *list = PySequence_List(iterable); /* it may be this ring */
+    int result = list == NULL ? -1 : 0;
+    for (Py_ssize_t i = 0; result == 0 && i < PyList_Size(list); i++)
+        result = fmux_ring_push((fmux_ring_t *)self, PyList_GetItem(list, i));
+    Py_XDECREF(list);
+    return result < 0 ? NULL : fmux_none();
 }
 
 static PyObject *fmux__popleft(PyObject *self, PyObject *unused)
@@ -107,14 +78,6 @@ static PyObject *fmux__popleft(PyObject *self, PyObject *unused)
     if (item == NULL)
         PyErr_SetString(PyExc_IndexError, "pop from an empty deque");
     return item;
-}
-
-static PyObject *fmux__pop(PyObject *self, PyObject *unused)
-{
-    fmux_ring_t *ring = (fmux_ring_t *)self;
-    if (ring->count == 0)
-        return fmux__popleft(self, unused);
-    return *fmux__place(ring, --ring->count);
 }
 
 static int fmux__clear(PyObject *self)
@@ -134,40 +97,6 @@ static PyObject *fmux__clear_method(PyObject *self, PyObject *unused)
     return fmux_none();
 }
 
-static PyObject *fmux__list(PyObject *self)
-{
-    fmux_ring_t *ring = (fmux_ring_t *)self;
-    PyObject *list = PyList_New(0);
-    for (Py_ssize_t i = 0; list != NULL && i < ring->count; i++) {
-        if (PyList_Append(list, *fmux__place(ring, i)) < 0)
-            Py_CLEAR(list);
-    }
-    return list;
-}
-
-/* Iterate over a copy. */
-static PyObject *fmux__iter(PyObject *self)
-{
-    PyObject *list = fmux__list(self);
-    PyObject *iterator = list == NULL ? NULL : PyObject_GetIter(list);
-    Py_XDECREF(list);
-    return iterator;
-}
-
-static PyObject *fmux__remove(PyObject *self, PyObject *item)
-{
-    PyObject *list = fmux__list(self);
-    PyObject *none =
-        list == NULL ? NULL : PyObject_CallMethod(list, "remove", "O", item);
-    if (none != NULL) {
-        Py_DECREF(none);
-        (void)fmux__clear(self);
-        none = fmux__extend(self, list);
-    }
-    Py_XDECREF(list);
-    return none;
-}
-
 static Py_ssize_t fmux__length(PyObject *self)
 {
     return ((fmux_ring_t *)self)->count;
@@ -183,14 +112,6 @@ static PyObject *fmux__item(PyObject *self, Py_ssize_t index)
     PyObject *item = *fmux__place(ring, index);
     Py_INCREF(item);
     return item;
-}
-
-static PyObject *fmux__repr(PyObject *self)
-{
-    PyObject *list = fmux__list(self);
-    PyObject *text = list == NULL ? NULL : PyUnicode_FromFormat("Ring(%R)", list);
-    Py_XDECREF(list);
-    return text;
 }
 
 static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
@@ -214,13 +135,9 @@ static void fmux__dealloc(PyObject *self)
 
 static PyMethodDef fmux__methods[] = {
     {"append", fmux__append, METH_O, NULL},
-    {"appendleft", fmux__appendleft, METH_O, NULL},
     {"clear", fmux__clear_method, METH_NOARGS, NULL},
     {"extend", fmux__extend, METH_O, NULL},
-    {"extendleft", fmux__extendleft, METH_O, NULL},
-    {"pop", fmux__pop, METH_NOARGS, NULL},
     {"popleft", fmux__popleft, METH_NOARGS, NULL},
-    {"remove", fmux__remove, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -230,8 +147,6 @@ static PyType_Slot fmux__slots[] = {
     {Py_tp_traverse, fmux__traverse},
     {Py_tp_clear, fmux__clear},
     {Py_tp_dealloc, fmux__dealloc},
-    {Py_tp_iter, fmux__iter},
-    {Py_tp_repr, fmux__repr},
     {Py_sq_length, fmux__length},
     {Py_sq_item, fmux__item},
     {0, NULL},

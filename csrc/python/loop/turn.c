@@ -27,39 +27,20 @@ enum {
 PyObject *fmux_standard(PyObject *self, PyObject *name, PyObject *const *args,
                         Py_ssize_t count, PyObject *kwnames)
 {
-    enum { MOST = 16 };
-    PyObject *all[MOST];
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
     PyObject *method = PyObject_GetAttr(fmux_objects.standard, name);
+    PyObject **all = PyMem_Malloc((size_t)(count + named + 1) * sizeof *all);
     PyObject *result = NULL;
-    if (method == NULL)
-        return NULL;
-    if (count + named < MOST) {
+    if (all == NULL)
+        PyErr_NoMemory();
+    if (all != NULL && method != NULL) {
         all[0] = self;
         for (Py_ssize_t i = 0; i < count + named; i++)
             all[i + 1] = args[i];
         result = fmux_python.vectorcall(method, all, (size_t)count + 1, kwnames);
-    } else {
-        PyObject *positional = PyTuple_New(count + 1);
-        PyObject *keywords = PyDict_New();
-        bool complete = positional != NULL && keywords != NULL;
-        if (complete) {
-            Py_INCREF(self);
-            (void)PyTuple_SetItem(positional, 0, self);
-        }
-        for (Py_ssize_t i = 0; complete && i < count; i++) {
-            Py_INCREF(args[i]);
-            (void)PyTuple_SetItem(positional, i + 1, args[i]);
-        }
-        for (Py_ssize_t i = 0; complete && i < named; i++)
-            complete = PyDict_SetItem(keywords, PyTuple_GetItem(kwnames, i),
-                                      args[count + i]) == 0;
-        if (complete)
-            result = PyObject_Call(method, positional, keywords);
-        Py_XDECREF(positional);
-        Py_XDECREF(keywords);
     }
-    Py_DECREF(method);
+    PyMem_Free(all);
+    Py_XDECREF(method);
     return result;
 }
 
@@ -165,8 +146,10 @@ static PyObject *fmux__call_timed(PyObject *self, PyObject *name,
     if (loop->closed || loop->debug || !valid || count < 2 ||
         !PyList_CheckExact(loop->scheduled) ||
         !fmux__plain_number(args[0], &when) || isnan(when) ||
-        (later && !fmux__has_own_time(loop)))
+        (later && !fmux__has_own_time(loop))) {
+        loop->foreign = 1; /* a timer of the standard class, NaN perhaps */
         return fmux_standard(self, name, args, count, kwnames);
+    }
     if (later)
         when += fmux__now();
     return fmux__schedule(loop, when, later ? NULL : args[0], args + 1,
@@ -219,12 +202,8 @@ static PyObject *fmux__call_soon_threadsafe(PyObject *self,
     bool valid;
     PyObject *context = fmux_keyword_context(args + count, kwnames, &valid);
     if (loop->closed || loop->debug || !valid || count < 1) {
-        PyObject *name = PyUnicode_InternFromString("call_soon_threadsafe");
-        PyObject *result = name == NULL ? NULL
-                                        : fmux_standard(self, name, args, count,
-                                                        kwnames);
-        Py_XDECREF(name);
-        return result;
+        return fmux_standard(self, fmux_names.call_soon_threadsafe, args, count,
+                             kwnames);
     }
     PyObject *handle = fmux_handle_new(fmux_handle_type, self, args[0], args + 1,
                                        count - 1, context);
@@ -308,11 +287,13 @@ static bool fmux__is_standard(fmux_loop_t *loop)
     if (loop->wrapped ||
         PyDict_GetItemWithError(loop->selector_dict, fmux_names.select) != NULL)
         return true;
-    if (PyList_Size(loop->scheduled) == 0)
+    if (PyList_Size(loop->scheduled) == 0) {
+        loop->foreign = 0;
         return false;
+    }
     PyObject *first = PyList_GetItem(loop->scheduled, 0);
-    return Py_TYPE(first) != fmux_timer_type || isnan(fmux_handle(first)->when) ||
-           !fmux__has_own_time(loop);
+    return loop->foreign || Py_TYPE(first) != fmux_timer_type ||
+           isnan(fmux_handle(first)->when) || !fmux__has_own_time(loop);
 }
 
 static PyObject *fmux__standard_turn(fmux_loop_t *loop)
