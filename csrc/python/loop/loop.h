@@ -97,6 +97,9 @@ extern fmux_objects_t fmux_objects;
     X(_remove_writer)          \
     X(_timer_handle_cancelled) \
     X(_fatal_error)            \
+    X(_flush)                  \
+    X(append)                  \
+    X(clear)                   \
     X(_read_ready__on_eof)     \
     X(_keep_rest)              \
     X(_keep_lines)             \
@@ -246,11 +249,13 @@ typedef struct {
     PyObject *array_owner; /* keeps array alive; NULL: only standard turns */
     PyObject *array_context;
     PyObject *task_factory;
+    PyObject *gathered; /* a list: transports to flush after this turn */
     fmux_ready_t *array;
     const fmux_context_t *context;
     Py_ssize_t timer_cancelled_count;
     unsigned turns; /* since the last look for wrapped handles */
     char stopping, debug, closed;
+    char gathers;    /* gather_writes */
     char foreign;    /* there may be a timer of another class */
     char overridden; /* a subclass or a program has replaced a method */
     char wrapped;    /* asyncio.Handle._run */
@@ -281,6 +286,9 @@ PyObject *fmux_keyword_context(PyObject *const *values, PyObject *kwnames,
                                bool *valid_out);
 
 /* ---- stream_transport.c --------------------------------------------------------- */
+
+/* Send what a transport has gathered. Returns 0, or -1 with an exception. */
+int fmux_stream_flush(PyObject *transport);
 
 int fmux_stream_init(PyObject *module);
 

@@ -28,10 +28,12 @@ typedef struct {
     PyObject *empty_waiter;
     Py_ssize_t max_size; /* bytes of one data_received() */
     Py_ssize_t high_water, low_water;
+    Py_ssize_t gathered; /* bytes since the last flush */
     int fd;
     int conn_lost; /* connection_lost() is scheduled, or was called */
     char closing, paused, eof, protocol_paused, protocol_connected;
-    char buffered; /* the protocol is a BufferedProtocol */
+    char buffered;  /* the protocol is a BufferedProtocol */
+    char gathering; /* in loop->gathered: its buffer is sent after the turn */
 } fmux_stream_transport_t;
 
 static Py_ssize_t fmux__offset;
@@ -233,6 +235,17 @@ static bool fmux__is_buffering(const fmux_stream_transport_t *stream)
     return full > 0;
 }
 
+static PyObject *fmux__get_buffer(PyObject *self, void *unused)
+{
+    (void)unused;
+    fmux_stream_transport_t *stream = fmux__stream(self);
+    if (stream->buffer == NULL &&
+        (stream->buffer = PyObject_CallNoArgs(fmux_objects.deque)) == NULL)
+        return NULL;
+    Py_INCREF(stream->buffer);
+    return stream->buffer;
+}
+
 /* Send n pieces. Returns the number of bytes sent, which is 0 if the socket is full;
  * or -1 with an exception. */
 static ssize_t fmux__send(const fmux_stream_transport_t *stream,
@@ -287,6 +300,39 @@ static PyObject *fmux__keep(PyObject *self, PyObject *method, PyObject *data,
     return none;
 }
 
+/* With gather_writes: keep small data for fmux_stream_flush. */
+static bool fmux__gathers(const fmux_stream_transport_t *stream, Py_ssize_t length)
+{
+    return length < FMUX__LONG &&
+           (stream->gathering ||
+            (PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
+             ((fmux_loop_t *)stream->loop)->gathers && !fmux__is_buffering(stream)));
+}
+
+static PyObject *fmux__gather(PyObject *self, PyObject *data, const fmux_buffer_t *buffer)
+{
+    fmux_stream_transport_t *stream = fmux__stream(self);
+    PyObject *kept = fmux__get_buffer(self, NULL), *piece = data, *none = NULL;
+    if (PyBytes_CheckExact(data))
+        Py_INCREF(piece);
+    else
+        piece = PyBytes_FromStringAndSize(buffer->buf, buffer->len);
+    if (!stream->gathering &&
+        PyList_Append(((fmux_loop_t *)stream->loop)->gathered, self) < 0)
+        Py_CLEAR(piece);
+    if (kept != NULL && piece != NULL) {
+        PyObject *args[] = {NULL, kept, piece};
+        stream->gathering = 1;
+        stream->gathered += buffer->len;
+        none = fmux_call_method(fmux_names.append, args + 1, 2);
+    }
+    Py_XDECREF(kept);
+    Py_XDECREF(piece);
+    if (none != NULL && stream->gathered >= FMUX__LONG && fmux_stream_flush(self) < 0)
+        Py_CLEAR(none);
+    return none;
+}
+
 static PyObject *fmux__write(PyObject *self, PyObject *data)
 {
     fmux_stream_transport_t *stream = fmux__stream(self);
@@ -318,6 +364,8 @@ static PyObject *fmux__write(PyObject *self, PyObject *data)
         Py_INCREF(result);
     } else if (stream->conn_lost != 0) {
         result = fmux__call(self, fmux_names._lost_write);
+    } else if (fmux__gathers(stream, buffer.len)) {
+        result = fmux__gather(self, data, &buffer);
     } else if (fmux__is_buffering(stream)) {
         result = fmux__keep(self, fmux_names._keep_rest, data, 0);
     } else {
@@ -361,6 +409,41 @@ static ssize_t fmux__send_lines(const fmux_stream_transport_t *stream,
     return sent;
 }
 
+int fmux_stream_flush(PyObject *self)
+{
+    fmux_stream_transport_t *stream = fmux__stream(self);
+    stream->gathering = 0;
+    stream->gathered = 0;
+    if (stream->conn_lost != 0 || !fmux__is_buffering(stream))
+        return 0;
+    PyObject *lines = PySequence_Tuple(stream->buffer), *result = NULL;
+    Py_ssize_t count = lines == NULL ? 0 : PyTuple_Size(lines), total = -1;
+    ssize_t sent = count == 0 || count > FMUX__LINES ? 0 : fmux__send_lines(stream, lines, &total);
+    if (count > 0 && sent == total && !stream->closing && !stream->eof && !stream->protocol_paused) {
+        PyObject *args[] = {NULL, stream->buffer};
+        result = fmux_call_method(fmux_names.clear, args + 1, 1);
+    } else if (lines != NULL) {
+        PyErr_Clear(); /* _flush() sends once more, and handles the error */
+        result = fmux__keep(self, fmux_names._flush, Py_None, sent < 0 ? 0 : sent);
+    }
+    Py_XDECREF(lines);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* With gather_writes, each line is one write. */
+static PyObject *fmux__gather_lines(PyObject *self, PyObject *lines)
+{
+    PyObject *none = fmux_none();
+    for (Py_ssize_t i = 0; none != NULL && i < PyTuple_Size(lines); i++) {
+        PyObject *view = PyMemoryView_FromObject(PyTuple_GetItem(lines, i));
+        Py_DECREF(none);
+        none = view == NULL ? NULL : fmux__write(self, view);
+        Py_XDECREF(view);
+    }
+    return none;
+}
+
 static PyObject *fmux__writelines(PyObject *self, PyObject *iterable)
 {
     fmux_stream_transport_t *stream = fmux__stream(self);
@@ -376,6 +459,8 @@ static PyObject *fmux__writelines(PyObject *self, PyObject *iterable)
         Py_INCREF(result);
     } else if (stream->conn_lost != 0) {
         result = fmux__call(self, fmux_names._lost_write);
+    } else if (fmux__gathers(stream, 0)) {
+        result = fmux__gather_lines(self, lines);
     } else if (count > FMUX__LINES || fmux__is_buffering(stream)) {
         result = fmux__keep(self, fmux_names._keep_lines, lines, 0);
     } else {
@@ -396,17 +481,6 @@ static PyObject *fmux__writelines(PyObject *self, PyObject *iterable)
 }
 
 /* ---- attributes, life -------------------------------------------------------------------- */
-
-static PyObject *fmux__get_buffer(PyObject *self, void *unused)
-{
-    (void)unused;
-    fmux_stream_transport_t *stream = fmux__stream(self);
-    if (stream->buffer == NULL &&
-        (stream->buffer = PyObject_CallNoArgs(fmux_objects.deque)) == NULL)
-        return NULL;
-    Py_INCREF(stream->buffer);
-    return stream->buffer;
-}
 
 static int fmux__set_buffer(PyObject *self, PyObject *value, void *unused)
 {

@@ -492,17 +492,40 @@ static int fmux__run_queued(fmux_loop_t *loop)
     return result;
 }
 
+/* Send what the transports have gathered, also if an exception ends the turn. */
+static PyObject *fmux__flush(fmux_loop_t *loop, PyObject *result)
+{
+    PyObject *type, *value, *traceback, *list = loop->gathered;
+    if (PyList_Size(list) == 0)
+        return result;
+    PyErr_Fetch(&type, &value, &traceback);
+    while (PyList_Size(list) > 0) {
+        PyObject *transport = PyList_GetItem(list, PyList_Size(list) - 1);
+        Py_INCREF(transport);
+        (void)PyList_SetSlice(list, PyList_Size(list) - 1, PyList_Size(list), NULL);
+        if (fmux_stream_flush(transport) < 0) {
+            Py_CLEAR(result);
+            if (type == NULL)
+                PyErr_Fetch(&type, &value, &traceback);
+            else
+                PyErr_Clear();
+        }
+        Py_DECREF(transport);
+    }
+    PyErr_Restore(type, value, traceback);
+    return result;
+}
+
 static PyObject *fmux__run_once(PyObject *self, PyObject *unused)
 {
     (void)unused;
     fmux_loop_t *loop = (fmux_loop_t *)self;
     if (fmux__is_standard(loop))
-        return fmux__standard_turn(loop);
-    if (fmux__remove_cancelled(loop) < 0 ||
-        fmux__wait(loop, fmux__timeout(loop)) < 0 || fmux__queue_due(loop) < 0 ||
-        fmux__run_queued(loop) < 0)
-        return NULL;
-    return fmux_none();
+        return fmux__flush(loop, fmux__standard_turn(loop));
+    bool complete = fmux__remove_cancelled(loop) == 0 &&
+                    fmux__wait(loop, fmux__timeout(loop)) == 0 &&
+                    fmux__queue_due(loop) == 0 && fmux__run_queued(loop) == 0;
+    return fmux__flush(loop, complete ? fmux_none() : NULL);
 }
 
 /* ---- attributes ------------------------------------------------------------------------------ */
@@ -677,7 +700,8 @@ static PyObject *fmux__new(PyTypeObject *type, PyObject *args, PyObject *keyword
     fmux_loop_t *loop = (fmux_loop_t *)self;
     loop->ready = (fmux_ring_t *)fmux_ring_new();
     loop->scheduled = PyList_New(0);
-    if (loop->ready == NULL || loop->scheduled == NULL)
+    loop->gathered = PyList_New(0);
+    if (loop->ready == NULL || loop->scheduled == NULL || loop->gathered == NULL)
         Py_CLEAR(self);
     return self;
 }
@@ -691,6 +715,7 @@ static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->selector);
     Py_VISIT(loop->selector_dict);
     Py_VISIT(loop->task_factory);
+    Py_VISIT(loop->gathered);
     return 0;
 }
 
@@ -706,6 +731,7 @@ static int fmux__clear(PyObject *self)
         (void)PyList_SetSlice(loop->scheduled, 0, PyList_Size(loop->scheduled),
                               NULL);
     Py_CLEAR(loop->task_factory);
+    (void)PyList_SetSlice(loop->gathered, 0, PyList_Size(loop->gathered), NULL);
     Py_CLEAR(loop->selector);
     fmux__drop_array(loop);
     return 0;
@@ -718,6 +744,7 @@ static void fmux__dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     Py_CLEAR(loop->ready);
     Py_CLEAR(loop->scheduled);
+    Py_CLEAR(loop->gathered);
     Py_CLEAR(loop->selector);
     Py_CLEAR(loop->task_factory);
     fmux__drop_array(loop);
@@ -738,6 +765,7 @@ static PyGetSetDef fmux__attributes[] = {
     FMUX__FLAG("_debug", debug),
     FMUX__FLAG("_closed", closed),
     FMUX__FLAG("_overridden", overridden),
+    FMUX__FLAG("_gathers", gathers),
     {"_uses_core", fmux__uses_core, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -145,10 +145,15 @@ class SocketTransport(_native.StreamCore):  # type: ignore[misc]
             if self._empty_waiter is not None:
                 self._empty_waiter.set_exception(exc)
             return
+        self._sent(sent)
+
+    def _sent(self, sent: int) -> None:
+        """Remove what was sent from the buffer; after the last of it, continue what waits for that."""
+        buffer = self._buffer
         while sent:
             first = buffer.popleft()
             if len(first) > sent:
-                buffer.appendleft(first[sent:])
+                buffer.appendleft(memoryview(first)[sent:])
                 break
             sent -= len(first)
         self._maybe_resume_protocol()  # which may append
@@ -160,6 +165,16 @@ class SocketTransport(_native.StreamCore):  # type: ignore[misc]
                 self._call_connection_lost(None)
             elif self._eof:
                 self._sock.shutdown(socket.SHUT_WR)
+
+    def _flush(self, _: None, sent: int) -> None:
+        """Continue after a turn's gathered data was sent, or a part of it."""
+        if sent:
+            self._sent(sent)
+        else:
+            self._write_ready()
+        if self._buffer and not self._conn_lost:
+            self._loop._add_writer(self._sock_fd, self._write_ready)
+            self._maybe_pause_protocol()
 
     # The end
 
