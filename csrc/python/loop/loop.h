@@ -68,6 +68,9 @@ typedef struct {
     PyObject *context_type; /* contextvars.Context */
     PyObject *time_dict;    /* of the module time */
     PyObject *monotonic;    /* time.monotonic, as it was at the import */
+    PyObject *own_time;     /* LoopCore.time */
+    PyObject *recv, *recv_into, *send, *sendmsg; /* of socket.socket, likewise */
+    PyObject *queue;        /* the class of loop._ready, a subclass of Ring */
     PyObject *tasks_dict;   /* of asyncio.tasks */
     PyObject *futures_dict; /* of asyncio.futures */
     PyObject *standard;     /* asyncio.SelectorEventLoop */
@@ -104,6 +107,12 @@ extern fmux_objects_t fmux_objects;
     X(_keep_rest)              \
     X(_keep_lines)             \
     X(_lost_write)             \
+    X(_read_by_method)         \
+    X(_write_by_method)        \
+    X(recv)                    \
+    X(recv_into)               \
+    X(send)                    \
+    X(sendmsg)                 \
     X(_context)                \
     X(call_at)                 \
     X(call_later)              \
@@ -208,15 +217,13 @@ int fmux_handles_init(PyObject *module);
 
 /* ---- ring.c ------------------------------------------------------------------- */
 
-/* The queue of callbacks: what programs use of collections.deque. */
+/* The queue of callbacks. */
 typedef struct {
     PyObject_HEAD PyObject **items; /* a power of two, or NULL */
     Py_ssize_t size, head, count;
 } fmux_ring_t;
 
 extern PyTypeObject *fmux_ring_type;
-
-PyObject *fmux_ring_new(void);
 
 /* Add a new reference to item. Returns 0, or -1 with an exception. */
 int fmux_ring_push(fmux_ring_t *ring, PyObject *item);

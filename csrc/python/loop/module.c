@@ -182,7 +182,14 @@ static int fmux__find_objects(void)
         (o->deque = fmux__find("collections", "deque")) != NULL;
     if (!found)
         return -1;
-    PyObject *socket = fmux__find("_socket", "socket");
+    PyObject *socket = fmux__find("socket", "socket");
+    found = socket != NULL &&
+            (o->recv = PyObject_GetAttr(socket, fmux_names.recv)) != NULL &&
+            (o->recv_into = PyObject_GetAttr(socket, fmux_names.recv_into)) != NULL &&
+            (o->send = PyObject_GetAttr(socket, fmux_names.send)) != NULL &&
+            (o->sendmsg = PyObject_GetAttr(socket, fmux_names.sendmsg)) != NULL;
+    Py_XDECREF(socket);
+    socket = found ? fmux__find("_socket", "socket") : NULL;
     if (socket == NULL)
         return -1;
     found =
@@ -202,8 +209,9 @@ static PyObject *fmux__setup(PyObject *module, PyObject *args)
 {
     (void)module;
     fmux_objects_t *o = &fmux_objects;
-    if (!PyArg_ParseTuple(args, "OOO", &o->report, &o->open_array, &o->fail))
+    if (!PyArg_ParseTuple(args, "OOOO", &o->queue, &o->report, &o->open_array, &o->fail))
         return NULL;
+    Py_INCREF(o->queue);
     Py_INCREF(o->report);
     Py_INCREF(o->open_array);
     Py_INCREF(o->fail);
@@ -212,7 +220,7 @@ static PyObject *fmux__setup(PyObject *module, PyObject *args)
 
 static PyMethodDef fmux__functions[] = {
     {"setup", fmux__setup, METH_VARARGS,
-     "setup(report, open_array, fail): set the functions that the types call."},
+     "setup(queue, report, open_array, fail): set the functions that the types call."},
     {"accept", fmux_accept, METH_O,
      "accept(listener): accept a connection; return (socket, address), or None."},
     {"set_nodelay", fmux_set_nodelay, METH_O,

@@ -1,5 +1,5 @@
 /* ring.c - the queue of callbacks, with the methods of collections.deque that asyncio
- * and programs call on loop._ready.
+ * calls on loop._ready. core.py adds the others.
  */
 #include "loop.h"
 
@@ -45,11 +45,6 @@ PyObject *fmux_ring_take(fmux_ring_t *ring)
     ring->head = (ring->head + 1) & (ring->size - 1);
     ring->count--;
     return item;
-}
-
-PyObject *fmux_ring_new(void)
-{
-    return PyType_GenericAlloc(fmux_ring_type, 0);
 }
 
 /* ---- methods --------------------------------------------------------------------- */
@@ -129,7 +124,7 @@ static void fmux__dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     (void)fmux__clear(self);
     PyMem_Free(((fmux_ring_t *)self)->items);
-    PyObject_GC_Del(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
 
@@ -155,7 +150,7 @@ static PyType_Slot fmux__slots[] = {
 static PyType_Spec fmux__spec = {
     .name = "fastmux._loop.Ring",
     .basicsize = sizeof(fmux_ring_t),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = fmux__slots,
 };
 

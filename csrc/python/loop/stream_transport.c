@@ -87,6 +87,18 @@ static int fmux__number(const fmux_stream_transport_t *stream)
     return (int)fd;
 }
 
+/* Whether a program has replaced a method of socket.socket: then it is called. */
+static bool fmux__is_patched(const fmux_stream_transport_t *stream, PyObject *name,
+                             PyObject *original)
+{
+    if (stream->sock == NULL || stream->sock == Py_None)
+        return false;
+    PyObject *method = PyObject_GetAttr((PyObject *)Py_TYPE(stream->sock), name);
+    Py_XDECREF(method);
+    PyErr_Clear();
+    return method != original;
+}
+
 static bool fmux__try_again(void)
 {
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
@@ -195,6 +207,10 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
     /* A pending signal handler may raise. Run it before the data leaves the kernel. */
     if (PyErr_CheckSignals() < 0)
         return NULL;
+    if (stream->buffered
+            ? fmux__is_patched(stream, fmux_names.recv_into, fmux_objects.recv_into)
+            : fmux__is_patched(stream, fmux_names.recv, fmux_objects.recv))
+        return fmux__call(self, fmux_names._read_by_method);
     int fd = fmux__number(stream);
     PyObject *protocol = stream->protocol;
     if (fd == -2 || protocol == NULL)
@@ -368,6 +384,9 @@ static PyObject *fmux__write(PyObject *self, PyObject *data)
         result = fmux__gather(self, data, &buffer);
     } else if (fmux__is_buffering(stream)) {
         result = fmux__keep(self, fmux_names._keep_rest, data, 0);
+    } else if (fmux__is_patched(stream, fmux_names.send, fmux_objects.send)) {
+        PyObject *args[] = {NULL, self, data};
+        result = fmux_call_method(fmux_names._write_by_method, args + 1, 2);
     } else {
         piece = (struct iovec){buffer.buf, (size_t)buffer.len};
         ssize_t sent = fmux__send(stream, &piece, 1, buffer.len);
@@ -461,7 +480,8 @@ static PyObject *fmux__writelines(PyObject *self, PyObject *iterable)
         result = fmux__call(self, fmux_names._lost_write);
     } else if (fmux__gathers(stream, 0)) {
         result = fmux__gather_lines(self, lines);
-    } else if (count > FMUX__LINES || fmux__is_buffering(stream)) {
+    } else if (count > FMUX__LINES || fmux__is_buffering(stream) ||
+               fmux__is_patched(stream, fmux_names.sendmsg, fmux_objects.sendmsg)) {
         result = fmux__keep(self, fmux_names._keep_lines, lines, 0);
     } else {
         ssize_t sent = fmux__send_lines(stream, lines, &total);

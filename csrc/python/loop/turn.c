@@ -56,14 +56,24 @@ PyObject *fmux_keyword_context(PyObject *const *values, PyObject *kwnames,
 
 /* ---- time ------------------------------------------------------------------------ */
 
-/* Whether the loop's time is that of the monotonic clock: fake clocks replace
- * time.monotonic, or override time(). */
+/* Whether time.monotonic is what it was at the import: fake clocks replace it. */
+static bool fmux__is_monotonic(void)
+{
+    return PyDict_GetItemWithError(fmux_objects.time_dict,
+                                   fmux_names.monotonic) ==
+           fmux_objects.monotonic;
+}
+
+/* Whether the loop's time is that of the monotonic clock. */
 static bool fmux__has_own_time(const fmux_loop_t *loop)
 {
-    return !loop->overridden &&
-           PyDict_GetItemWithError(fmux_objects.time_dict,
-                                   fmux_names.monotonic) ==
-               fmux_objects.monotonic;
+    if (loop->overridden || !fmux__is_monotonic())
+        return false;
+    PyObject *time =
+        PyObject_GetAttr((PyObject *)Py_TYPE(loop), fmux_names.time);
+    Py_XDECREF(time);
+    PyErr_Clear();
+    return time == fmux_objects.own_time;
 }
 
 static double fmux__now(void)
@@ -73,16 +83,10 @@ static double fmux__now(void)
 
 static PyObject *fmux__time(PyObject *self, PyObject *unused)
 {
-    (void)self;
     (void)unused;
-    PyObject *monotonic =
-        PyDict_GetItemWithError(fmux_objects.time_dict, fmux_names.monotonic);
-    if (monotonic == NULL) {
-        if (PyErr_Occurred() == NULL)
-            PyErr_SetString(PyExc_AttributeError, "time.monotonic");
-        return NULL;
-    }
-    return PyObject_CallNoArgs(monotonic);
+    return fmux__is_monotonic()
+               ? PyFloat_FromDouble(fmux__now())
+               : fmux_standard(self, fmux_names.time, NULL, 0, NULL);
 }
 
 /* ---- queueing callbacks ------------------------------------------------------------ */
@@ -544,11 +548,11 @@ static int fmux__set_ready(PyObject *self, PyObject *value, void *unused)
     (void)unused;
     fmux_loop_t *loop = (fmux_loop_t *)self;
     PyObject *ring, *none;
-    if (value != NULL && Py_TYPE(value) == fmux_ring_type) {
+    if (value != NULL && PyObject_TypeCheck(value, fmux_ring_type)) {
         Py_INCREF(value);
         ring = value;
     } else {
-        ring = fmux_ring_new();
+        ring = PyObject_CallNoArgs(fmux_objects.queue);
         if (ring == NULL)
             return -1;
         none = PyObject_CallMethod(ring, "extend", "O",
@@ -673,6 +677,7 @@ static int fmux__set_flag(PyObject *self, PyObject *value, void *offset)
 /* Methods that the standard turn would call on the loop. If a program replaces one,
  * the standard turn runs. (A name is compared only when an attribute is set.) */
 static const char *const fmux__turn_methods[] = {
+    "__class__",
     "time",
     "_process_events",
     "_add_callback",
@@ -680,7 +685,7 @@ static const char *const fmux__turn_methods[] = {
 
 static int fmux__setattr(PyObject *self, PyObject *name, PyObject *value)
 {
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < 4; i++) {
         if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(
                                          name, fmux__turn_methods[i]) == 0)
             ((fmux_loop_t *)self)->overridden = 1;
@@ -698,7 +703,7 @@ static PyObject *fmux__new(PyTypeObject *type, PyObject *args, PyObject *keyword
     if (self == NULL)
         return NULL;
     fmux_loop_t *loop = (fmux_loop_t *)self;
-    loop->ready = (fmux_ring_t *)fmux_ring_new();
+    loop->ready = (fmux_ring_t *)PyObject_CallNoArgs(fmux_objects.queue);
     loop->scheduled = PyList_New(0);
     loop->gathered = PyList_New(0);
     if (loop->ready == NULL || loop->scheduled == NULL || loop->gathered == NULL)
@@ -827,5 +832,8 @@ static PyType_Spec fmux__spec = {
 int fmux_turn_init(PyObject *module)
 {
     fmux_loop_type = fmux_make_type(module, &fmux__spec, NULL);
-    return fmux_loop_type == NULL ? -1 : 0;
+    if (fmux_loop_type != NULL)
+        fmux_objects.own_time =
+            PyObject_GetAttr((PyObject *)fmux_loop_type, fmux_names.time);
+    return fmux_objects.own_time == NULL ? -1 : 0;
 }
