@@ -110,7 +110,7 @@ class Settings:
 
 
 QUICK = Settings(rounds=2, seconds=0.1, quick=True)
-FULL = Settings(rounds=5, seconds=0.2, quick=False)
+FULL = Settings(rounds=9, seconds=0.2, quick=False)
 
 
 def missing(workload: Workload) -> list[str]:
