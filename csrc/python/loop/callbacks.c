@@ -162,10 +162,8 @@ PyObject *fmux_call_at(PyObject *self, PyObject *const *args,
 static int fmux__wake(fmux_loop_t *loop)
 {
     if (loop->standard || loop->array == NULL) {
-        PyObject *none = fmux_standard((PyObject *)loop,
-                                       fmux_names._write_to_self, NULL, 0, NULL);
-        Py_XDECREF(none);
-        return none == NULL ? -1 : 0;
+        return fmux_done(fmux_standard((PyObject *)loop,
+                                       fmux_names._write_to_self, NULL, 0, NULL));
     }
     if (loop->sleeping && !loop->woken) {
         loop->woken = 1;

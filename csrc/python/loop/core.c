@@ -93,9 +93,7 @@ static int fmux__set_selector(PyObject *self, PyObject *value, void *unused)
     fmux_loop_t *loop = (fmux_loop_t *)self;
     PyObject *opened = NULL, *old = loop->selector;
     if (value != NULL && value != Py_None) {
-        PyObject *args[] = {NULL, value};
-        opened = fmux_python.vectorcall(fmux_objects.open_array, args + 1,
-                                        1 | FMUX_PLACE_BEFORE, NULL);
+        opened = FMUX_CALL(fmux_objects.open_array, value);
         if (opened == NULL)
             return -1;
     }

@@ -89,7 +89,8 @@ extern fmux_objects_t fmux_objects;
 /* Interned names; an underscore at the end is left off. */
 #define FMUX_NAMES(X)                                                                                    \
     X(_cancelled)                                                                                        \
-    X(_run) X(_when) X(_scheduled) X(_run_once) X(_write_to_self)                                        \
+    X(_run)                                                                                              \
+    X(_when) X(_scheduled) X(_run_once) X(_write_to_self)                                                \
         X(_add_reader) X(_add_writer) X(_remove_reader) X(_remove_writer)                                \
             X(_timer_handle_cancelled) X(_fatal_error) X(_flush) X(append) X(clear)                      \
                 X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) X(_lost_write)                       \
@@ -114,8 +115,23 @@ static inline PyObject *fmux_none(void)
     return Py_None;
 }
 
-/* method(self, args...), as a borrowed-argument call. args[0] is self. */
-PyObject *fmux_call_method(PyObject *name, PyObject **args, int count);
+/* The arguments of a call, behind a place that the callee may overwrite. */
+#define FMUX_PASS(...)                                                                  \
+    ((PyObject *[]){NULL, __VA_ARGS__} + 1),                                            \
+        (sizeof((PyObject *[]){__VA_ARGS__}) / sizeof(PyObject *)) | FMUX_PLACE_BEFORE, \
+        NULL
+/* callable(arguments...); self.name(arguments...), with self as the first of them. */
+#define FMUX_CALL(callable, ...) \
+    fmux_python.vectorcall(callable, FMUX_PASS(__VA_ARGS__))
+#define FMUX_CALL_METHOD(name, ...) \
+    fmux_python.vectorcall_method(fmux_names.name, FMUX_PASS(__VA_ARGS__))
+
+/* Drop the result of a call. Returns 0, or -1 if it has failed. */
+static inline int fmux_done(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
 
 /* Make a type with a base, or without one if it is NULL. */
 PyTypeObject *fmux_make_type(PyObject *module, PyType_Spec *spec,

@@ -7,12 +7,6 @@ fmux_python_t fmux_python;
 fmux_objects_t fmux_objects;
 fmux_names_t fmux_names;
 
-PyObject *fmux_call_method(PyObject *name, PyObject **args, int count)
-{
-    return fmux_python.vectorcall_method(
-        name, args, (size_t)count | FMUX_PLACE_BEFORE, NULL);
-}
-
 PyTypeObject *fmux_make_type(PyObject *module, PyType_Spec *spec, PyObject *base)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, base);

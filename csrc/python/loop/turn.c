@@ -132,10 +132,8 @@ static int fmux__queue(fmux_loop_t *loop, PyObject *key, PyObject *handle,
         return -1;
     if (truth == 0)
         return fmux_ring_push(loop->ready, handle);
-    PyObject *args[] = {NULL, (PyObject *)loop, PyTuple_GetItem(key, 0)};
-    PyObject *result = fmux_call_method(remove, args + 1, 2);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return fmux_done(fmux_python.vectorcall_method(
+        remove, FMUX_PASS((PyObject *)loop, PyTuple_GetItem(key, 0))));
 }
 
 /* Queue the reader and the writer of row i. */
@@ -187,9 +185,7 @@ static int fmux__wait(fmux_loop_t *loop, int64_t timeout_ns)
     if (n == -EINTR) {
         result = PyErr_CheckSignals();
     } else if (n < 0) {
-        PyObject *none = PyObject_CallFunction(fmux_objects.fail, "i", n);
-        Py_XDECREF(none);
-        result = none == NULL ? -1 : 0;
+        result = fmux_done(PyObject_CallFunction(fmux_objects.fail, "i", n));
     } else if (n > 0) {
         for (int i = 0; result == 0 && i < n; i++)
             result = fmux__queue_row(loop, &rows, i);
