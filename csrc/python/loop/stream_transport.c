@@ -305,7 +305,7 @@ static bool fmux__gathers(const fmux_stream_transport_t *stream, Py_ssize_t leng
 {
     return length < FMUX__LONG &&
            (stream->gathering ||
-            (PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
+            (stream->loop != NULL && PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
              ((fmux_loop_t *)stream->loop)->gathers && !fmux__is_buffering(stream)));
 }
 
