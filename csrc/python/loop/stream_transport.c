@@ -420,7 +420,8 @@ int fmux_stream_flush(PyObject *self)
     PyObject *lines = PySequence_Tuple(stream->buffer), *result = NULL;
     Py_ssize_t count = lines == NULL ? 0 : PyTuple_Size(lines), total = -1;
     ssize_t sent = count == 0 || count > FMUX__LINES ? 0 : fmux__send_lines(stream, lines, &total);
-    if (count > 0 && sent == total && !stream->closing && !stream->eof && !stream->protocol_paused) {
+    if (count > 0 && sent == total && !stream->closing && !stream->eof && !stream->protocol_paused &&
+        (stream->empty_waiter == NULL || stream->empty_waiter == Py_None)) {
         result = FMUX_CALL_METHOD(clear, stream->buffer);
     } else if (lines != NULL) {
         PyErr_Clear(); /* _flush() sends once more, and handles the error */
