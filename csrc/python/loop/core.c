@@ -177,8 +177,10 @@ static PyObject *fmux__new(PyTypeObject *type, PyObject *args, PyObject *keyword
     loop->ready = (fmux_ring_t *)PyObject_CallNoArgs(fmux_objects.queue);
     loop->scheduled = PyList_New(0);
     loop->gathered = PyList_New(0);
-    if (loop->ready == NULL || loop->scheduled == NULL || loop->gathered == NULL)
+    if (loop->ready == NULL || loop->scheduled == NULL || loop->gathered == NULL) {
+        loop->closed = 1; /* for __del__ */
         Py_CLEAR(self);
+    }
     return self;
 }
 

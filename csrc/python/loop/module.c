@@ -203,6 +203,14 @@ static PyObject *fmux__setup(PyObject *module, PyObject *args)
 {
     (void)module;
     fmux_objects_t *o = &fmux_objects;
+    static int64_t owner = -1;
+    int64_t id = PyInterpreterState_GetID(PyInterpreterState_Get());
+    if (owner == -1)
+        owner = id;
+    if (owner != id) { /* the static objects are those of the first interpreter */
+        PyErr_SetString(PyExc_ImportError, "fastmux._loop belongs to another interpreter");
+        return NULL;
+    }
     if (!PyArg_ParseTuple(args, "OOOO", &o->queue, &o->report, &o->open_array, &o->fail))
         return NULL;
     Py_INCREF(o->queue);

@@ -92,6 +92,36 @@ static PyObject *fmux__clear_method(PyObject *self, PyObject *unused)
     return fmux_none();
 }
 
+/* _replace(count, items): put a list in place of the first count items, in one step:
+ * signal handlers and other threads may add callbacks at any other moment. */
+static PyObject *fmux__replace(PyObject *self, PyObject *args)
+{
+    Py_ssize_t count, i;
+    PyObject *list;
+    if (!PyArg_ParseTuple(args, "nO!", &count, &PyList_Type, &list))
+        return NULL;
+    fmux_ring_t *ring = (fmux_ring_t *)self;
+    fmux_ring_t *other = (fmux_ring_t *)PyType_GenericAlloc(fmux_ring_type, 0);
+    int result = other == NULL ? -1 : 0;
+    for (i = 0; result == 0 && i < PyList_Size(list); i++)
+        result = fmux_ring_push(other, PyList_GetItem(list, i));
+    for (i = count; result == 0 && i < ring->count; i++)
+        result = fmux_ring_push(other, *fmux__place(ring, i));
+    if (result == 0) {
+        fmux_ring_t old = *ring;
+        ring->items = other->items;
+        ring->size = other->size;
+        ring->head = other->head;
+        ring->count = other->count;
+        other->items = old.items;
+        other->size = old.size;
+        other->head = old.head;
+        other->count = old.count;
+    }
+    Py_XDECREF(other);
+    return result < 0 ? NULL : fmux_none();
+}
+
 static Py_ssize_t fmux__length(PyObject *self)
 {
     return ((fmux_ring_t *)self)->count;
@@ -133,6 +163,7 @@ static PyMethodDef fmux__methods[] = {
     {"clear", fmux__clear_method, METH_NOARGS, NULL},
     {"extend", fmux__extend, METH_O, NULL},
     {"popleft", fmux__popleft, METH_NOARGS, NULL},
+    {"_replace", fmux__replace, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

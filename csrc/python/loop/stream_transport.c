@@ -305,21 +305,23 @@ static bool fmux__gathers(const fmux_stream_transport_t *stream, Py_ssize_t leng
 {
     return length < FMUX__LONG &&
            (stream->gathering ||
-            (PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
-             ((fmux_loop_t *)stream->loop)->gathers && !fmux__is_buffering(stream)));
+            (stream->loop != NULL && PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
+             ((fmux_loop_t *)stream->loop)->gathers && !fmux__is_buffering(stream) &&
+             stream->loop != NULL));
 }
 
 static PyObject *fmux__gather(PyObject *self, PyObject *data, const fmux_buffer_t *buffer)
 {
     fmux_stream_transport_t *stream = fmux__stream(self);
+    /* Before the garbage collector can run code that sets _loop. */
+    if (!stream->gathering && PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
+        PyList_Append(((fmux_loop_t *)stream->loop)->gathered, self) < 0)
+        return NULL;
     PyObject *kept = fmux__get_buffer(self, NULL), *piece = data, *none = NULL;
     if (PyBytes_CheckExact(data))
         Py_INCREF(piece);
     else
         piece = PyBytes_FromStringAndSize(buffer->buf, buffer->len);
-    if (!stream->gathering &&
-        PyList_Append(((fmux_loop_t *)stream->loop)->gathered, self) < 0)
-        Py_CLEAR(piece);
     if (kept != NULL && piece != NULL) {
         stream->gathering = 1;
         stream->gathered += buffer->len;
@@ -418,7 +420,8 @@ int fmux_stream_flush(PyObject *self)
     PyObject *lines = PySequence_Tuple(stream->buffer), *result = NULL;
     Py_ssize_t count = lines == NULL ? 0 : PyTuple_Size(lines), total = -1;
     ssize_t sent = count == 0 || count > FMUX__LINES ? 0 : fmux__send_lines(stream, lines, &total);
-    if (count > 0 && sent == total && !stream->closing && !stream->eof && !stream->protocol_paused) {
+    if (count > 0 && sent == total && !stream->closing && !stream->eof && !stream->protocol_paused &&
+        (stream->empty_waiter == NULL || stream->empty_waiter == Py_None)) {
         result = FMUX_CALL_METHOD(clear, stream->buffer);
     } else if (lines != NULL) {
         PyErr_Clear(); /* _flush() sends once more, and handles the error */

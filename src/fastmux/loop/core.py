@@ -52,9 +52,9 @@ class _Queue(_native.Ring):  # type: ignore[misc]
 def _through_deque(name: str) -> Any:
     def method(self: _Queue, *args: Any) -> Any:
         items = deque(self)
+        count = len(items)
         result = getattr(items, name)(*args)
-        self.clear()
-        self.extend(items)
+        self._replace(count, list(items))
         return result
 
     return method
