@@ -29,9 +29,11 @@ def changed_by(value: Any) -> str | None:
     """Return the module that defines an object or replaces one of its methods; None for the standard one or fastmux."""
     for part in (value, *vars(value).values()) if isinstance(value, type) else (value,):
         function = getattr(part, "__func__", part)  # of a staticmethod
-        # A function made by functools.wraps() has the __module__ of the wrapped one.
-        module = getattr(function, "__globals__", {}).get("__name__") or getattr(function, "__module__", None)
-        if callable(function) and module and module.partition(".")[0] not in ("select", "selectors", "fastmux"):
+        # Not __module__: a function made by functools.wraps() has that of the wrapped one.
+        scope = getattr(function, "__globals__", None)  # None for functions in C, as those of select
+        module = scope.get("__name__") if scope else getattr(function, "__module__", None)
+        standard = ("fastmux", "selectors") if scope else ("fastmux", "selectors", "select")
+        if callable(function) and module and module.partition(".")[0] not in standard:
             return str(module)
     return None
 
