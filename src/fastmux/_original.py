@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 import sys
 from abc import ABCMeta
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,11 +29,15 @@ def changed_by(value: Any) -> str | None:
     """Return the module that defines an object or replaces one of its methods; None for the standard one or fastmux."""
     for part in (value, *vars(value).values()) if isinstance(value, type) else (value,):
         function = getattr(part, "__func__", part)  # of a staticmethod
-        # Not __module__: a function made by functools.wraps() has that of the wrapped one.
-        scope = getattr(function, "__globals__", None)  # None for functions in C, as those of select
-        module = scope.get("__name__") if scope else getattr(function, "__module__", None)
-        standard = ("fastmux", "selectors") if scope else ("fastmux", "selectors", "select")
-        if callable(function) and module and module.partition(".")[0] not in standard:
+        module = type(function).__module__
+        standard = ["fastmux", "selectors", "select"]
+        # Not by __module__: functools.wraps() copies it. A builtin function of PyPy has no globals.
+        if type(function) is FunctionType and function.__globals__ is not None:
+            module = function.__globals__.get("__name__", "?")
+            standard.remove("select")  # all functions there are in C
+        elif module in ("abc", "builtins"):  # not a wrapper object or a mock
+            module = getattr(function, "__module__", None) or "select"
+        if callable(function) and module.partition(".")[0] not in standard:
             return str(module)
     return None
 
@@ -48,7 +52,7 @@ def _original(name: str, select: Any = None) -> SimpleNamespace:
         if "SelectorKey" in names:  # keys of both modules are equal, and isinstance() is true for selectors of both
             copy.SelectorKey = names["SelectorKey"]
             ABCMeta.register(names["BaseSelector"], copy.BaseSelector)
-        names = {**vars(copy), **names, **{each: getattr(copy, each) for each in changed}}
+        names = {**vars(copy), **{each: value for each, value in names.items() if each not in changed}}
     return SimpleNamespace(**names)
 
 
@@ -56,7 +60,7 @@ def _execute(name: str, select: Any) -> Any:
     """Execute a standard module once more, without a change of sys.modules."""
     from importlib.util import module_from_spec
 
-    spec = next(filter(None, (finder.find_spec(name, None) for finder in sys.meta_path)))
+    spec: Any = next(filter(None, (finder.find_spec(name, None) for finder in sys.meta_path)))
     copy = module_from_spec(spec)
     if select is not None:
 
@@ -71,6 +75,6 @@ def _execute(name: str, select: Any) -> Any:
 if not TYPE_CHECKING:
     select = _original("select")
     selectors = _original("selectors", select)
-    # The name of a class. The class of the second copy is not the intact class of the first one.
-    selectors.DefaultSelector = getattr(selectors, selectors.DefaultSelector.__name__)
+    # By name: that of the second copy is not the intact class of the first one.
+    selectors.DefaultSelector = getattr(selectors, selectors.DefaultSelector.__name__, selectors.DefaultSelector)
     SelectorKey = selectors.SelectorKey

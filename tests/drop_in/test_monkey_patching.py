@@ -223,7 +223,8 @@ def test_the_mirrors_and_pollers_are_the_same_in_every_order(run_python, library
 def test_an_import_while_changed_modules_take_the_place_of_the_standard_ones(run_python):
     if importlib.util.find_spec("eventlet") is None:
         pytest.skip("no eventlet here (pip install '.[greenlets]')")
-    run_python("""
+    run_python(
+        """
 import warnings
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -232,7 +233,9 @@ from eventlet import spawn
 eventlet.import_patched("fastmux")
 import sys, fastmux.selectors
 sys.modules["selectors"] = fastmux.selectors  # its keys are those of eventlet's module
-""" + BLOCKING)
+"""
+        + BLOCKING
+    )
 
 
 @needs_extension
@@ -257,9 +260,15 @@ CUSTOM = """
 import functools, select, selectors, sys, unittest.mock, warnings
 class Own(selectors.PollSelector):
     pass
+class Proxy:
+    def __init__(self, wrapped): self.wrapped, self.__module__ = wrapped, wrapped.__module__
+    def __call__(self): return 1 / 0
+    def __getattr__(self, name): return getattr(self.wrapped, name)
+    __class__ = property(lambda self: type(self.wrapped))
 def change():
     selectors.DefaultSelector = Own
     select.poll = functools.wraps(select.poll)(lambda: 1 / 0)
+    select.epoll = Proxy(select.epoll)
     selectors.SelectSelector._select = unittest.mock.Mock()
 """
 
@@ -267,31 +276,37 @@ def change():
 @needs_extension
 @pytest.mark.parametrize("order", ["change() import", "import change()"])
 def test_patch_replaces_everything_else_and_names_what_it_keeps(run_python, order):
-    run_python(f"{CUSTOM}\nif {order.startswith('import')}: import fastmux\nchange()\n" + """
+    run_python(
+        f"{CUSTOM}\nif {order.startswith('import')}: import fastmux\nchange()\n"
+        + """
 import fastmux, fastmux.select, fastmux.selectors
-kept = select.poll, selectors.SelectSelector, selectors.DefaultSelector
-standard = select.epoll, selectors.PollSelector
+def kept(): return select.poll, select.epoll, selectors.SelectSelector, selectors.DefaultSelector
+before = kept()
+standard = select.select, selectors.PollSelector
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     with fastmux.patch():
-        assert select.epoll is fastmux.select.epoll and selectors.PollSelector is fastmux.selectors.PollSelector
-        assert kept == (select.poll, selectors.SelectSelector, selectors.DefaultSelector)
+        assert select.select is fastmux.select.select and selectors.PollSelector is fastmux.selectors.PollSelector
+        assert before == kept()
+assert standard == (select.select, selectors.PollSelector) and before == kept()
 (warning,) = caught
-names = "select.poll (by __main__)", "selectors.SelectSelector (by unittest.mock)", "selectors.DefaultSelector (by __main__)"
-assert str(warning.message).endswith(": " + ", ".join(names)), warning
-assert standard == (select.epoll, selectors.PollSelector)
-assert kept == (select.poll, selectors.SelectSelector, selectors.DefaultSelector)
+names = str(warning.message).rpartition(": ")[2].split(", ")
+assert names[:2] == ["select.poll (by __main__)", "select.epoll (by __main__)"], warning
+assert names[2:] == ["selectors.SelectSelector (by unittest.mock)", "selectors.DefaultSelector (by __main__)"], warning
 
 assert fastmux.selectors.DefaultSelector is fastmux.selectors.EpollSelector
 assert fastmux.select.poll().poll(0) == fastmux.selectors.SelectSelector().select(0) == []
-assert fastmux.StdlibPoller("poll").poll(0) == []
+assert fastmux.StdlibPoller("poll").poll(0) == fastmux.StdlibPoller("epoll").poll(0) == []
 assert issubclass(fastmux.selectors.PollSelector, selectors.PollSelector)
-""")
+"""
+    )
 
 
 @needs_extension
 def test_a_warning_as_an_exception_prevents_patch(run_python):
-    run_python(CUSTOM + """
+    run_python(
+        CUSTOM
+        + """
 import fastmux
 change()
 before = dict(vars(select)), dict(vars(selectors))
@@ -299,25 +314,30 @@ try: fastmux.patch()
 except RuntimeWarning: pass
 else: raise AssertionError
 assert before == (vars(select), vars(selectors))
-""")
+"""
+    )
 
 
-def test_names_that_the_system_lacks_are_no_change(run_python):
-    run_python("""
+@pytest.mark.parametrize("default", ["selectors.PollSelector", "selectors.DefaultSelector"])
+def test_names_that_the_system_lacks_are_no_change(run_python, default):
+    run_python(f"""
 import select, selectors
 del select.epoll, selectors.EpollSelector
-selectors.DefaultSelector = selectors.PollSelector
+selectors.DefaultSelector = {default}
 import fastmux
 fastmux.patch()
 assert not hasattr(fastmux.select, "epoll") and not hasattr(fastmux.selectors, "EpollSelector")
-assert selectors.DefaultSelector is selectors.PollSelector is fastmux.selectors.PollSelector
+assert selectors.PollSelector is fastmux.selectors.PollSelector
+assert selectors.DefaultSelector is fastmux.selectors.DefaultSelector is {default}
 assert "epoll" not in fastmux.StdlibPoller.mechanisms
 """)
 
 
 @pytest.mark.parametrize("contents", ["", "def select(*lists): raise AssertionError"], ids=["empty", "function"])
 def test_a_fake_module_is_not_taken_for_the_standard_one(run_python, contents):
-    run_python(f"contents = {contents!r}" + """
+    run_python(
+        f"contents = {contents!r}"
+        + """
 import selectors, sys, types, unittest.mock
 def spawn(*call): pass
 for name, names in ("select", {}), ("selectors", vars(selectors)):
@@ -326,4 +346,6 @@ for name, names in ("select", {}), ("selectors", vars(selectors)):
     vars(sys.modules[name]).update(names)
 sys.modules["selectors"].PollSelector = unittest.mock.Mock()
 import fastmux.select, fastmux.selectors
-""" + BLOCKING)
+"""
+        + BLOCKING
+    )

@@ -39,7 +39,7 @@ if TYPE_CHECKING or _binding.implementation == "c":
 
 #: The best selector of this system.
 if not TYPE_CHECKING:
-    DefaultSelector = globals()[_standard.DefaultSelector.__name__]
+    DefaultSelector = globals().get(_standard.DefaultSelector.__name__, _standard.DefaultSelector)
 elif sys.platform == "linux":
     DefaultSelector = EpollSelector
 else:
