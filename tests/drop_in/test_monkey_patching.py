@@ -38,9 +38,13 @@ def monkey_patch():
 
 @pytest.fixture(params=SETUP)
 def library(request):
-    if importlib.util.find_spec(request.param) is None:
-        pytest.skip(f"no {request.param} here (pip install '.[greenlets]')")
+    skip_without(request.param)
     return request.param
+
+
+def skip_without(library):
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"no {library} here (pip install '.[greenlets]')")
 
 
 ORDERS = [
@@ -221,8 +225,7 @@ def test_the_mirrors_and_pollers_are_the_same_in_every_order(run_python, library
 
 
 def test_an_import_while_changed_modules_take_the_place_of_the_standard_ones(run_python):
-    if importlib.util.find_spec("eventlet") is None:
-        pytest.skip("no eventlet here (pip install '.[greenlets]')")
+    skip_without("eventlet")
     run_python(
         """
 import warnings
