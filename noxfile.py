@@ -321,7 +321,7 @@ def wheel(session: nox.Session) -> None:
     found = interpreters()
     for version, python in found.items():
         here = place / "python{}.{}".format(*version)
-        python = fresh_environment(session, python, here, f"{repaired}[test]")
+        python = fresh_environment(session, python, here, f"{repaired}[test,greenlets]")
         check = "import fastmux, sys; print(sys.version, fastmux.__file__); assert fastmux.implementation == 'c'"
         less = [] if version == max(found) else [f"--ignore={ROOT}/tests/{name}" for name in LONG]
         with session.chdir(here):  # outside the source tree

@@ -9,7 +9,8 @@ import errno
 import os
 import sys
 import threading
-from selectors import SelectorKey
+
+from ._original import SelectorKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

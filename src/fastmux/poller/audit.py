@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from selectors import SelectorKey
 from typing import Final, NamedTuple
+
+from fastmux._original import SelectorKey
 
 
 class Stats(NamedTuple):

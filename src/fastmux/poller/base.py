@@ -11,10 +11,10 @@ import io
 import operator
 import threading
 from collections.abc import Mapping
-from selectors import SelectorKey
 
 from fastmux._binding import INT_MAX, closed
 from fastmux._events import EDGE, ONESHOT, READ, check_events
+from fastmux._original import SelectorKey
 
 from .fork import apply_in_children, check_policy
 

@@ -7,34 +7,30 @@ devpoll) is passed through. Without the extension everything is.
 
 from __future__ import annotations
 
-from select import *  # noqa: F403
-
 from fastmux import _binding
 from fastmux._original import select as _standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any, Final, TypeVar
+    from select import *  # noqa: F403
+    from typing import TypeVar
 
     from _typeshed import FileDescriptorLike
 
     _R = TypeVar("_R", bound="FileDescriptorLike")
     _W = TypeVar("_W", bound="FileDescriptorLike")
     _X = TypeVar("_X", bound="FileDescriptorLike")
-
-#: The standard objects that this module replaces.
-STANDARD: Final[dict[str, Any]] = {
-    name: getattr(_standard, name) for name in ("select", "poll", "epoll") if hasattr(_standard, name)
-}
+else:
+    globals().update({name: value for name, value in vars(_standard).items() if not name.startswith("_")})
 
 if _binding.implementation == "c":
     from fastmux._binding import UNUSUAL, os_error, select_files
     from fastmux._timeouts import for_select
 
-    if "poll" in STANDARD:
+    if hasattr(_standard, "poll"):
         from .poll_object import poll as poll  # type: ignore[assignment]
-    if "epoll" in STANDARD and "epoll" in _binding.MECHANISMS:
+    if hasattr(_standard, "epoll") and "epoll" in _binding.MECHANISMS:
         from .epoll_object import epoll as epoll  # type: ignore[assignment]
 
         epoll.__module__ = __name__

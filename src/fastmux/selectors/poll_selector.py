@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from selectors import SelectorKey
-
 from fastmux._binding import BUSY, NOW, UNUSUAL, os_error, poll_keys, poll_keys_now
+from fastmux._original import SelectorKey
 from fastmux._original import selectors as _standard
 from fastmux._timeouts import ONE_CALL, for_poll, for_selector
 from fastmux.select.poll_object import PollSet, make_set
@@ -13,13 +12,10 @@ from .registrations import Registrations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from selectors import PollSelector as _StandardPoll
     from typing import Any
-else:
-    _StandardPoll = _standard.PollSelector
 
 
-class PollSelector(Registrations, _StandardPoll):
+class PollSelector(Registrations, _standard.PollSelector):
     """The standard PollSelector, faster; its timeouts have a resolution of nanoseconds."""
 
     _selector: Any
@@ -47,3 +43,6 @@ class PollSelector(Registrations, _StandardPoll):
         if result == BUSY:
             raise RuntimeError("concurrent poll() invocation")
         raise os_error(result)
+
+
+PollSelector.__module__ = "fastmux.selectors"  # for pickle
