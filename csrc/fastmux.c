@@ -62,16 +62,19 @@ int fmux_open(int mechanism, fmux_t **mux_out)
         return -ENOMEM;
     mux->mechanism = chosen;
     mux->epoll_fd = -1;
-    atomic_init(&mux->wake_fd, -1);
+    atomic_init(&mux->sleep_fd, -1);
     mux->handles = 1;
 
     result = -pthread_mutex_init(&mux->lock, NULL);
     if (result < 0)
         goto free_mux;
+    fmux_list_lock();
     result = chosen->open(mux);
+    if (result == 0)
+        fmux_list_add(mux);
+    fmux_list_unlock();
     if (result < 0)
         goto destroy_lock;
-    fmux_list_add(mux);
     *mux_out = mux;
     return 0;
 
