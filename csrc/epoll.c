@@ -176,7 +176,7 @@ static int fmux_epoll__wakeup(fmux_t *mux)
     atomic_store(&mux->wake_pending, true);
     if (fmux_epoll_kick(mux))
         return 0;
-    fmux_lose(mux);
+    fmux_end(mux);
     return -ESHUTDOWN;
 }
 

@@ -87,9 +87,9 @@ free_mux:
 
 /* Release the descriptors of a closed mux, or end the waits in progress. Each wait
  * that leaves calls this again, because one kick may end only one of them. */
-void fmux_leave_closed(fmux_t *mux)
+void fmux_end(fmux_t *mux)
 {
-    pthread_mutex_lock(&mux->lock);
+    atomic_store(&mux->state, FMUX_CLOSED);
     fmux_ready_t *r = mux->all_ready;
     while (r != NULL && !atomic_load(&r->inside))
         r = r->next;
@@ -99,16 +99,21 @@ void fmux_leave_closed(fmux_t *mux)
         mux->released = true;
         mux->mechanism->release(mux);
     }
+}
+
+void fmux_leave_closed(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    fmux_end(mux);
     pthread_mutex_unlock(&mux->lock);
 }
 
 int fmux_close(fmux_t *mux)
 {
     pthread_mutex_lock(&mux->lock);
-    bool first = atomic_exchange(&mux->state, FMUX_CLOSED) != FMUX_CLOSED;
+    if (atomic_load(&mux->state) != FMUX_CLOSED)
+        fmux_end(mux);
     pthread_mutex_unlock(&mux->lock);
-    if (first)
-        fmux_leave_closed(mux);
     return 0;
 }
 

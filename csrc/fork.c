@@ -95,7 +95,7 @@ void fmux_list_disown(int fd)
         if (mux->epoll_fd != fd && atomic_load(&mux->sleep_fd) != fd)
             continue;
         pthread_mutex_lock(&mux->lock);
-        fmux_lose(mux);
+        fmux_end(mux);
         pthread_mutex_unlock(&mux->lock);
     }
 }

@@ -263,7 +263,7 @@ int fmux_epoll_renew(fmux_t *mux)
 {
     int sleep_fd = atomic_load(&mux->sleep_fd);
     if (!fmux__owns_sleep(mux, sleep_fd) || !fmux__owns_set(mux, sleep_fd)) {
-        fmux_lose(mux);
+        fmux_end(mux);
         return -ESHUTDOWN;
     }
     int set = fmux__open_set(mux);

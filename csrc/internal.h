@@ -193,6 +193,9 @@ int fmux_lock(fmux_t *mux);
 /* Release a handle, with the lock held; the last one frees the memory. */
 void fmux_drop_handle(fmux_t *mux);
 
+/* Close a mux, with the lock held. Also if the program has closed its set. */
+void fmux_end(fmux_t *mux);
+
 /* Finish closing, after a wait has left a closed mux. */
 void fmux_leave_closed(fmux_t *mux);
 
@@ -206,13 +209,6 @@ void fmux_list_remove(fmux_t *mux);
 /* Close every mux that had an epoll set under this number, which has just become
  * another one's: the program has closed it. */
 void fmux_list_disown(int fd);
-
-/* Mark a mux as closed whose descriptors the program has closed; under its lock. */
-static inline void fmux_lose(fmux_t *mux)
-{
-    atomic_store(&mux->state, FMUX_CLOSED);
-    mux->released = true;
-}
 
 /* Leave the array. Another thread may enter it as soon as this returns.
  * Returns false if the mux is closed. */

@@ -199,10 +199,18 @@ static void a_pipe_that_the_program_has_closed_is_replaced(int mechanism)
     in_a_child(lose_the_pipe, &mechanism);
 }
 
-static void a_number_that_another_mux_got_is_left_to_it(int mechanism)
+static void exit_at_once(void *argument)
 {
+    (void)argument;
+}
+
+static void check_another_mux(int mechanism, int shared)
+{
+    int before = open_descriptors();
     fmux_t *first = mux_open(mechanism);
     array_t array = array_open(first, 4, PRIVATE);
+    CHECK_EQ(0, fmux_set_shared(first, shared));
+    in_a_child(exit_at_once, NULL); /* if shared, it has a second set now */
     int number = fmux_fileno(first);
     CHECK_EQ(0, array_wait(&array, 0));
     CHECK_EQ(0, close(number));
@@ -220,6 +228,13 @@ static void a_number_that_another_mux_got_is_left_to_it(int mechanism)
     CHECK_EQ(0, array_wait(&array, -1));
     array_close(&array);
     fmux_free(second);
+    CHECK_EQ(before, open_descriptors());
+}
+
+static void a_number_that_another_mux_got_is_left_to_it(int mechanism)
+{
+    check_another_mux(mechanism, 0);
+    check_another_mux(mechanism, 1);
 }
 
 static void watch_the_socket(void *argument)

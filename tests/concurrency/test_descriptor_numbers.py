@@ -5,6 +5,7 @@ These files stay as they are: no number is closed, written to or replaced that m
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 
@@ -15,6 +16,7 @@ from fastmux import READ, WRITE
 from fastmux.poller.audit import entries_of
 
 from .children import in_child
+
 
 @pytest.fixture
 def opened(open_descriptors):
@@ -49,10 +51,8 @@ def check(files):
 
 def use(poller):
     for call in (poller.wakeup, lambda: poller.select(0), lambda: poller.select(0.001), poller.wakeup):
-        try:
+        with contextlib.suppress(OSError, ValueError, RuntimeError):
             call()
-        except (OSError, ValueError, RuntimeError):
-            pass
 
 
 USES = {
@@ -66,10 +66,8 @@ USES = {
 
 def use_and_drop(holder, numbers, action):
     files = take(numbers)
-    try:
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
         USES[action](holder[0])
-    except (OSError, ValueError, RuntimeError):
-        pass
     check(files)
     holder.clear()  # the last reference
     gc.collect()
@@ -121,7 +119,7 @@ def test_files_under_the_numbers_of_an_inherited_poller_stay_as_they_are(make, o
 
 def test_a_rebuilt_poller_whose_set_is_gone_says_that_it_is_closed(epoll_poller, make_socketpair):
     fd = epoll_poller.fileno()
-    ours, theirs = make_socketpair()
+    ours, _ = make_socketpair()
 
     def child():
         os.close(fd)

@@ -63,14 +63,18 @@ class Entry(NamedTuple):
 #: The bits that the kernel adds to every mask, and those that remain of a one-shot registration that has fired.
 _ADDED: Final = 0x18  # ERROR, HANGUP
 _FIRED: Final = 1 << 31 | 1 << 30 | 1 << 29  # EDGE, ONESHOT, EPOLLWAKEUP
-_LINE: Final = re.compile(r"tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)(?:.* ino:([0-9a-f]+) sdev:([0-9a-f]+))?")
+_LINE: Final = re.compile(
+    r"tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)(?:.* ino:([0-9a-f]+) sdev:([0-9a-f]+))?"
+)
 
 
 def entries_of(epoll_fd: int) -> list[Entry]:
     """Return the entries of an epoll set of this process; OSError where there is no /proc."""
     with open(f"/proc/self/fdinfo/{epoll_fd}", encoding="ascii") as info:
         return [
-            Entry(int(fd), int(events, 16), int(data, 16), *((int(inode, 16), int(device, 16)) if inode else (None, None)))
+            Entry(
+                int(fd), int(events, 16), int(data, 16), *((int(inode, 16), int(device, 16)) if inode else (None, None))
+            )
             for fd, events, data, inode, device in _LINE.findall(info.read())
         ]
 

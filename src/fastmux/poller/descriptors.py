@@ -1,9 +1,9 @@
 """The descriptors of StdlibPoller: the pipe that ends a wait of another thread, and the epoll set.
 
-A descriptor number is not a file: the program may have closed it and opened another file under it. A number is written to,
-read, replaced or closed only if it is ours. Pipes and sockets have an inode of their own, so fstat() identifies them. All
-epoll sets share one inode. So each set has a witness: a socket that reports nothing. If the kernel accepts a change of the
-witness in the set, then the number is still that of the set.
+A descriptor number is not a file: the program may have closed it and opened another file under it. A number is written
+to, read, replaced or closed only if it is ours. Pipes and sockets have an inode of their own, so fstat() identifies
+them. All epoll sets share one inode. So each set has a witness: a socket that reports nothing. If the kernel accepts a
+change of the witness in the set, then the number is still that of the set.
 """
 
 from __future__ import annotations

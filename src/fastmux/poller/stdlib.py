@@ -4,9 +4,9 @@ It is the reference, so the code is plain: simple data, one lock, the same steps
 fallback without the extension.
 
 A wait enters, makes system calls, and leaves. The waits in progress are listed, because closing must not close a
-descriptor while a thread is in the kernel with it: the last wait to leave releases the descriptors. Each waiter has a pipe
-of its own, by which another thread ends its wait. On epoll it sleeps on the epoll set and the pipe. The sets of poll and
-select are copied for each wait, and after a change of the set every waiter copies it again.
+descriptor while a thread is in the kernel with it: the last wait to leave releases the descriptors. Each waiter has a
+pipe of its own, by which another thread ends its wait. On epoll it sleeps on the epoll set and the pipe. The sets of
+poll and select are copied for each wait, and after a change of the set every waiter copies it again.
 """
 
 from __future__ import annotations
