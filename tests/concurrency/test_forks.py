@@ -5,44 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import traceback
-import warnings
 
 import pytest
 
 import fastmux
 from fastmux import EDGE, ONESHOT, READ, WRITE
 
+from .children import fork, in_child
+
 needs_core_epoll = pytest.mark.skipif(
     fastmux.implementation != "c" or "epoll" not in fastmux.Poller.mechanisms,
     reason="the standard EpollSelector has no fork policies",
 )
-
-
-def fork():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
-        return os.fork()
-
-
-def in_child(function, *args):
-    """Run a function in a forked child; fail with its traceback."""
-    ends = os.pipe()
-    child = fork()
-    if child == 0:
-        signal.alarm(20)
-        try:
-            function(*args)
-        except BaseException:
-            os.write(ends[1], traceback.format_exc().encode())
-        finally:
-            os._exit(0)
-    os.close(ends[1])
-    with open(ends[0]) as reader:
-        report = reader.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert not report, report
-    assert status == 0
 
 
 # rebuild
@@ -186,6 +160,67 @@ def test_a_number_that_the_child_gave_to_another_file_is_not_watched(epoll_polle
         assert [(row.fd, row.problem) for row in poller.audit()] == [(ours.fileno(), "missing")]
 
     in_child(child)
+
+
+@pytest.mark.parametrize("policy", ["rebuild", "share"])
+def test_a_fifo_of_any_file_system_is_watched_in_a_child(make_poller, epoll_poller, tmp_path, policy):
+    """On some file systems fstat() and the kernel's list of the set have different devices."""
+    poller = make_poller(fork=policy)
+    os.mkfifo(tmp_path / "fifo")
+    fd = os.open(tmp_path / "fifo", os.O_RDWR | os.O_NONBLOCK)
+    poller.register(fd, READ)
+    os.write(fd, b"x")
+
+    def child():
+        assert poller.poll(20) == [(fd, READ)]
+        assert poller.audit() == []
+
+    in_child(child)
+    assert poller.audit() == []
+    os.close(fd)
+
+
+#: Two files with the same inode number on two devices: the first FIFO of each of two new file systems.
+TWO_DEVICES = """
+import ctypes, os, sys
+import fastmux
+
+libc = ctypes.CDLL(None, use_errno=True)
+NEWNS, NEWUSER = 0x20000, 0x10000000
+if libc.unshare(NEWNS) and libc.unshare(NEWNS | NEWUSER):
+    sys.exit(print("no name spaces:", os.strerror(ctypes.get_errno())))
+fifos = []
+for name in ("one", "other"):
+    os.mkdir(name)
+    if libc.mount(b"tmpfs", os.path.abspath(name).encode(), b"tmpfs", ctypes.c_ulong(0), None):
+        sys.exit(print("no mounts:", os.strerror(ctypes.get_errno())))
+    os.mkfifo(f"{name}/fifo")
+    fifos.append(os.open(f"{name}/fifo", os.O_RDWR | os.O_NONBLOCK))
+one, other = fifos
+if os.fstat(one).st_ino != os.fstat(other).st_ino:
+    sys.exit(print("different inodes"))
+poller = getattr(fastmux, sys.argv[1])("epoll")
+poller.register(one)
+os.write(other, b"x")
+copy = os.dup(one)
+if (child := os.fork()) == 0:
+    os.dup2(other, one)
+    print(poller.poll(0), [row.problem for row in poller.audit()], flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+os.dup2(other, one)
+print([row.problem for row in poller.audit()])
+"""
+
+
+@pytest.mark.parametrize("name", ["Poller", "StdlibPoller"])
+def test_a_file_with_the_same_inode_on_another_device_is_another_file(run_python, name):
+    if "epoll" not in getattr(fastmux, name).mechanisms:
+        pytest.skip("the extension was built without epoll")
+    output = run_python(TWO_DEVICES, name).splitlines()
+    if output[0].startswith(("no ", "different")):
+        pytest.skip(output[0])
+    assert output == ["[] ['missing']", "['left over', 'missing']"]
 
 
 def test_edges_are_reported_once_more_in_a_child(epoll_poller, socketpair):
@@ -341,6 +376,68 @@ def test_nothing_of_it_stays_open_in_a_child(make_poller, open_descriptors, poli
 
     in_child(child)
     assert poller.poll(0) == []
+
+
+@pytest.fixture(params=["Poller", "StdlibPoller", pytest.param("EpollSelector", marks=needs_core_epoll)])
+def shared(request):
+    """Shares its epoll set with forked children, and has a wake-up."""
+    if request.param == "EpollSelector":
+        poller = fastmux.selectors.EpollSelector()
+    elif "epoll" not in getattr(fastmux, request.param).mechanisms:
+        pytest.skip("the extension was built without epoll")
+    else:
+        poller = getattr(fastmux, request.param)(fork="share")
+    yield poller
+    poller.close()
+
+
+def wake_and_close_own_waits(poller, start_thread):
+    for timeout in (None, 0, None):
+        poller.wakeup()
+        assert poller.select(timeout) == []
+    waiting = start_thread(poller.select, None).until_blocked()
+    poller.wakeup()
+    assert waiting.result() == []
+    waiting = start_thread(poller.select, None).until_blocked()
+    poller.close()
+    with pytest.raises(ValueError, match="closed"):
+        waiting.result()
+
+
+def test_wakeups_and_close_are_of_one_process(shared, start_thread):
+    waiting = start_thread(shared.select, None).until_blocked()
+
+    in_child(lambda: (in_child(wake_and_close_own_waits, shared, start_thread), shared.wakeup(), shared.select()))
+
+    assert waiting.is_alive()
+    shared.wakeup()
+    assert waiting.result() == []
+    wake_and_close_own_waits(shared, start_thread)
+
+
+def test_a_waiting_child_takes_no_wakeup_of_its_parent(shared, socketpair):
+    ours, theirs = socketpair
+    key = shared.register(ours, fastmux.selectors.EVENT_READ)
+    shared.wakeup()  # pending at the fork
+    reader, writer = os.pipe()
+    child = fork()
+    if child == 0:
+        os.write(writer, b"x")
+        shared.select(None)
+        os._exit(1)
+    assert shared.select(None) == []
+    os.read(reader, 1)
+
+    for _ in range(200):
+        shared.wakeup()
+        assert shared.select(None) == []
+
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    theirs.send(b"x")
+    assert shared.select(None) == [(key, fastmux.selectors.EVENT_READ)]
+    os.close(reader)
+    os.close(writer)
 
 
 # Selectors

@@ -3,10 +3,10 @@
 It is the reference, so the code is plain: simple data, one lock, the same steps for every mechanism. It is also the
 fallback without the extension.
 
-A wait enters, makes a system call, and leaves. The waits in progress are listed, because closing must not close a
-descriptor while a thread is in the kernel with it: the last wait to leave releases the descriptors. The epoll set is in
-the kernel, and one edge-triggered eventfd in it wakes one waiter. The sets of poll and select are copied for each wait,
-and each waiter has an eventfd of its own; after a change of the set every waiter copies it again.
+A wait enters, makes system calls, and leaves. The waits in progress are listed, because closing must not close a
+descriptor while a thread is in the kernel with it: the last wait to leave releases the descriptors. Each waiter has a
+pipe of its own, by which another thread ends its wait. On epoll it sleeps on the epoll set and the pipe. The sets of
+poll and select are copied for each wait, and after a change of the set every waiter copies it again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fastmux._original import select
 from fastmux._timeouts import ONE_CALL, nanoseconds
 
 from .base import BasePoller, check_maxevents, no_fileno
-from .eventfd import EventFd
+from .descriptors import OwnEpoll, WakePipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ _COUNTERS = (
 
 
 class _Waiter:
-    """A wait in progress: on poll and select, its eventfd and the version of the set that it has copied."""
+    """A wait in progress: its pipe, and on poll and select the version of the set that it has copied."""
 
-    def __init__(self, eventfd: EventFd) -> None:
-        self.eventfd = eventfd
+    def __init__(self, pipe: WakePipe) -> None:
+        self.pipe = pipe
         self.version = 0
         self.woken = False
         self.thread = threading.get_ident()
@@ -71,23 +71,18 @@ class StdlibPoller(BasePoller):
         # All that follows is guarded by self._lock.
         # Waits in progress. Weak references: a signal handler may raise at any step, even just before a wait leaves.
         self._entered: list[weakref.ref[_Waiter]] = []
-        self._spares: list[EventFd] = []  # for later waits
+        self._spares = [WakePipe()]  # for later waits
         self._version = 0  # counts changes of the set
         self._wake_pending = False  # a wake-up without a wait in progress
         self._cursor = 0  # where the last result was cut off
         self._inherited = False  # the epoll set is the parent's: do not change it
         self._fired: set[int] = set()  # one-shot registrations that had fired before the fork
         self._counts = dict.fromkeys(_COUNTERS, 0)
-        self._epoll = select.epoll() if self.mechanism == "epoll" else None
-        self._eventfd: Any = None  # of all waits on epoll
-        if self._epoll is None:
-            self._spares.append(EventFd())
-        else:
-            self._eventfd = EventFd()
-            self._epoll.register(self._eventfd.fd, select.EPOLLIN | select.EPOLLET)
+        self._set: Any = OwnEpoll() if self.mechanism == "epoll" else None
+        self._epoll: Any = self._set.epoll if self._set else None
 
     def __del__(self) -> None:
-        if hasattr(self, "_eventfd"):  # not if __init__ failed early
+        if hasattr(self, "_epoll"):  # not if __init__ failed early
             self.close()
 
     # Registrations
@@ -101,6 +96,8 @@ class StdlibPoller(BasePoller):
     def _watch(self, key: SelectorKey) -> None:
         fd = key.fd
         if epoll := self._own_epoll():
+            if self._set.is_witness(fd):
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             try:
                 try:
                     epoll.register(fd, key.events)
@@ -140,7 +137,8 @@ class StdlibPoller(BasePoller):
         self._fired.discard(fd)
         if epoll := self._own_epoll():
             with contextlib.suppress(OSError):  # already closed
-                epoll.unregister(fd)
+                if not self._set.is_witness(fd):
+                    epoll.unregister(fd)
         else:
             self._changed()
 
@@ -148,7 +146,7 @@ class StdlibPoller(BasePoller):
         """Make all waits on poll and select copy the set again."""
         self._version += 1
         for waiter in self._waiters():
-            waiter.eventfd.set()
+            waiter.pipe.set()
 
     # Waiting
 
@@ -222,14 +220,7 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 closed()
             self._rebuild()
-            if self._epoll is not None:
-                waiter = _Waiter(self._eventfd)
-            else:
-                try:
-                    eventfd = self._spares.pop()
-                except IndexError:
-                    eventfd = EventFd()
-                waiter = _Waiter(eventfd)
+            waiter = _Waiter(self._spares.pop() if self._spares else WakePipe())
             self._entered.append(weakref.ref(waiter))
             return waiter
 
@@ -241,43 +232,52 @@ class StdlibPoller(BasePoller):
                 self._counts["waits"] += 1
                 self._counts["events"] += waiter.result[0]
                 self._counts["wakeups"] += waiter.result[1]
-            if self._epoll is None:
-                self._spares.append(waiter.eventfd)
-            if self.closed:
-                if not others:
-                    self._release()
-                elif self._epoll is not None:
-                    self._eventfd.set()  # one edge wakes one waiter, which sets the next one here
+            self._spares.append(waiter.pipe)
+            if self.closed and not others:
+                self._release()
 
     def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool] | None:
-        """Make one system call. Return the events of registered descriptors, and whether a wake-up was among them.
+        """Wait once. Return the events of registered descriptors, and whether a wake-up has ended it.
 
         Return None if the set has changed meanwhile, so that the events may be stale.
         """
-        if self._epoll is not None:
-            found = self._epoll.poll(timeout, limit)
-            with self._lock:
-                current = [(fd, events) for fd, events in found if fd in self._keys]
-                woken = any(fd == self._eventfd.fd for fd, _ in found)
-                self._counts["stale_events"] += len(found) - len(current) - woken
-                return current, woken
         with self._lock:
             if self.closed:  # by a signal handler, before this waiter was listed
                 closed()
+            if not waiter.pipe.is_ours():  # the program has closed it
+                waiter.pipe = WakePipe()
             woken = self._wake_pending
             self._wake_pending = waiter.woken = False
             waiter.version = self._version
             # list() copies in one step: a signal handler may change the registrations.
-            interest = {waiter.eventfd.fd: READ} | {fd: key.events for fd, key in list(self._keys.items())}
-        found = (_ask_poll if self.mechanism == "poll" else _ask_select)(interest, 0 if woken else timeout)
+            interest = {} if self._epoll else {fd: key.events for fd, key in list(self._keys.items())}
+            interest[waiter.pipe.fd] = READ
+        try:
+            found = self._ask_kernel(interest, 0 if woken else timeout, limit)
+        except OSError:
+            if waiter.pipe.is_ours():
+                raise
+            found = []
         with self._lock:
-            if any(fd == waiter.eventfd.fd for fd, _ in found):
-                waiter.eventfd.clear()
+            waiter.pipe.clear()
             woken |= waiter.woken
             if waiter.version != self._version:
                 self._wake_pending |= woken  # for the next call, which reports the events
                 return None
-            return self._cut([pair for pair in found if pair[0] != waiter.eventfd.fd], limit), woken
+            current = [(fd, events) for fd, events in found if fd in self._keys]
+            if self._epoll is None:
+                return self._cut(current, limit), woken
+            self._counts["stale_events"] += len(found) - len(current)
+            return current, woken
+
+    def _ask_kernel(self, interest: dict[int, int], timeout: float | None, limit: int) -> Events:
+        if self._epoll is None:
+            return (_ask_poll if self.mechanism == "poll" else _ask_select)(interest, timeout)
+        found: Events = self._epoll.poll(0, limit)
+        if not found and timeout != 0:
+            _ask_poll(interest | {self._epoll.fileno(): READ}, timeout)
+            found = self._epoll.poll(0, limit)
+        return found
 
     def _cut(self, found: Events, limit: int) -> Events:
         """Return at most limit of the events; the next call begins after those, so that none starves."""
@@ -293,15 +293,11 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 closed()
             self._rebuild()
-            if self._epoll is not None:
-                self._eventfd.set()
-                return
             waiters = self._waiters()
             if any(waiter.woken for waiter in waiters):
                 return  # the last wake-up is not consumed yet
-            if waiters:
+            if waiters and waiters[0].pipe.set():
                 waiters[0].woken = True
-                waiters[0].eventfd.set()
             else:
                 self._wake_pending = True
 
@@ -322,25 +318,27 @@ class StdlibPoller(BasePoller):
         own = [waiter for waiter in self._waiters() if waiter.thread == threading.get_ident()]
         self._entered = [weakref.ref(waiter) for waiter in own]
         self._wake_pending = False
-        if self._epoll is None:
-            self._spares = []  # shared with the parent
-        elif self._fork == "rebuild":
-            self._inherited = not self.closed
+        self._spares = []  # shared with the parent
+        for waiter in own:
+            waiter.pipe.renew()
+        self._inherited = self._epoll is not None and self._fork == "rebuild" and not self.closed
 
     def _rebuild(self) -> None:
-        """In a child, make an own epoll set and eventfd under the old numbers; with the lock held.
+        """In a child, put an own epoll set under the number of the parent's; with the lock held.
 
         The new set has those entries of the parent's set whose number still stands for the same file.
         """
         if not self._inherited:
             return
+        if not self._set.is_ours():
+            closed()
         from .audit import Entry, entries_of, has_fired, is_current
 
         inherited: Any = self._epoll
         try:
             entries = entries_of(inherited.fileno())
         except FileNotFoundError:  # no /proc
-            entries = [Entry(fd, key.events, fd, None) for fd, key in self._keys.items()]
+            entries = [Entry(fd, key.events, fd, None, None) for fd, key in self._keys.items()]
         with select.epoll() as epoll:
             for entry in entries:
                 if entry.fd not in self._keys or not is_current(entry):
@@ -349,8 +347,7 @@ class StdlibPoller(BasePoller):
                     self._fired.add(entry.fd)
                 else:
                     epoll.register(entry.fd, self._keys[entry.fd].events)
-            self._eventfd.renew()
-            epoll.register(self._eventfd.fd, select.EPOLLIN | select.EPOLLET)
+            self._set.add_witness(epoll)
             os.dup2(epoll.fileno(), inherited.fileno(), inheritable=False)
         self._inherited = False
         self._counts["renewals"] += 1
@@ -367,22 +364,20 @@ class StdlibPoller(BasePoller):
     def _entries(self) -> list[Entry]:
         from .audit import entries_of
 
-        return [entry for entry in entries_of(self.fileno()) if entry.fd != self._eventfd.fd]
+        return [entry for entry in entries_of(self.fileno()) if not self._set.is_witness(entry.fd)]
 
     # End of life
 
     def _close(self) -> None:
         waiters = self._waiters()
         for waiter in waiters:
-            waiter.eventfd.set()
+            waiter.pipe.set()
         if not waiters:
             self._release()
 
     def _release(self) -> None:
-        if self._epoll is not None:
-            self._epoll.close()
-            if self._eventfd is not None:
-                self._eventfd.close()
+        if self._set is not None:
+            self._set.close()
         while self._spares:
             self._spares.pop().close()
 
