@@ -243,6 +243,8 @@ class StdlibPoller(BasePoller):
                 self._counts["wakeups"] += waiter.result[1]
             if self._epoll is None:
                 self._spares.append(waiter.eventfd)
+            if waiter.woken and not self.closed:
+                self.wakeup()  # this one came too late for the wait
             if self.closed:
                 if not others:
                     self._release()
@@ -264,8 +266,8 @@ class StdlibPoller(BasePoller):
         with self._lock:
             if self.closed:  # by a signal handler, before this waiter was listed
                 closed()
-            woken = self._wake_pending
-            self._wake_pending = waiter.woken = False
+            # In one step: a signal handler may call wakeup() between two.
+            woken, self._wake_pending, waiter.woken = self._wake_pending or waiter.woken, False, False
             waiter.version = self._version
             # list() copies in one step: a signal handler may change the registrations.
             interest = {waiter.eventfd.fd: READ} | {fd: key.events for fd, key in list(self._keys.items())}
@@ -273,7 +275,7 @@ class StdlibPoller(BasePoller):
         with self._lock:
             if any(fd == waiter.eventfd.fd for fd, _ in found):
                 waiter.eventfd.clear()
-            woken |= waiter.woken
+            woken, waiter.woken = woken or waiter.woken, False
             if waiter.version != self._version:
                 self._wake_pending |= woken  # for the next call, which reports the events
                 return None
