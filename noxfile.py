@@ -360,7 +360,10 @@ def platforms(session: nox.Session) -> None:
     place = Path(session.create_tmp()).resolve()
     compiler = ("python", "-m", "ziglang", "cc", STRICT, "-O2", f"-I{ROOT}/csrc", *CORE)
     for target in TARGETS:
-        session.run(*compiler, "-target", target, "-fPIC", "-shared", "-o", f"{place}/{target}.so")
+        built = place / f"{target}.so"
+        session.run(*compiler, "-target", target, "-fPIC", "-shared", "-o", str(built))
+        if "macos" in target and b"_pselect$DARWIN_EXTSN" not in built.read_bytes():
+            session.error(f"{target}: select() is limited to 1024 descriptors")
     tests = (f"@{ROOT}/tests/c/faults.flags", *c_files("tests/c/*.c"))
     session.run(*compiler, *tests, "-target", f"{machine()}-linux-musl", "-o", f"{place}/tests")
     session.run(f"{place}/tests", external=True, silent=True)
