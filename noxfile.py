@@ -156,8 +156,23 @@ def no_epoll(session: nox.Session) -> None:
     """Run the Python suite, except the examples, on a core without epoll, as outside Linux."""
     session.install(package(session, "[test]"), env={"CFLAGS": "-DFMUX_NO_EPOLL"})
     session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_NO_EPOLL": "1"})
-    # And without epoll in the standard library.
-    session.run("python", "-c", "import select, runpy; del select.epoll; runpy.run_path('tests/project/smoke.py')")
+    # And as on macOS: without epoll in the standard library.
+    session.run("python", "tests/project/platforms.py", "macos", "tests/project/smoke.py")
+    session.run("pytest", *AS_ON, "macos", *POLLER, env=FIND_PROFILES)
+
+
+#: pytest on another platform: tests/project/platforms.py.
+AS_ON = ("-p", "platforms", "--as")
+FIND_PROFILES = {"PYTHONPATH": "tests/project"}
+POLLER = ("tests/poller", "tests/waits")
+
+
+@nox.session
+def profiles(session: nox.Session) -> None:
+    """Run the tests of the Poller without what Windows, macOS, BSD or PyPy lack."""
+    session.install(package(session, "[test]"))
+    for platform in ("windows", "macos", "bsd", "pypy"):
+        session.run("pytest", *AS_ON, platform, *POLLER, *session.posargs, env={**FIND_PROFILES, "FASTMUX_PURE": "1"})
 
 
 @nox.session(venv_backend="none")
@@ -306,6 +321,9 @@ def wheel(session: nox.Session) -> None:
         told = session.run("python", "tests/project/wheel_tag.py", *filter(None, [without_gil]), silent=True)
         if str(told).split()[-1] != expected:
             session.error(f"a wheel of Python {without_gil or ''} would be tagged {told}, not {expected}")
+    told = session.run("python", "tests/project/platforms.py", "pypy", "tests/project/wheel_tag.py", silent=True)
+    if str(told).split()[-1] != "py3-none":
+        session.error(f"a wheel of PyPy would be tagged {told}: it must not have the extension")
     place = Path(session.create_tmp()).resolve()
     dist = place / "dist"
     shutil.rmtree(dist, ignore_errors=True)

@@ -7,6 +7,8 @@ epoll, with ``scanning_poller`` only on poll and select.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import fcntl
 import gc
 import os
 import platform
@@ -76,6 +78,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 # Descriptors
 
+if not hasattr(os, "eventfd"):  # PyPy. fastmux has looked for it already.
+    _libc = ctypes.CDLL(None)
+    os.EFD_CLOEXEC, os.EFD_NONBLOCK = os.O_CLOEXEC, os.O_NONBLOCK
+    os.eventfd = lambda counter, flags=os.EFD_CLOEXEC: _libc.eventfd(counter, flags)
+    os.eventfd_read = lambda fd: int.from_bytes(os.read(fd, 8), sys.byteorder)
+    os.eventfd_write = lambda fd, value: os.write(fd, value.to_bytes(8, sys.byteorder))
+    fcntl.F_DUPFD_CLOEXEC = 1030
+    select.POLLRDHUP = select.EPOLLRDHUP = 0x2000
+    select.EPOLLEXCLUSIVE = 1 << 28
+
 
 def open_files() -> dict[int, str]:
     """The open descriptors of this process and what they refer to."""
@@ -133,6 +145,12 @@ def descriptors_limit() -> Iterator[Callable[[int], None]]:
 
     yield limit
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.fixture
+def tracemalloc() -> Any:
+    """The module, which PyPy lacks."""
+    return pytest.importorskip("tracemalloc")
 
 
 # Pollers

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import math
 import os
+import sys
 import threading
 import weakref
 from time import monotonic_ns
@@ -25,7 +26,8 @@ from fastmux._original import select
 from fastmux._timeouts import ONE_CALL, nanoseconds
 
 from .base import BasePoller, check_maxevents, no_fileno
-from .eventfd import EventFd
+from .descriptors import check_limit_of_select, check_open
+from .eventfd import EventFd, open_eventfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
 
     Events: TypeAlias = list[tuple[int, int]]
 
-_FD_SETSIZE = 1024
 _COUNTERS = (
     *("waits", "events", "stale_events", "control_calls", "control_calls_avoided", "wakeups"),
     *("interruptions", "renewals", "growths"),
@@ -81,9 +82,9 @@ class StdlibPoller(BasePoller):
         self._epoll = select.epoll() if self.mechanism == "epoll" else None
         self._eventfd: Any = None  # of all waits on epoll
         if self._epoll is None:
-            self._spares.append(EventFd())
+            self._spares.append(open_eventfd())
         else:
-            self._eventfd = EventFd()
+            self._eventfd = open_eventfd()
             self._epoll.register(self._eventfd.fd, select.EPOLLIN | select.EPOLLET)
 
     def __del__(self) -> None:
@@ -110,9 +111,9 @@ class StdlibPoller(BasePoller):
             except OSError as error:
                 raise explain_refusal(error) from None
             return
-        os.fstat(fd)  # EBADF here rather than later
-        if self.mechanism == "select" and fd >= _FD_SETSIZE:
-            raise ValueError(f"descriptor {fd} is too high: select.select takes those below {_FD_SETSIZE}")
+        check_open(fd)  # EBADF here rather than later
+        if self.mechanism == "select":
+            check_limit_of_select(fd, len(self._keys))
         self._changed()
 
     def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
@@ -228,7 +229,7 @@ class StdlibPoller(BasePoller):
                 try:
                     eventfd = self._spares.pop()
                 except IndexError:
-                    eventfd = EventFd()
+                    eventfd = open_eventfd()
                 waiter = _Waiter(eventfd)
             self._entered.append(weakref.ref(waiter))
             return waiter
@@ -257,7 +258,7 @@ class StdlibPoller(BasePoller):
         Return None if the set has changed meanwhile, so that the events may be stale.
         """
         if self._epoll is not None:
-            found = self._epoll.poll(timeout, limit)
+            found = self._epoll.poll(-1 if timeout is None else timeout, limit)  # PyPy does not take None
             with self._lock:
                 current = [(fd, events) for fd, events in found if fd in self._keys]
                 woken = any(fd == self._eventfd.fd for fd, _ in found)
@@ -398,9 +399,11 @@ def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:
 
 
 def _ask_select(interest: dict[int, int], timeout: float | None) -> Events:
-    reads, writes, urgent = ([fd for fd in interest if interest[fd] & bit] for bit in (READ, WRITE, PRIORITY))
+    # Windows reports a connection that could not be made as exceptional, and not as writable.
+    exceptional = PRIORITY | WRITE if sys.platform == "win32" else PRIORITY
+    lists = ([fd for fd in interest if interest[fd] & bits] for bits in (READ, WRITE, exceptional))
     found: dict[int, int] = {}
-    for fds, bit in zip(select.select(reads, writes, urgent, timeout), (READ, WRITE, PRIORITY)):
+    for fds, bit in zip(select.select(*lists, timeout), (READ, WRITE, PRIORITY)):
         for fd in fds:
-            found[fd] = found.get(fd, 0) | bit
+            found[fd] = found.get(fd, 0) | (interest[fd] & bit or WRITE)
     return list(found.items())
