@@ -51,6 +51,7 @@ class _Waiter:
         self.eventfd = eventfd
         self.version = 0
         self.woken = False
+        self.left = False
         self.thread = threading.get_ident()
         #: The number of events, and whether a wake-up has ended the wait; None until it has ended.
         self.result: tuple[int, bool] | None = None
@@ -155,7 +156,7 @@ class StdlibPoller(BasePoller):
 
     def _waiters(self) -> list[_Waiter]:
         """Return the waits in progress; with the lock held."""
-        return [waiter for entered in self._entered if (waiter := entered()) is not None]
+        return [waiter for entered in self._entered if (waiter := entered()) is not None and not waiter.left]
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> Events:
         ns = nanoseconds(timeout)
@@ -236,7 +237,8 @@ class StdlibPoller(BasePoller):
 
     def _leave(self, waiter: _Waiter) -> None:
         with self._lock:
-            others = [other for other in self._waiters() if other is not waiter]
+            waiter.left = True
+            others = self._waiters()
             self._entered = [weakref.ref(other) for other in others]
             if waiter.result is not None:
                 self._counts["waits"] += 1
