@@ -152,6 +152,17 @@ def pure(session: nox.Session) -> None:
 
 
 @nox.session
+def pypy(session: nox.Session) -> None:
+    """Run the Python suite, except the examples, on PyPy (pypy3 on PATH), 3.10 or newer."""
+    place = Path(session.create_tmp()).resolve() / "pypy"
+    shutil.rmtree(place, ignore_errors=True)
+    session.run("pypy3", "-m", "venv", str(place), external=True)
+    python = str(place / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", package(session, "[test]"), external=True)
+    session.run(python, "-m", "pytest", *SEVERAL, *session.posargs, external=True)
+
+
+@nox.session
 def no_epoll(session: nox.Session) -> None:
     """Run the Python suite, except the examples, on a core without epoll, as outside Linux."""
     session.install(package(session, "[test]"), env={"CFLAGS": "-DFMUX_NO_EPOLL"})

@@ -83,6 +83,22 @@ if PYPY:
     runpy.run_path(str(PYPY_TOOLS))  # after fastmux, which has looked already for what is missing
 
 
+#: Parts of the names of tests that do not suit PyPy.
+NOT_ON_PYPY = {
+    "test_memory.py": "a limit of the address space stops its garbage collector",
+    "test_an_interrupted_wait_leaves_nothing_behind": "the garbage collector releases the wait",
+    "test_a_close_in_the_midst_of_a_wait": "a garbage collection at each line takes minutes",
+    "test_a_missing_program_is_reported_in_the_same_way": "its message begins with another name of the interpreter",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items if PYPY else ():
+        for part, reason in NOT_ON_PYPY.items():
+            if part in item.nodeid:
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
 def collect_garbage() -> None:
     for _ in range(3 if PYPY else 1):  # a finalizer may leave more
         gc.collect()

@@ -136,7 +136,10 @@ def windows() -> None:
     remove(
         "os", "register_at_fork fork* eventfd* EFD_* pidfd_open memfd_create pipe2 set_blocking openpty sendfile uname"
     )
-    remove("os", "W* wait3 wait4 waitid killpg pread* pwrite* readv writev sched_* getuid geteuid getgid getegid setsid O_CLOEXEC O_NONBLOCK")
+    remove(
+        "os", "W* wait3 wait4 waitid killpg pread* pwrite* readv writev sched_* getuid geteuid getgid getegid setsid"
+    )
+    remove("os", "O_CLOEXEC O_NONBLOCK")
     remove("signal", "setitimer ITIMER_* alarm pthread_* sigwait* SIGUSR* SIGALRM SIGCHLD SIGPIPE")
     remove("socket", "AF_UNIX socketpair CMSG_* SCM_* send_fds recv_fds MSG_NOSIGNAL")
     remove("mmap", "MAP_* PROT_* MADV_*")
