@@ -26,6 +26,7 @@ import subprocess  # noqa: F401
 import sys
 import sysconfig
 import tempfile  # noqa: F401
+import urllib.request  # noqa: F401
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
