@@ -85,6 +85,7 @@ if PYPY:
 
 #: Parts of the names of tests that do not suit PyPy.
 NOT_ON_PYPY = {
+    "test_state_machines.py": "without the extension it compares the standard library with itself",
     "test_memory.py": "a limit of the address space stops its garbage collector",
     "test_an_interrupted_wait_leaves_nothing_behind": "the garbage collector releases the wait",
     "test_a_close_in_the_midst_of_a_wait": "a garbage collection at each line takes minutes",

@@ -50,6 +50,7 @@ class EventFd:
 class SocketPair(EventFd):
     """A pair of sockets, where there are no eventfds. Not a pipe: select() on Windows takes sockets only."""
 
+    fd: int = -1
     _ends: tuple[socket.socket, ...] = ()
 
     def __init__(self) -> None:
