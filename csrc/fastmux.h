@@ -106,7 +106,7 @@ void fmux_free(fmux_t *mux);
 int fmux_fileno(fmux_t *mux);
 
 /* Watch fd for the events in mask (EPOLL* bits, which equal the POLL* bits; poll
- * and select ignore the ones that they lack).
+ * and select ignore the ones that they lack, but outside Linux refuse EPOLLRDHUP).
  * Returns the tag of fd: a small number >= 0, one per descriptor that this mux
  * has ever watched, which waits report beside fd. Or -EEXIST (already watched
  * under this number), -EBADF (not open), -EPERM (epoll cannot watch regular

@@ -39,6 +39,14 @@ enum {
     FMUX__HOLES_MIN = 64 /* fewer are not worth removing */
 };
 
+/* A half-closed peer is an event of Linux. Elsewhere poll has no bit for it, or
+ * another one: this one ignores the end of the stream on FreeBSD. */
+#if POLLRDHUP == 0x2000 && !defined(FMUX_NO_RDHUP)
+enum { FMUX__REFUSED = 0 };
+#else
+enum { FMUX__REFUSED = 0x2000 };
+#endif
+
 /* ---- the set ----------------------------------------------------------- */
 
 /* Wake all waiters because the set has changed; under the lock. */
@@ -52,6 +60,8 @@ static void fmux_poll__changed(fmux_t *mux)
 
 static int fmux_poll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
+    if ((entry->mask & FMUX__REFUSED) != 0)
+        return -EINVAL;
     if (fcntl(fd, F_GETFD) < 0)
         return -errno; /* as epoll does; poll itself would only report POLLNVAL */
     if (mux->set_length == mux->set_size) {
@@ -73,6 +83,8 @@ static int fmux_poll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
                              uint32_t old_mask)
 {
     (void)fd;
+    if ((entry->mask & FMUX__REFUSED) != 0)
+        return -EINVAL;
     if (entry->mask != old_mask) {
         mux->set[entry->slot].events = (short)(uint16_t)entry->mask;
         fmux_poll__changed(mux);

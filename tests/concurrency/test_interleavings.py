@@ -218,6 +218,18 @@ def test_an_interrupted_wait_leaves_nothing_behind(make_watched, open_descriptor
         assert open_descriptors() == before
 
 
+def test_a_wakeup_in_the_midst_of_a_wait(make_watched):
+    """It counts for this wait or for the next one."""
+    for number in itertools.count(1):
+        with make_watched(("r", "r"), 0) as watched:
+            if not hasattr(watched.watcher, "stats"):
+                pytest.skip("it does not count wake-ups")
+            if not before_line(number, watched.watcher.wakeup, watched.wait):
+                break
+            watched.wait()
+            assert watched.watcher.stats().wakeups == 1
+
+
 @every_number
 def test_a_close_in_the_midst_of_a_wait(make_watched, others, open_descriptors):
     """The wait raises the error of a closed object, or reports a part of the ready files."""

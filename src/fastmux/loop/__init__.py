@@ -6,6 +6,7 @@ asyncio_private.py lists the private parts of asyncio on which the loop relies.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from asyncio import sslproto
 from collections.abc import Coroutine
@@ -116,6 +117,10 @@ class EventLoop(Turn, SocketCalls):
         fd = sock.fileno()
         super()._stop_serving(sock)
         self._exclusive.discard(fd)
+
+
+if not hasattr(socket.socket, "sendmsg"):  # Windows: the standard transports
+    del EventLoop._make_socket_transport, EventLoop._make_ssl_transport
 
 
 def new_event_loop() -> EventLoop:

@@ -12,6 +12,8 @@ from typing import Final, NamedTuple
 
 from fastmux._original import SelectorKey, select
 
+from .descriptors import is_open
+
 
 class Stats(NamedTuple):
     """Counters since the poller was made; in a forked child, the parent's part included."""
@@ -115,15 +117,6 @@ def compare(keys: Mapping[int, SelectorKey], entries: Iterable[Entry]) -> list[D
         elif (seen[fd].events ^ key.events) & ~_ADDED and not has_fired(seen[fd]):
             differences.append(Difference(fd, key, "events"))
     return sorted(differences, key=lambda difference: difference.fd)
-
-
-def is_open(fd: int) -> bool:
-    """Return whether the number stands for an open file."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def closed_files(keys: Mapping[int, SelectorKey]) -> list[Difference]:

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import math
 import os
+import sys
 import threading
 import weakref
 from time import monotonic_ns
@@ -25,7 +26,7 @@ from fastmux._original import select
 from fastmux._timeouts import ONE_CALL, nanoseconds
 
 from .base import BasePoller, check_maxevents, no_fileno
-from .descriptors import OwnEpoll, WakePipe
+from .descriptors import OwnEpoll, WakePipe, check_limit_of_select, check_open, open_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     Events: TypeAlias = list[tuple[int, int]]
 
-_FD_SETSIZE = 1024
 _COUNTERS = (
     *("waits", "events", "stale_events", "control_calls", "control_calls_avoided", "wakeups"),
     *("interruptions", "renewals", "growths"),
@@ -50,6 +50,7 @@ class _Waiter:
         self.pipe = pipe
         self.version = 0
         self.woken = False
+        self.left = False
         self.thread = threading.get_ident()
         #: The number of events, and whether a wake-up has ended the wait; None until it has ended.
         self.result: tuple[int, bool] | None = None
@@ -71,7 +72,7 @@ class StdlibPoller(BasePoller):
         # All that follows is guarded by self._lock.
         # Waits in progress. Weak references: a signal handler may raise at any step, even just before a wait leaves.
         self._entered: list[weakref.ref[_Waiter]] = []
-        self._spares = [WakePipe()]  # for later waits
+        self._spares = [open_pipe()]  # for later waits
         self._version = 0  # counts changes of the set
         self._wake_pending = False  # a wake-up without a wait in progress
         self._cursor = 0  # where the last result was cut off
@@ -107,9 +108,9 @@ class StdlibPoller(BasePoller):
             except OSError as error:
                 raise explain_refusal(error) from None
             return
-        os.fstat(fd)  # EBADF here rather than later
-        if self.mechanism == "select" and fd >= _FD_SETSIZE:
-            raise ValueError(f"descriptor {fd} is too high: select.select takes those below {_FD_SETSIZE}")
+        check_open(fd)  # EBADF here rather than later
+        if self.mechanism == "select":
+            check_limit_of_select(fd, len(self._keys))
         self._changed()
 
     def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
@@ -152,7 +153,7 @@ class StdlibPoller(BasePoller):
 
     def _waiters(self) -> list[_Waiter]:
         """Return the waits in progress; with the lock held."""
-        return [waiter for entered in self._entered if (waiter := entered()) is not None]
+        return [waiter for entered in self._entered if (waiter := entered()) is not None and not waiter.left]
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> Events:
         ns = nanoseconds(timeout)
@@ -220,21 +221,25 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 closed()
             self._rebuild()
-            waiter = _Waiter(self._spares.pop() if self._spares else WakePipe())
+            waiter = _Waiter(self._spares.pop() if self._spares else open_pipe())
             self._entered.append(weakref.ref(waiter))
             return waiter
 
     def _leave(self, waiter: _Waiter) -> None:
         with self._lock:
-            others = [other for other in self._waiters() if other is not waiter]
+            waiter.left = True
+            others = self._waiters()
             self._entered = [weakref.ref(other) for other in others]
             if waiter.result is not None:
                 self._counts["waits"] += 1
                 self._counts["events"] += waiter.result[0]
                 self._counts["wakeups"] += waiter.result[1]
             self._spares.append(waiter.pipe)
-            if self.closed and not others:
-                self._release()
+            if self.closed:
+                if not others:
+                    self._release()
+            elif waiter.woken:
+                self.wakeup()  # this one came too late for the wait
 
     def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool] | None:
         """Wait once. Return the events of registered descriptors, and whether a wake-up has ended it.
@@ -245,9 +250,9 @@ class StdlibPoller(BasePoller):
             if self.closed:  # by a signal handler, before this waiter was listed
                 closed()
             if not waiter.pipe.is_ours():  # the program has closed it
-                waiter.pipe = WakePipe()
-            woken = self._wake_pending
-            self._wake_pending = waiter.woken = False
+                waiter.pipe = open_pipe()
+            # In one step: a signal handler may call wakeup() between two.
+            woken, self._wake_pending, waiter.woken = self._wake_pending or waiter.woken, False, False
             waiter.version = self._version
             # list() copies in one step: a signal handler may change the registrations.
             interest = {} if self._epoll else {fd: key.events for fd, key in list(self._keys.items())}
@@ -260,7 +265,7 @@ class StdlibPoller(BasePoller):
             found = []
         with self._lock:
             waiter.pipe.clear()
-            woken |= waiter.woken
+            woken, waiter.woken = woken or waiter.woken, False
             if waiter.version != self._version:
                 self._wake_pending |= woken  # for the next call, which reports the events
                 return None
@@ -391,9 +396,11 @@ def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:
 
 
 def _ask_select(interest: dict[int, int], timeout: float | None) -> Events:
-    reads, writes, urgent = ([fd for fd in interest if interest[fd] & bit] for bit in (READ, WRITE, PRIORITY))
+    # Windows reports a connection that could not be made as exceptional, and not as writable.
+    exceptional = PRIORITY | WRITE if sys.platform == "win32" else PRIORITY
+    lists = ([fd for fd in interest if interest[fd] & bits] for bits in (READ, WRITE, exceptional))
     found: dict[int, int] = {}
-    for fds, bit in zip(select.select(reads, writes, urgent, timeout), (READ, WRITE, PRIORITY)):
+    for fds, bit in zip(select.select(*lists, timeout), (READ, WRITE, PRIORITY)):
         for fd in fds:
-            found[fd] = found.get(fd, 0) | bit
+            found[fd] = found.get(fd, 0) | (interest[fd] & bit or WRITE)
     return list(found.items())
