@@ -121,7 +121,10 @@ class BasePoller:
         self._growths = 0
         self._avoided = 0  # calls of modify() without a system call
         self._fork = check_policy(fork)
-        apply_in_children(self)
+
+    def _made(self) -> None:
+        """Apply the fork policy from now on. A fork by another thread leaves half-made pollers alone."""
+        apply_in_children(self, BasePoller.close)
 
     def _check_open(self) -> None:
         if self.closed:

@@ -85,6 +85,7 @@ class StdlibPoller(BasePoller):
         else:
             self._eventfd = EventFd()
             self._epoll.register(self._eventfd.fd, select.EPOLLIN | select.EPOLLET)
+        self._made()
 
     def __del__(self) -> None:
         if hasattr(self, "_eventfd"):  # not if __init__ failed early
