@@ -15,4 +15,4 @@ else:
 class SelectSelector(_StandardSelect):
     """The standard SelectSelector, without its limit of 1024."""
 
-    _select = staticmethod(_select.select)
+    _select = _select.select
