@@ -161,8 +161,7 @@ fmux_object_t fmux_poll_keys(fmux_object_t context,
 /* ---- objects ---------------------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *masks;   /* a dict: descriptor -> mask */
+    PyObject_HEAD PyObject *masks;   /* a dict: descriptor -> mask */
     PyObject *keys;    /* the map of keys of a selector, or None */
     PyObject *context; /* see fmux_context */
 } fmux_poll_t;

@@ -169,9 +169,7 @@ def open_ready(mux: Any, capacity: int, shared: bool, context: Any, fail: Callab
     return ready, memory
 
 
-def open_context(
-    mux: Any, *, table: list[Any] | None = None, keys: dict[int, Any] | None = None
-) -> bytearray:
+def open_context(mux: Any, *, table: list[Any] | None = None, keys: dict[int, Any] | None = None) -> bytearray:
     """Make a context, see calls.h. Its owner keeps the objects alive."""
     context: bytearray = lib.fmux_context(mux, table, keys, None, PAIRS, SelectorKey)
     return context

@@ -287,7 +287,9 @@ class BasePoller:
         timeout or a wakeup(). events may contain ERROR and HANGUP (and POLLNVAL for a closed descriptor on poll)
         besides the registered events. If maxevents cuts a result short, the next call continues with the rest.
 
-        Raises ValueError on a closed poller, also if another thread closes it during the wait.
+        Raises ValueError on a closed poller, also if another thread closes it during the wait. An exception from a
+        signal handler ends the wait; if the signal arrives after the sleep, it may lose edges, one-shot events and a
+        wake-up.
         """
         raise NotImplementedError
 

@@ -49,10 +49,10 @@ class _Waiter:
     def __init__(self, eventfd: EventFd) -> None:
         self.eventfd = eventfd
         self.version = 0
-        self.woken = False
+        self.woken = False  # it has consumed a wake-up
         self.thread = threading.get_ident()
-        #: The number of events, and whether a wake-up has ended the wait; None until it has ended.
-        self.result: tuple[int, bool] | None = None
+        #: The number of events; None until the wait has ended, or if an exception has ended it.
+        self.result: int | None = None
 
 
 class StdlibPoller(BasePoller):
@@ -73,7 +73,9 @@ class StdlibPoller(BasePoller):
         self._entered: list[weakref.ref[_Waiter]] = []
         self._spares: list[EventFd] = []  # for later waits
         self._version = 0  # counts changes of the set
-        self._wake_pending = False  # a wake-up without a wait in progress
+        self._wake_pending = (
+            False  # a wake-up that no wait has consumed; on poll and select, without a wait in progress
+        )
         self._cursor = 0  # where the last result was cut off
         self._inherited = False  # the epoll set is the parent's: do not change it
         self._fired: set[int] = set()  # one-shot registrations that had fired before the fork
@@ -158,6 +160,10 @@ class StdlibPoller(BasePoller):
         return [waiter for entered in self._entered if (waiter := entered()) is not None]
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> Events:
+        return self._wait(timeout, maxevents)[0]
+
+    def _wait(self, timeout: float | None, maxevents: int = -1) -> tuple[Events, bool]:
+        """Wait, and return the events, and whether a wake-up has ended the wait."""
         ns = nanoseconds(timeout)
         limit = check_maxevents(maxevents)
         limit = self.capacity if limit == -1 else min(limit, self.capacity)
@@ -170,10 +176,10 @@ class StdlibPoller(BasePoller):
                 if self.closed:
                     closed()
                 if result is not None:
-                    events, woken = result
-                    if events or woken or (deadline is not None and monotonic_ns() >= deadline):
-                        waiter.result = len(events), woken
-                        return events
+                    woken = waiter.woken
+                    if result or woken or (deadline is not None and monotonic_ns() >= deadline):
+                        waiter.result = len(result)
+                        return result, woken
                 with self._lock:
                     self._counts["interruptions"] += 1
         finally:
@@ -183,12 +189,12 @@ class StdlibPoller(BasePoller):
         ns = nanoseconds(timeout)
         deadline = monotonic_ns() + ns
         while True:
-            found = self.poll(None if ns < 0 else max(deadline - monotonic_ns(), 0) / 1e9)
+            found, woken = self._wait(None if ns < 0 else max(deadline - monotonic_ns(), 0) / 1e9)
             with self._lock:
                 if self.closed:
                     closed()
                 pairs = [(self._keys[fd], events) for fd, events in found if fd in self._keys]
-            if pairs or not found:  # else another thread has unregistered every reported descriptor
+            if pairs or woken or not found:  # else another thread has unregistered every reported descriptor
                 return pairs
 
     def wait(self, timeout: float | None = None) -> int:
@@ -240,8 +246,10 @@ class StdlibPoller(BasePoller):
             self._entered = [weakref.ref(other) for other in others]
             if waiter.result is not None:
                 self._counts["waits"] += 1
-                self._counts["events"] += waiter.result[0]
-                self._counts["wakeups"] += waiter.result[1]
+                self._counts["events"] += waiter.result
+                self._counts["wakeups"] += waiter.woken
+            elif not self.closed and (waiter.woken or (self._epoll is not None and self._wake_pending)):
+                self._wake()  # an exception ends this wait: the wake-up is for another one
             if self._epoll is None:
                 self._spares.append(waiter.eventfd)
             if self.closed:
@@ -250,8 +258,8 @@ class StdlibPoller(BasePoller):
                 elif self._epoll is not None:
                     self._eventfd.set()  # one edge wakes one waiter, which sets the next one here
 
-    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool] | None:
-        """Make one system call. Return the events of registered descriptors, and whether a wake-up was among them.
+    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> Events | None:
+        """Make one system call. Return the events of registered descriptors, and note whether a wake-up was among them.
 
         Return None if the set has changed meanwhile, so that the events may be stale.
         """
@@ -260,13 +268,16 @@ class StdlibPoller(BasePoller):
             with self._lock:
                 current = [(fd, events) for fd, events in found if fd in self._keys]
                 woken = any(fd == self._eventfd.fd for fd, _ in found)
+                if woken:
+                    waiter.woken, self._wake_pending = True, False
                 self._counts["stale_events"] += len(found) - len(current) - woken
-                return current, woken
+                return current
         with self._lock:
             if self.closed:  # by a signal handler, before this waiter was listed
                 closed()
-            woken = self._wake_pending
-            self._wake_pending = waiter.woken = False
+            waiter.woken |= self._wake_pending
+            self._wake_pending = False
+            woken = waiter.woken
             waiter.version = self._version
             # list() copies in one step: a signal handler may change the registrations.
             interest = {waiter.eventfd.fd: READ} | {fd: key.events for fd, key in list(self._keys.items())}
@@ -274,11 +285,9 @@ class StdlibPoller(BasePoller):
         with self._lock:
             if any(fd == waiter.eventfd.fd for fd, _ in found):
                 waiter.eventfd.clear()
-            woken |= waiter.woken
             if waiter.version != self._version:
-                self._wake_pending |= woken  # for the next call, which reports the events
                 return None
-            return self._cut([pair for pair in found if pair[0] != waiter.eventfd.fd], limit), woken
+            return self._cut([pair for pair in found if pair[0] != waiter.eventfd.fd], limit)
 
     def _cut(self, found: Events, limit: int) -> Events:
         """Return at most limit of the events; the next call begins after those, so that none starves."""
@@ -294,17 +303,22 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 closed()
             self._rebuild()
-            if self._epoll is not None:
-                self._eventfd.set()
-                return
-            waiters = self._waiters()
-            if any(waiter.woken for waiter in waiters):
-                return  # the last wake-up is not consumed yet
-            if waiters:
-                waiters[0].woken = True
-                waiters[0].eventfd.set()
-            else:
-                self._wake_pending = True
+            self._wake()
+
+    def _wake(self) -> None:
+        """End one wait; with the lock held."""
+        if self._epoll is not None:
+            self._wake_pending = True
+            self._eventfd.set()
+            return
+        waiters = self._waiters()
+        if any(waiter.woken for waiter in waiters):
+            return  # the last wake-up is not consumed yet
+        if waiters:
+            waiters[0].woken = True
+            waiters[0].eventfd.set()
+        else:
+            self._wake_pending = True
 
     def fileno(self) -> int:
         if self.closed:
