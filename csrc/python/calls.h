@@ -140,8 +140,8 @@ fmux_object_t fmux_add_poll(fmux_object_t module, fmux_object_t pairs,
 /* Make another poll object; keys is None, or the map of keys of a selector. */
 fmux_object_t fmux_poll_object(fmux_object_t like, fmux_object_t keys);
 
-/* The context of a poll object. */
-fmux_object_t fmux_poll_context(fmux_object_t poll);
+/* The context of a poll object; None if it was not made for these keys. */
+fmux_object_t fmux_poll_context(fmux_object_t poll, fmux_object_t keys);
 
 /* poll(2) on the masks of a context; timeout in seconds, negative is 0. From the
  * second call without a change on, the records for the kernel are kept in the

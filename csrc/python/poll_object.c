@@ -200,9 +200,11 @@ fmux_object_t fmux_poll_object(fmux_object_t like, fmux_object_t keys)
                                     context->pairs, context->key_type));
 }
 
-fmux_object_t fmux_poll_context(fmux_object_t poll)
+fmux_object_t fmux_poll_context(fmux_object_t poll, fmux_object_t keys)
 {
-    PyObject *context = fmux__poll_of(fmux_borrow(poll))->context;
+    const fmux_poll_t *self = fmux__poll_of(fmux_borrow(poll));
+    PyObject *context =
+        self->keys == fmux_borrow(keys) ? self->context : Py_None;
     Py_INCREF(context);
     return fmux_give(context);
 }

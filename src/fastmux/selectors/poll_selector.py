@@ -29,7 +29,8 @@ class PollSelector(Registrations, _StandardPoll):
 
     def __init__(self) -> None:
         super().__init__()
-        self._context = poll_context(self._selector) if type(self._selector) is type(_select._poll) else None
+        poll = self._selector
+        self._context = poll_context(poll, self._fd_to_key) if type(poll) is type(_select._poll) else None
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for each ready file."""
