@@ -281,30 +281,48 @@ unlock:
     return result;
 }
 
+/* fmux_modify, under the lock. */
+static int fmux__change(fmux_t *mux, int fd, uint32_t mask)
+{
+    fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
+    if (!fmux__watched(entry))
+        return -ENOENT;
+    uint32_t old_mask = entry->mask;
+    entry->mask = mask;
+    int result = mux->mechanism->modify(mux, fd, entry, old_mask);
+    if (result >= 0)
+        return fmux_entry_tag(entry);
+    if (result == -ENOENT || result == -EBADF || result == -EPERM)
+        fmux__set_generation(entry, 0);
+    else
+        entry->mask = old_mask;
+    return result;
+}
+
 int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
 {
     int result = fmux_lock(mux);
     if (result < 0)
         return result;
-
-    fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
-    if (!fmux__watched(entry)) {
-        result = -ENOENT;
-        goto unlock;
-    }
-    uint32_t old_mask = entry->mask;
-    entry->mask = mask;
-    result = mux->mechanism->modify(mux, fd, entry, old_mask);
-    if (result == -ENOENT || result == -EBADF || result == -EPERM)
-        fmux__set_generation(entry, 0);
-    else if (result < 0)
-        entry->mask = old_mask;
-    else
-        result = fmux_entry_tag(entry);
-
-unlock:
+    result = fmux__change(mux, fd, mask);
     pthread_mutex_unlock(&mux->lock);
     return result;
+}
+
+void fmux_give_back(fmux_ready_t *ready, int n, int woken)
+{
+    const uint32_t once = UINT32_C(3) << 30; /* EPOLLET | EPOLLONESHOT */
+    fmux_t *mux = ready->mux;
+    if (fmux_lock(mux) < 0)
+        return;
+    for (int i = 0; i < n; i++) {
+        uint32_t mask = fmux_entry(mux, ready->fds[i])->mask;
+        if ((mask & once) != 0)
+            (void)fmux__change(mux, ready->fds[i], mask);
+    }
+    if (woken)
+        (void)mux->mechanism->wakeup(mux);
+    pthread_mutex_unlock(&mux->lock);
 }
 
 int fmux_remove(fmux_t *mux, int fd)

@@ -220,13 +220,19 @@ int fmux_try(fmux_ready_t *ready, int max_events);
  * soon as this returns. */
 void fmux_ready_release(fmux_ready_t *ready);
 
-/* The columns, the capacity and the context of a ready array. */
+/* Undo a wait whose result was lost: n is the number of its rows, still in the
+ * array, and woken says whether it consumed a wake-up. Edge-triggered and one-shot
+ * registrations report again, as after fmux_modify; the others do so anyway. */
+void fmux_give_back(fmux_ready_t *ready, int n, int woken);
+
+/* The columns, the capacity, the context and a counter of a ready array. */
 typedef struct {
     const int32_t *fds;
     const uint32_t *events;
     const int32_t *tags;
     int capacity;
     const void *context; /* of fmux_ready_set_context */
+    uint64_t wakeups;    /* consumed by waits with this array */
 } fmux_rows_t;
 
 fmux_rows_t fmux_ready_rows(const fmux_ready_t *ready);

@@ -79,8 +79,14 @@ void fmux_ready_release(fmux_ready_t *ready)
 
 fmux_rows_t fmux_ready_rows(const fmux_ready_t *ready)
 {
-    return (fmux_rows_t){ready->fds, ready->events, ready->tags,
-                         ready->capacity, ready->context};
+    return (fmux_rows_t){
+        ready->fds,
+        ready->events,
+        ready->tags,
+        ready->capacity,
+        ready->context,
+        atomic_load_explicit(&ready->counts.wakeups, memory_order_relaxed),
+    };
 }
 
 void fmux_ready_set_context(fmux_ready_t *ready, const void *context)

@@ -346,23 +346,25 @@ class Task(threading.Thread):
     def until_blocked(self) -> Task:
         """Return once the thread sleeps in a system call that waits for descriptors."""
         deadline = time.monotonic() + TIMEOUT
-        while not self._blocked():
+        while not is_blocked(self.native_id):
             assert self.is_alive(), "the thread has ended instead of waiting"
             assert time.monotonic() < deadline, "the thread is not waiting"
             time.sleep(0.001)
         return self
 
-    def _blocked(self) -> bool:
-        files = Path(f"/proc/self/task/{self.native_id}")
-        try:
-            if (files / "stat").read_text().rpartition(")")[2].split()[0] != "S":
-                return False
-            call = (files / "syscall").read_text().split()[0]
-        except PermissionError:
-            return True  # best guess: the call is not readable here
-        except OSError:
-            return False  # the thread has ended
-        return call.isdigit() and (_BLOCKING_CALLS is None or int(call) in _BLOCKING_CALLS)
+
+def is_blocked(native_id: int | None) -> bool:
+    """Return whether a thread sleeps in a system call that waits for descriptors."""
+    files = Path(f"/proc/self/task/{native_id}")
+    try:
+        if (files / "stat").read_text().rpartition(")")[2].split()[0] != "S":
+            return False
+        call = (files / "syscall").read_text().split()[0]
+    except PermissionError:
+        return True  # best guess: the call is not readable here
+    except OSError:
+        return False  # the thread has ended
+    return call.isdigit() and (_BLOCKING_CALLS is None or int(call) in _BLOCKING_CALLS)
 
 
 @pytest.fixture
@@ -378,6 +380,25 @@ def start_thread() -> Iterator[Callable[..., Task]]:
     yield start
     for task in tasks:
         task.result()
+
+
+@pytest.fixture
+def when_blocked(start_thread: Callable[..., Task]) -> Callable[[Callable[[], Any]], None]:
+    """Call a function in another thread once this one sleeps in a system call that waits for descriptors."""
+
+    def call(function: Callable[[], Any]) -> None:
+        main = threading.current_thread()
+
+        def run() -> None:
+            deadline = time.monotonic() + TIMEOUT
+            while not is_blocked(main.native_id):
+                assert time.monotonic() < deadline, "the thread is not waiting"
+                time.sleep(0.001)
+            function()
+
+        start_thread(run)
+
+    return call
 
 
 @pytest.fixture

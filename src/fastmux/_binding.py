@@ -43,8 +43,6 @@ if implementation == "c":
     }
     #: The unit of "others" in the result of stream_wait.
     OTHERS: Final[int] = lib.FMUX_OTHERS
-    #: context[FRESH] = 0 marks the masks as changed, for poll_pairs and poll_keys.
-    FRESH: Final[int] = lib.FMUX_FRESH
 
     SET_ADD: Final[int] = lib.FMUX_SET_ADD
     SET_MODIFY: Final[int] = lib.FMUX_SET_MODIFY
@@ -76,11 +74,12 @@ if implementation == "c":
     selector_rows = lib.fmux_selector_rows
     rows_now = lib.fmux_rows_now
     rows_wait = lib.fmux_rows_wait
-    poll_pairs_now = lib.fmux_poll_pairs_now
-    poll_pairs = lib.fmux_poll_pairs
+    add_poll = lib.fmux_add_poll
+    poll_object = lib.fmux_poll_object
+    poll_context = lib.fmux_poll_context
     poll_keys_now = lib.fmux_poll_keys_now
     poll_keys = lib.fmux_poll_keys
-    select_files = lib.fmux_select_files
+    add_select = lib.fmux_add_select
     stream_wait = lib.fmux_stream_wait
     wakeup = lib.fmux_wakeup
     fileno = lib.fmux_fileno
@@ -171,11 +170,9 @@ def open_ready(mux: Any, capacity: int, shared: bool, context: Any, fail: Callab
     return ready, memory
 
 
-def open_context(
-    mux: Any, *, table: list[Any] | None = None, keys: dict[int, Any] | None = None, masks: dict[int, int] | None = None
-) -> bytearray:
+def open_context(mux: Any, *, table: list[Any] | None = None, keys: dict[int, Any] | None = None) -> bytearray:
     """Make a context, see calls.h. Its owner keeps the objects alive."""
-    context: bytearray = lib.fmux_context(mux, table, keys, masks, PAIRS, SelectorKey)
+    context: bytearray = lib.fmux_context(mux, table, keys, None, PAIRS, SelectorKey)
     return context
 
 

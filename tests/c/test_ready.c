@@ -252,6 +252,51 @@ static void a_one_shot_is_disarmed_until_modify(int mechanism)
     pipe_close(ends);
 }
 
+static void what_is_given_back_is_reported_again(int mechanism)
+{
+    static const uint32_t masks[] = {EPOLLIN, EPOLLIN | (uint32_t)EPOLLET,
+                                     EPOLLIN | EPOLLONESHOT,
+                                     EPOLLIN | EPOLLET | EPOLLEXCLUSIVE};
+    int ends[2];
+    size_t count = mechanism == FMUX_EPOLL ? 4 : 1;
+    for (size_t i = 0; i < count; i++) {
+        pipe_open(ends);
+        set_t set = set_open(mechanism, 4);
+        CHECK_OK(fmux_add(set.mux, ends[0], masks[i]));
+        put(ends[1]);
+        for (int again = 0; again < 3; again++) {
+            CHECK_EQ(EPOLLIN, events_of(&set, ends[0]));
+            fmux_give_back(set.array.ready, 1, 0);
+        }
+        CHECK_EQ(EPOLLIN, events_of(&set, ends[0]));
+        take(ends[0]);
+        fmux_give_back(set.array.ready, 1, 0);
+        CHECK_EQ(0, set_wait_now(&set));
+        put(ends[1]);
+        CHECK_EQ(EPOLLIN, events_of(&set, ends[0]));
+        CHECK_OK(fmux_remove(set.mux, ends[0]));
+        fmux_give_back(set.array.ready, 1, 0);
+        CHECK_EQ(0, set_wait_now(&set));
+        fmux_close(set.mux);
+        fmux_give_back(set.array.ready, 1, 1);
+        set_close(&set);
+        pipe_close(ends);
+    }
+}
+
+static void a_wake_up_that_is_given_back_ends_the_next_wait(int mechanism)
+{
+    set_t set = set_open(mechanism, 4);
+    for (int again = 0; again < 3; again++) {
+        CHECK_EQ(0, fmux_wakeup(set.mux));
+        CHECK_EQ(0, array_wait(&set.array, -1));
+        fmux_give_back(set.array.ready, 0, 1);
+        CHECK_EQ(0, array_wait(&set.array, -1));
+        CHECK_EQ(-EAGAIN, array_try(&set.array));
+    }
+    set_close(&set);
+}
+
 static void an_exclusive_registration_can_be_modified(int mechanism)
 {
     int ends[2];
@@ -749,6 +794,8 @@ const test_t ready_tests[] = {
     TEST(an_epoll_set_is_readable_to_another_set, ON_EPOLL),
     TEST(an_edge_is_reported_once_and_again_after_modify, ON_EPOLL),
     TEST(a_one_shot_is_disarmed_until_modify, ON_EPOLL),
+    TEST(what_is_given_back_is_reported_again, ON_ALL),
+    TEST(a_wake_up_that_is_given_back_ends_the_next_wait, ON_ALL),
     TEST(an_exclusive_registration_can_be_modified, ON_EPOLL),
     TEST(a_refused_modify_keeps_the_old_mask, ON_EPOLL),
     TEST(a_refused_modify_does_not_rearm_a_one_shot, ON_EPOLL),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 
 import pytest
@@ -334,35 +335,148 @@ def test_a_poller_can_be_closed_in_children(make_poller, socketpair, start_threa
     assert waiting.result() == [(ours.fileno(), READ)]
 
 
+def check_that_every_use_is_refused(poller, pid):
+    """Only close() does not raise, nor what has no effect: plain attributes and repr()."""
+    cls = type(poller)
+    names = [name for name in dir(cls) if not name.startswith("_") and name not in ("close", "mechanisms")]
+    calls = [lambda name=name: getattr(poller, name) for name in names]
+    calls += [lambda special=special: getattr(cls, special)(poller) for special in ("__len__", "__enter__")
+              if hasattr(cls, special)]  # fmt: skip
+    if hasattr(cls, "__contains__"):
+        calls.append(lambda: 0 in poller)
+    assert len(calls) >= 9
+    for call in calls:
+        with pytest.raises(RuntimeError, match=f"this {cls.__name__} was made in process {pid}, before a fork"):
+            call()
+    assert poller.close() is None
+    assert poller
+    assert cls.__name__ in repr(poller)
+
+
 def test_a_poller_can_refuse_to_be_used_in_children(make_poller, socketpair):
     poller = make_poller(fork="raise")
     ours, theirs = socketpair
-    poller.register(ours, READ)
+    key = poller.register(ours, READ)
+    keys = poller.get_map()
+    cls = type(poller)
     parent = os.getpid()
 
     def child():
-        calls = [
-            lambda: poller.register(theirs),
-            lambda: poller.modify(ours, WRITE),
-            lambda: poller.unregister(ours),
-            lambda: poller.get_key(ours),
-            lambda: poller.poll(0),
-            lambda: poller.select(0),
-            lambda: poller.wait(0),
-            poller.get_map,
-            poller.wakeup,
-            poller.fileno,
-            poller.audit,
-            poller.__enter__,
-        ]
-        for call in calls:
-            with pytest.raises(RuntimeError, match=f"was made in process {parent}, before a fork"):
-                call()
-        poller.close()
+        check_that_every_use_is_refused(poller, parent)
+        with pytest.raises(RuntimeError, match="before a fork"):
+            keys[ours]
+        assert isinstance(poller, cls)
+        assert poller.closed
+        assert poller.mechanism in poller.mechanisms
+        in_child(check_that_every_use_is_refused, poller, parent)
 
     in_child(child)
     theirs.send(b"x")
-    assert poller.poll(20) == [(ours.fileno(), READ)]
+    assert poller.select(20) == [(key, READ)]
+
+
+class HookError(BaseException):
+    """Raised by the close() of a subclass."""
+
+
+@pytest.mark.parametrize("policy", ["close", "raise"])
+def test_a_close_that_fails_keeps_no_poller_from_its_policy(make_poller, open_descriptors, monkeypatch, policy):
+    failures = []
+    monkeypatch.setattr(sys, "unraisablehook", failures.append)  # of the child
+    cls = make_poller.cls
+    parent = os.getpid()
+    fails = False
+
+    class Failing(cls):
+        def __init_subclass__(cls):
+            raise HookError
+
+        def close(self):
+            if fails:
+                raise HookError
+            super().close()
+
+    before = len(open_descriptors())
+    pollers = []
+    for number in range(5):
+        make_poller.cls = Failing if number in (0, 3) else cls
+        pollers.append(make_poller(fork=policy))
+        pollers[-1].poll(0.001)
+
+    def child():
+        nonlocal fails
+        fails = False
+        assert [failure.exc_type for failure in failures] == [HookError]
+        assert len(open_descriptors()) == before + 2  # the pipe of in_child
+        for poller in pollers:
+            if policy == "raise":
+                check_that_every_use_is_refused(poller, parent)
+            else:
+                with pytest.raises(ValueError, match="closed poller"):
+                    poller.poll(0)
+
+    fails = True
+    try:
+        in_child(child)
+    finally:
+        fails = False
+    for poller in pollers:
+        assert poller.poll(0) == []
+
+
+@pytest.mark.parametrize("policy", ["rebuild", "close", "raise"])
+def test_a_child_without_a_free_descriptor_applies_the_policy(
+    make_poller, socketpair, open_descriptors, descriptors_limit, policy
+):
+    pollers = [make_poller(fork=policy) for _ in range(5)]
+    ours, theirs = socketpair
+    for poller in pollers:
+        poller.register(ours, READ)
+        poller.poll(0.001)
+
+    def child():
+        for poller in pollers:
+            if policy != "rebuild":
+                with pytest.raises(RuntimeError if policy == "raise" else ValueError):
+                    poller.poll(0)
+        descriptors_limit(limit + 100)
+        theirs.send(b"x")
+        for poller in pollers:
+            if policy == "rebuild":
+                assert poller.poll(20) == [(ours.fileno(), READ)]
+
+    free = sorted(set(range(500)) - set(open_descriptors()))
+    limit = free[2]  # the pipe of in_child takes two
+    descriptors_limit(limit)
+    try:
+        in_child(child)
+    finally:
+        descriptors_limit(limit + 100)
+
+
+def test_a_fork_during_the_making_of_a_poller_disturbs_no_child(make_poller, monkeypatch):
+    """The thread that makes it does not exist in the child."""
+    failures = []
+    monkeypatch.setattr(sys, "unraisablehook", failures.append)
+
+    def child():
+        assert failures == []
+
+    def trace(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(os.path.dirname(fastmux.__file__)):
+            return None
+        if event == "line" and frame.f_code.co_name == "__init__":
+            sys.settrace(None)
+            in_child(child)
+            sys.settrace(trace)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        make_poller(fork="close")
+    finally:
+        sys.settrace(before)
 
 
 @pytest.mark.parametrize("policy", ["close", "raise"])
@@ -479,12 +593,12 @@ def test_a_selector_can_be_closed_in_children_or_refuse(socketpair):
         closing.register(ours, fastmux.selectors.EVENT_READ)
         key = refusing.register(ours, fastmux.selectors.EVENT_READ)
 
+        parent = os.getpid()
+
         def child():
             with pytest.raises(RuntimeError, match="closed"):
                 closing.get_key(ours)
-            for call in (refusing.select, refusing.get_map, refusing.wakeup):
-                with pytest.raises(RuntimeError, match="before a fork"):
-                    call()
+            check_that_every_use_is_refused(refusing, parent)
 
         in_child(child)
         theirs.send(b"x")

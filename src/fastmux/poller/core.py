@@ -62,7 +62,7 @@ class Poller(BasePoller, Waits):
     - "share": parent and child share one epoll set, as the kernel leaves it: unregister() in one of them also
       unregisters in the other. Each has its own wake-ups.
     - "close": the child's poller is closed.
-    - "raise": every use in the child raises RuntimeError.
+    - "raise": every method and property raises RuntimeError in the child, except close().
 
     All methods may be called from any thread, and several threads may wait at once.
     """
@@ -82,6 +82,7 @@ class Poller(BasePoller, Waits):
         self._front: _Rows | None = None
         #: The ready array that wait() tries first: the one of _front, or none if that is too small.
         self._rows: Any = NO_ARRAY
+        self._made()
 
     # Waiting
 

@@ -49,10 +49,10 @@ class _Waiter:
     def __init__(self, pipe: WakePipe) -> None:
         self.pipe = pipe
         self.version = 0
-        self.woken = False
+        self.woken = False  # a wake-up is to end it
         self.left = False
         self.thread = threading.get_ident()
-        #: The number of events, and whether a wake-up has ended the wait; None until it has ended.
+        #: The number of events, and whether a wake-up has ended the wait; None until it has ended, or after an exception.
         self.result: tuple[int, bool] | None = None
 
 
@@ -81,6 +81,7 @@ class StdlibPoller(BasePoller):
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._set: Any = OwnEpoll() if self.mechanism == "epoll" else None
         self._epoll: Any = self._set.epoll if self._set else None
+        self._made()
 
     def __del__(self) -> None:
         if hasattr(self, "_epoll"):  # not if __init__ failed early
@@ -156,6 +157,10 @@ class StdlibPoller(BasePoller):
         return [waiter for entered in self._entered if (waiter := entered()) is not None and not waiter.left]
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> Events:
+        return self._wait(timeout, maxevents)[0]
+
+    def _wait(self, timeout: float | None, maxevents: int = -1) -> tuple[Events, bool]:
+        """Wait, and return the events, and whether a wake-up has ended the wait."""
         ns = nanoseconds(timeout)
         limit = check_maxevents(maxevents)
         limit = self.capacity if limit == -1 else min(limit, self.capacity)
@@ -168,10 +173,10 @@ class StdlibPoller(BasePoller):
                 if self.closed:
                     closed()
                 if result is not None:
-                    events, woken = result
-                    if events or woken or (deadline is not None and monotonic_ns() >= deadline):
-                        waiter.result = len(events), woken
-                        return events
+                    woken = waiter.woken
+                    if result or woken or (deadline is not None and monotonic_ns() >= deadline):
+                        waiter.result = len(result), woken
+                        return result, woken
                 with self._lock:
                     self._counts["interruptions"] += 1
         finally:
@@ -181,12 +186,12 @@ class StdlibPoller(BasePoller):
         ns = nanoseconds(timeout)
         deadline = monotonic_ns() + ns
         while True:
-            found = self.poll(None if ns < 0 else max(deadline - monotonic_ns(), 0) / 1e9)
+            found, woken = self._wait(None if ns < 0 else max(deadline - monotonic_ns(), 0) / 1e9)
             with self._lock:
                 if self.closed:
                     closed()
                 pairs = [(self._keys[fd], events) for fd, events in found if fd in self._keys]
-            if pairs or not found:  # else another thread has unregistered every reported descriptor
+            if pairs or woken or not found:  # else another thread has unregistered every reported descriptor
                 return pairs
 
     def wait(self, timeout: float | None = None) -> int:
@@ -238,11 +243,11 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 if not others:
                     self._release()
-            elif waiter.woken:
-                self.wakeup()  # this one came too late for the wait
+            elif waiter.woken and not (waiter.result and waiter.result[1]):
+                self._wake()  # an exception has ended this wait, or it was too late
 
-    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool] | None:
-        """Wait once. Return the events of registered descriptors, and whether a wake-up has ended it.
+    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> Events | None:
+        """Wait once, and return the events of registered descriptors.
 
         Return None if the set has changed meanwhile, so that the events may be stale.
         """
@@ -251,29 +256,27 @@ class StdlibPoller(BasePoller):
                 closed()
             if not waiter.pipe.is_ours():  # the program has closed it
                 waiter.pipe = open_pipe()
-            # In one step: a signal handler may call wakeup() between two.
-            woken, self._wake_pending, waiter.woken = self._wake_pending or waiter.woken, False, False
+            if self._wake_pending:
+                waiter.woken, self._wake_pending = True, False
             waiter.version = self._version
             # list() copies in one step: a signal handler may change the registrations.
             interest = {} if self._epoll else {fd: key.events for fd, key in list(self._keys.items())}
             interest[waiter.pipe.fd] = READ
         try:
-            found = self._ask_kernel(interest, 0 if woken else timeout, limit)
+            found = self._ask_kernel(interest, 0 if waiter.woken else timeout, limit)
         except OSError:
             if waiter.pipe.is_ours():
                 raise
             found = []
         with self._lock:
             waiter.pipe.clear()
-            woken, waiter.woken = woken or waiter.woken, False
             if waiter.version != self._version:
-                self._wake_pending |= woken  # for the next call, which reports the events
                 return None
             current = [(fd, events) for fd, events in found if fd in self._keys]
             if self._epoll is None:
-                return self._cut(current, limit), woken
+                return self._cut(current, limit)
             self._counts["stale_events"] += len(found) - len(current)
-            return current, woken
+            return current
 
     def _ask_kernel(self, interest: dict[int, int], timeout: float | None, limit: int) -> Events:
         if self._epoll is None:
@@ -298,13 +301,17 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 closed()
             self._rebuild()
-            waiters = self._waiters()
-            if any(waiter.woken for waiter in waiters):
-                return  # the last wake-up is not consumed yet
-            if waiters and waiters[0].pipe.set():
-                waiters[0].woken = True
-            else:
-                self._wake_pending = True
+            self._wake()
+
+    def _wake(self) -> None:
+        """End one wait; with the lock held."""
+        waiters = self._waiters()
+        if any(waiter.woken for waiter in waiters):
+            return  # the last wake-up is not consumed yet
+        if waiters and waiters[0].pipe.set():
+            waiters[0].woken = True
+        else:
+            self._wake_pending = True
 
     def fileno(self) -> int:
         if self.closed:
@@ -325,6 +332,7 @@ class StdlibPoller(BasePoller):
         self._wake_pending = False
         self._spares = []  # shared with the parent
         for waiter in own:
+            waiter.woken = False
             waiter.pipe.renew()
         self._inherited = self._epoll is not None and self._fork == "rebuild" and not self.closed
 

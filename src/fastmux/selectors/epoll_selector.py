@@ -53,7 +53,7 @@ class EpollSelector(Registrations, Waits, _standard.EpollSelector):
             self._mux = self._context = None
             self._ready = NO_ARRAY
         if fork != "share":
-            apply_in_children(self)
+            apply_in_children(self, EpollSelector.close)
         if fork == "rebuild" and self._mux is not None:
             _binding.set_shared(self._mux, False)  # the core makes the child's set
 

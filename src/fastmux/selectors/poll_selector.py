@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from fastmux._binding import BUSY, NOW, UNUSUAL, os_error, poll_keys, poll_keys_now
+from fastmux import select as _select
+from fastmux._binding import BUSY, NOW, UNUSUAL, os_error, poll_context, poll_keys, poll_keys_now, poll_object
 from fastmux._original import SelectorKey
 from fastmux._original import selectors as _standard
 from fastmux._timeouts import ONE_CALL, for_poll, for_selector
-from fastmux.select.poll_object import PollSet, make_set
 
 from .registrations import Registrations
 
@@ -20,12 +20,13 @@ class PollSelector(Registrations, _standard.PollSelector):
 
     _selector: Any
 
-    def _selector_cls(self) -> PollSet:
-        return make_set(self._fd_to_key)
+    def _selector_cls(self) -> Any:
+        return poll_object(_select._poll, self._fd_to_key)
 
     def __init__(self) -> None:
         super().__init__()
-        self._context = self._selector._context if type(self._selector) is PollSet else None
+        poll = self._selector
+        self._context = poll_context(poll, self._fd_to_key) if type(poll) is type(_select._poll) else None
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for each ready file."""

@@ -9,7 +9,7 @@ from fastmux._original import selectors as _standard
 class SelectSelector(_standard.SelectSelector):
     """The standard SelectSelector, without its limit of 1024."""
 
-    _select = staticmethod(_select.select)
+    _select = _select.select
 
 
 SelectSelector.__module__ = "fastmux.selectors"  # for pickle
