@@ -1,4 +1,4 @@
-"""The descriptors of StdlibPoller: the pipe that ends a wait of another thread, the epoll set, and those of the program.
+"""The descriptors of StdlibPoller: its epoll set, the pipe that ends a wait of another thread, and registered ones.
 
 A descriptor number is not a file: the program may have closed it and opened another file under it. A number is written
 to, read, replaced or closed only if it is ours. Pipes and sockets have an inode of their own, so fstat() identifies

@@ -52,7 +52,7 @@ class _Waiter:
         self.woken = False  # a wake-up is to end it
         self.left = False
         self.thread = threading.get_ident()
-        #: The number of events, and whether a wake-up has ended the wait; None until it has ended, or after an exception.
+        #: The number of events, and whether a wake-up has ended the wait; None before its end and after an exception.
         self.result: tuple[int, bool] | None = None
 
 
@@ -406,9 +406,9 @@ def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:
 def _ask_select(interest: dict[int, int], timeout: float | None) -> Events:
     # Windows reports a connection that could not be made as exceptional, and not as writable.
     exceptional = PRIORITY | WRITE if sys.platform == "win32" else PRIORITY
-    lists = ([fd for fd in interest if interest[fd] & bits] for bits in (READ, WRITE, exceptional))
+    reads, writes, urgent = ([fd for fd in interest if interest[fd] & bits] for bits in (READ, WRITE, exceptional))
     found: dict[int, int] = {}
-    for fds, bit in zip(select.select(*lists, timeout), (READ, WRITE, PRIORITY)):
+    for fds, bit in zip(select.select(reads, writes, urgent, timeout), (READ, WRITE, PRIORITY)):
         for fd in fds:
             found[fd] = found.get(fd, 0) | (interest[fd] & bit or WRITE)
     return list(found.items())
