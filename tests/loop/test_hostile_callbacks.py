@@ -4,6 +4,7 @@ anything."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import importlib.util
 import socket
@@ -116,7 +117,7 @@ def test_collector_may_cancel_a_handle_while_its_arguments_are_read(loop):
             handle.cancel()
             cancelled.append(1)
 
-    pairs = [tuple([n, n]) for n in range(5000)]  # so that the interpreter has none in reserve
+    pairs = [tuple(iter((n, n))) for n in range(5000)]  # so that the interpreter has none in reserve
     handle = None
     threshold = gc.get_threshold()
     gc.callbacks.append(cancel)
@@ -360,10 +361,8 @@ def test_collector_may_drop_the_selector_amid_add_reader(loop, connect, peer):
         for wait in range(1, 8):
             armed.append(1)
             gc.set_threshold(wait)
-            try:
+            with contextlib.suppress(AttributeError, KeyError, SystemError):
                 loop._add_reader(peer[0].fileno(), nothing)
-            except (AttributeError, KeyError, SystemError):
-                pass
             gc.set_threshold(*threshold)
             armed.clear()
             loop._selector = selector

@@ -87,18 +87,19 @@ typedef struct {
 extern fmux_objects_t fmux_objects;
 
 /* Interned names; an underscore at the end is left off. */
-#define FMUX_NAMES(X)                                                                                    \
-    X(_cancelled)                                                                                        \
-    X(_run)                                                                                              \
-    X(_when) X(_scheduled) X(_run_once) X(_write_to_self)                                                \
-        X(_add_reader) X(_add_writer) X(_remove_reader) X(_remove_writer)                                \
-            X(_timer_handle_cancelled) X(_fatal_error) X(_flush) X(append) X(clear)                      \
-                X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) X(_lost_write)                       \
-                    X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) X(send) X(sendmsg)       \
-                        X(_context) X(call_at) X(call_later) X(call_soon) X(call_soon_threadsafe)        \
-                            X(cancel) X(create_task) X(create_future) X(get_buffer) X(buffer_updated)    \
-                                X(data_received) X(get_debug) X(modify) X(monotonic) X(register_) X(run) \
-                                    X(select) X(time) X(unregister) X(Future) X(Task)
+/* clang-format off */
+#define FMUX_NAMES(X) \
+    X(_cancelled) X(_run) X(_when) X(_scheduled) X(_run_once) \
+    X(_write_to_self) X(_add_reader) X(_add_writer) X(_remove_reader) \
+    X(_remove_writer) X(_timer_handle_cancelled) X(_fatal_error) X(_flush) \
+    X(append) X(clear) X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) \
+    X(_lost_write) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
+    X(send) X(sendmsg) X(_context) X(call_at) X(call_later) X(call_soon) \
+    X(call_soon_threadsafe) X(cancel) X(create_task) X(create_future) \
+    X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
+    X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
+    X(Task)
+/* clang-format on */
 
 #define FMUX__NAME(name) PyObject *name;
 typedef struct {

@@ -14,7 +14,9 @@ from fastmux import _binding, selectors
 from .asyncio_private import StandardLoop, source_of
 from .stream import SocketTransport
 
-_native = _binding.import_loop()
+_native: Any = _binding.import_loop()
+_Ring: Any = _native.Ring
+_LoopCore: Any = _native.LoopCore
 
 #: The most descriptors that one wait reports.
 _ROWS: Final = 256
@@ -46,8 +48,9 @@ def _open_array(selector: Any) -> Any:
     return int(_binding.ffi.cast("uintptr_t", ready)), ready, selector._context, vars(selector)
 
 
-class _Queue(_native.Ring):  # type: ignore[misc]
+class _Queue(_Ring):  # type: ignore[misc]
     """The queue of callbacks, with the rarely used methods of a deque: each makes a deque, and copies it back."""
+
 
 def _through_deque(name: str) -> Any:
     def method(self: _Queue, *args: Any) -> Any:
@@ -66,7 +69,7 @@ for _name in set(dir(deque)) - set(dir(_native.Ring)) - {"__class_getitem__", "_
 _native.setup(_Queue, _report, _open_array, _binding.fail)
 
 
-class CoreLoop(_native.LoopCore, StandardLoop):  # type: ignore[misc]
+class CoreLoop(_LoopCore, StandardLoop):  # type: ignore[misc]
     """The standard loop with the objects of the C core.
 
     A program may replace private parts: the selector, its select(), the clock, Handle._run. Then the standard loop's
@@ -130,12 +133,14 @@ class CoreLoop(_native.LoopCore, StandardLoop):  # type: ignore[misc]
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
-                if sock.fileno() >= 0:  # the standard method fails, too, and handles it: pauses if descriptors are short
+                # The standard method fails, too, and handles it: it pauses if descriptors are short.
+                if sock.fileno() >= 0:
                     super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
                 return
             if accepted is None:
                 return
-            copy_context().run(self._accepted, protocol_factory, *accepted, server, context)
+            conn, address = accepted
+            copy_context().run(self._accepted, protocol_factory, conn, address, server, context)
 
     def _accepted(self, protocol_factory: Any, conn: Any, address: Any, server: Any, context: Any) -> None:
         """Make the protocol and the transport of a connection."""

@@ -19,19 +19,27 @@ from fastmux import _binding
 
 from .asyncio_private import StandardTransport, set_result_unless_cancelled
 
-_native = _binding.import_loop()
+_native: Any = _binding.import_loop()
+_Core: Any = _native.StreamCore
 _logger = logging.getLogger("asyncio")
 #: The most buffers of one sendmsg() call.
 _BUFFERS: Final = 1024
 
 
-class SocketTransport(_native.StreamCore):  # type: ignore[misc]
+class SocketTransport(_Core):  # type: ignore[misc]
     """A connected stream socket."""
 
     __slots__ = ("__dict__", "__weakref__")
 
+    # Fields of the C type
+    _loop: Any
+    _sock: Any
+    _protocol: Any
+    _closing: bool
+    max_size: int
+
     _start_tls_compatible = True
-    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE  # type: ignore[attr-defined]
+    _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
     #: The context argument of all callbacks, from Python 3.15 on.
     _context: Any = None
 
