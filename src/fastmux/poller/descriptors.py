@@ -99,6 +99,8 @@ class WakePipe:
 class WakeSockets(WakePipe):
     """A pair of sockets in place of the pipe, on Windows."""
 
+    _sockets: Any = ()
+
     def __init__(self) -> None:
         import socket
 
