@@ -112,7 +112,8 @@ class WakeSockets(WakePipe):
 
     @property
     def fd(self) -> int:
-        return self._sockets[0].fileno()
+        fd: int = self._sockets[0].fileno()
+        return fd
 
     def is_ours(self) -> bool:
         return True
