@@ -38,6 +38,8 @@ def _identity(fd: int) -> tuple[int, int] | None:
 class OwnFile:
     """A pipe end or a socket: its number, and whether the number still stands for it."""
 
+    fd: int
+
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._identity = _identity(fd)
