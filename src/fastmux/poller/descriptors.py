@@ -38,6 +38,8 @@ def _identity(fd: int) -> tuple[int, int] | None:
 class OwnFile:
     """A pipe end or a socket: its number, and whether the number still stands for it."""
 
+    fd: int
+
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self._identity = _identity(fd)
@@ -99,6 +101,8 @@ class WakePipe:
 class WakeSockets(WakePipe):
     """A pair of sockets in place of the pipe, on Windows."""
 
+    _sockets: Any = ()
+
     def __init__(self) -> None:
         import socket
 
@@ -110,7 +114,8 @@ class WakeSockets(WakePipe):
 
     @property
     def fd(self) -> int:
-        return self._sockets[0].fileno()
+        fd: int = self._sockets[0].fileno()
+        return fd
 
     def is_ours(self) -> bool:
         return True
