@@ -354,11 +354,12 @@ def test_collector_may_drop_the_selector_amid_add_reader(loop, connect, peer):
             dropped.append(1)
             armed.clear()
 
+    tuples = [tuple([n] * size) for n in range(5000) for size in (1, 2, 4)]  # so that the interpreter has no reserve
     armed: list[int] = []
     threshold = gc.get_threshold()
     gc.callbacks.append(drop)
     try:
-        for wait in range(1, 8):
+        for wait in range(1, 30):
             armed.append(1)
             gc.set_threshold(wait)
             with contextlib.suppress(AttributeError, KeyError, SystemError):
@@ -370,6 +371,7 @@ def test_collector_may_drop_the_selector_amid_add_reader(loop, connect, peer):
     finally:
         gc.set_threshold(*threshold)
         gc.callbacks.remove(drop)
+    assert tuples
     assert dropped
 
 
