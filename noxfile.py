@@ -277,9 +277,11 @@ def fresh_environment(session: nox.Session, python: str, place: Path, *packages:
 
 @nox.session
 def programs(session: nox.Session) -> None:
-    """Run aiohttp and websockets, server and client, with and without TLS, on the event loop."""
+    """Run aiohttp, websockets, and tools that change private parts of asyncio, on the event loop."""
     session.install(package(session, "[test,programs]"))
-    session.run("pytest", "tests/loop/test_programs.py", *session.posargs)
+    # looptime's plugin for pytest needs another one.
+    files = ("tests/loop/test_programs.py", "tests/loop/test_private_parts.py")
+    session.run("pytest", "-p", "no:looptime_plugin", *files, *session.posargs, env={"FASTMUX_REQUIRE_TOOLS": "1"})
 
 
 @nox.session

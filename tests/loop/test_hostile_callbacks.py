@@ -414,3 +414,49 @@ def test_loop_without_memory_is_dropped_silently():
     finally:
         sys.unraisablehook = hook
     assert not errors
+
+
+def test_get_buffer_may_set_another_protocol_which_gets_the_update(loop):
+    ours, theirs = socket.socketpair()
+    updates = []
+
+    class Buffered(asyncio.BufferedProtocol):
+        def get_buffer(self, sizehint):
+            transport.set_protocol(other)
+            return bytearray(8)
+
+        def buffer_updated(self, nbytes):
+            updates.append((self, nbytes))
+
+    first, other = Buffered(), Buffered()
+
+    async def main():
+        nonlocal transport
+        transport, _ = await loop.create_connection(lambda: first, sock=ours)
+        theirs.send(b"data")
+        while not updates:
+            await asyncio.sleep(0)
+        transport.abort()
+        await asyncio.sleep(0)
+
+    transport = None
+    loop.run_until_complete(main())
+    theirs.close()
+
+    assert updates == [(other, 4)]
+
+
+def test_a_subclass_counts_its_cancelled_timers(loop):
+    counted = []
+
+    class Counting(type(loop)):
+        def _timer_handle_cancelled(self, handle):
+            counted.append(handle)
+            super()._timer_handle_cancelled(handle)
+
+    own = Counting()
+    timer = own.call_later(1, counted.clear)
+    timer.cancel()
+    own.close()
+
+    assert counted == [timer]

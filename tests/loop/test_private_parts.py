@@ -35,7 +35,7 @@ def tool():
     """Import a module of the package index, or skip."""
 
     def find(name):
-        if importlib.util.find_spec(name) is None:
+        if importlib.util.find_spec(name.partition(".")[0]) is None:
             missing = f"no {name} here (pip install {name})"
             if os.environ.get("FASTMUX_REQUIRE_TOOLS"):
                 pytest.fail(missing)

@@ -299,7 +299,8 @@ static int fmux__count_cancelled(PyObject *self, fmux_handle_t *handle)
 {
     if (handle->loop == NULL)
         return 0;
-    if (PyObject_TypeCheck(handle->loop, fmux_loop_type)) {
+    if (PyObject_TypeCheck(handle->loop, fmux_loop_type) &&
+        !((fmux_loop_t *)handle->loop)->overridden) {
         ((fmux_loop_t *)handle->loop)->timer_cancelled_count +=
             handle->scheduled;
         return 0;

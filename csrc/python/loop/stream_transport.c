@@ -108,7 +108,7 @@ static PyObject *fmux__no_data(PyObject *self, ssize_t got)
 }
 
 /* Receive into the buffer of a BufferedProtocol. */
-static PyObject *fmux__fill(PyObject *self, fmux_stream_transport_t *stream, int fd,
+static PyObject *fmux__fill(PyObject *self, fmux_stream_transport_t *stream,
                             PyObject *protocol)
 {
     PyObject *hint = PyLong_FromLong(-1), *number;
@@ -132,7 +132,7 @@ static PyObject *fmux__fill(PyObject *self, fmux_stream_transport_t *stream, int
         Py_DECREF(target);
         return fmux__fatal(self, "Fatal read error on socket transport");
     }
-    fd = fmux__number(stream);
+    int fd = fmux__number(stream);
     errno = EBADF;
     ssize_t got =
         fd < 0 ? -1 : recv(fd, buffer.buf, (size_t)buffer.len, MSG_DONTWAIT);
@@ -143,9 +143,13 @@ static PyObject *fmux__fill(PyObject *self, fmux_stream_transport_t *stream, int
     if (got <= 0)
         return fmux__no_data(self, got);
     number = PyLong_FromSsize_t(got);
+    /* get_buffer() may have set another one. */
+    protocol = stream->protocol == NULL ? Py_None : stream->protocol;
+    Py_INCREF(protocol);
     PyObject *result =
         number == NULL ? NULL : FMUX_CALL_METHOD(buffer_updated, protocol, number);
     Py_XDECREF(number);
+    Py_DECREF(protocol);
     return result != NULL
                ? result
                : fmux__fatal(
@@ -204,7 +208,7 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
     ssize_t got = -1;
     Py_INCREF(protocol);
     if (stream->buffered) {
-        result = fmux__fill(self, stream, fd, protocol);
+        result = fmux__fill(self, stream, protocol);
         Py_DECREF(protocol);
         return result;
     }
