@@ -3,14 +3,15 @@
     python tests/ecosystem [PROJECT...]
 
 For each project: create a virtual environment with the pinned version, unpack the tests of its source archive, and run
-them on both loops. The run fails if a test fails on fastmux that passes on the standard loop, if too few tests have run,
-or if the tests did not use fastmux's loop. A test that differs runs again alone, three times on each loop: it counts as
-unreliable only if the standard loop fails it, too.
+them on both loops. The run fails if a test fails on fastmux that passes on the standard loop, if too few tests have
+run, or if the tests did not use fastmux's loop. A test that differs runs again alone, three times on each loop: it
+counts as unreliable only if the standard loop fails it, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -84,10 +85,8 @@ def call(*command: str | Path, log: Path, limit: float = LIMIT, **options: objec
 
 def kill(child: subprocess.Popen[bytes]) -> None:
     """End a process and its children."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     child.wait()
 
 
@@ -115,7 +114,9 @@ class Suite:
 
         shutil.rmtree(self.tests, ignore_errors=True)
         if project.repository:
-            self._call("git", "clone", "--quiet", "--depth=1", "--branch", project.version, project.repository, self.tests)
+            self._call(
+                "git", "clone", "--quiet", "--depth=1", "--branch", project.version, project.repository, self.tests
+            )
             shutil.rmtree(self.tests / "src")
         else:
             archives = self.place / "sdist"
@@ -234,7 +235,9 @@ def main() -> None:
     )
     parser.add_argument("projects", nargs="*", metavar="PROJECT", help=f"default: all of {', '.join(known)}")
     parser.add_argument("--fastmux", default=str(ROOT), help="what pip installs: a wheel or sources (default: these)")
-    parser.add_argument("--place", type=Path, help="directory for environments and logs, kept (default: a temporary one)")
+    parser.add_argument(
+        "--place", type=Path, help="directory for environments and logs, kept (default: a temporary one)"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="projects at once (default: %(default)s)")
     options = parser.parse_args()
     if unknown := set(options.projects) - set(known):

@@ -1,7 +1,7 @@
 """A pytest plugin that installs fastmux's loop, if told to, and records the outcome of each test.
 
-ECOSYSTEM_LOOP: "standard" or "fastmux". ECOSYSTEM_OUTPUT: a file, which gets one JSON value a line, so that it is of use
-after a crash: [test, outcome, text] for each phase of a test, and at the end the number of loops of each kind.
+ECOSYSTEM_LOOP: "standard" or "fastmux". ECOSYSTEM_OUTPUT: a file that gets one JSON value a line, also before a crash:
+[test, outcome, text] for each phase of a test, and at the end the number of loops of each kind.
 """
 
 from __future__ import annotations
