@@ -38,7 +38,8 @@ PROJECTS = [
         # python-on-whales starts containers, for tests that the project's own configuration deselects.
         ("aiodns", "backports.zstd", "blockbuster", "brotli", "freezegun", "gunicorn", "isal", "proxy.py>=2.4.4rc5",
          "pytest-codspeed", "pytest-cov", "pytest-mock", "pytest-xdist", "re-assert", "trustme", "zlib_ng"),
-        options=("-m", "not dev_mode and not autobahn and not internal"),
+        # The ignored tests create no loop: each imports a module in a new interpreter.
+        options=("--ignore=tests/test_circular_imports.py", "-m", "not dev_mode and not autobahn and not internal"),
     ),
     Project(
         "websockets",
@@ -46,12 +47,19 @@ PROJECTS = [
         ("mitmproxy", "python-socks[asyncio]", "trio", "werkzeug"),
         ("tests/asyncio", "tests/legacy"),  # the others use no loop, or trio's
         repository="https://github.com/python-websockets/websockets",
+        least=1000,
     ),
     Project(
         "uvicorn",
         "0.54.0",
         ("a2wsgi", "cryptography", "httptools", "httpx2", "pytest-codspeed", "pytest-mock", "python-dotenv", "pyyaml",
          "trustme", "watchfiles", "websockets", "wsproto", "zttp"),
-        options=("--ignore=tests/benchmarks",),
+        # The deselected tests expect the class of the standard loop, by name.
+        options=(
+            "--ignore=tests/benchmarks",
+            "--deselect=tests/test_auto_detection.py::test_loop_auto",
+            "--deselect=tests/test_config.py::test_get_loop_factory",
+        ),
+        least=1300,
     ),
 ]  # fmt: skip
