@@ -156,12 +156,38 @@ def pure(session: nox.Session) -> None:
 
 
 @nox.session
+def pypy(session: nox.Session) -> None:
+    """Run the Python suite, except the examples, on PyPy (pypy3 on PATH), 3.10 or newer."""
+    place = Path(session.create_tmp()).resolve() / "pypy"
+    shutil.rmtree(place, ignore_errors=True)
+    session.run("pypy3", "-m", "venv", str(place), external=True)
+    python = str(place / "bin" / "python")
+    session.run(python, "-m", "pip", "install", "--quiet", package(session, "[test]"), external=True)
+    session.run(python, "-m", "pytest", *SEVERAL, *session.posargs, external=True)
+
+
+@nox.session
 def no_epoll(session: nox.Session) -> None:
     """Run the Python suite, except the examples, on a core without epoll, as outside Linux."""
     session.install(package(session, "[test]"), env={"CFLAGS": "-DFMUX_NO_EPOLL"})
     session.run("pytest", *SEVERAL, *session.posargs, env={"FASTMUX_NO_EPOLL": "1"})
-    # And without epoll in the standard library.
-    session.run("python", "-c", "import select, runpy; del select.epoll; runpy.run_path('tests/project/smoke.py')")
+    # And as on macOS: without epoll in the standard library.
+    session.run("python", "tests/project/platforms.py", "macos", "tests/project/smoke.py")
+    session.run("pytest", *AS_ON, "macos", *POLLER, env=FIND_PROFILES)
+
+
+#: pytest on another platform: tests/project/platforms.py.
+AS_ON = ("-p", "platforms", "--as")
+FIND_PROFILES = {"PYTHONPATH": "tests/project"}
+POLLER = ("tests/poller", "tests/waits")
+
+
+@nox.session
+def profiles(session: nox.Session) -> None:
+    """Run the tests of the Poller without what Windows, macOS, BSD or PyPy lack."""
+    session.install(package(session, "[test]"))
+    for platform in ("windows", "macos", "bsd", "pypy"):
+        session.run("pytest", *AS_ON, platform, *POLLER, *session.posargs, env={**FIND_PROFILES, "FASTMUX_PURE": "1"})
 
 
 @nox.session(venv_backend="none")
@@ -321,6 +347,9 @@ def wheel(session: nox.Session) -> None:
         told = session.run("python", "tests/project/wheel_tag.py", *filter(None, [without_gil]), silent=True)
         if str(told).split()[-1] != expected:
             session.error(f"a wheel of Python {without_gil or ''} would be tagged {told}, not {expected}")
+    told = session.run("python", "tests/project/platforms.py", "pypy", "tests/project/wheel_tag.py", silent=True)
+    if str(told).split()[-1] != "py3-none":
+        session.error(f"a wheel of PyPy would be tagged {told}: it must not have the extension")
     place = Path(session.create_tmp()).resolve()
     dist = place / "dist"
     shutil.rmtree(dist, ignore_errors=True)
@@ -336,7 +365,7 @@ def wheel(session: nox.Session) -> None:
     found = interpreters()
     for version, python in found.items():
         here = place / "python{}.{}".format(*version)
-        python = fresh_environment(session, python, here, f"{repaired}[test]")
+        python = fresh_environment(session, python, here, f"{repaired}[test,greenlets]")
         check = "import fastmux, sys; print(sys.version, fastmux.__file__); assert fastmux.implementation == 'c'"
         less = [] if version == max(found) else [f"--ignore={ROOT}/tests/{name}" for name in LONG]
         with session.chdir(here):  # outside the source tree
@@ -375,7 +404,10 @@ def platforms(session: nox.Session) -> None:
     place = Path(session.create_tmp()).resolve()
     compiler = ("python", "-m", "ziglang", "cc", STRICT, "-O2", f"-I{ROOT}/csrc", *CORE)
     for target in TARGETS:
-        session.run(*compiler, "-target", target, "-fPIC", "-shared", "-o", f"{place}/{target}.so")
+        built = place / f"{target}.so"
+        session.run(*compiler, "-target", target, "-fPIC", "-shared", "-o", str(built))
+        if "macos" in target and b"_pselect$DARWIN_EXTSN" not in built.read_bytes():
+            session.error(f"{target}: select() is limited to 1024 descriptors")
     tests = (f"@{ROOT}/tests/c/faults.flags", *c_files("tests/c/*.c"))
     session.run(*compiler, *tests, "-target", f"{machine()}-linux-musl", "-o", f"{place}/tests")
     session.run(f"{place}/tests", external=True, silent=True)

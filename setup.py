@@ -1,5 +1,7 @@
 """The compiled part of the build; everything else is in pyproject.toml."""
 
+import platform
+import sys
 import sysconfig
 
 from setuptools import setup
@@ -21,13 +23,16 @@ class StableAbiWheel(bdist_wheel):
     own stable ABI (PEP 803), from Python 3.15 on."""
 
     def finalize_options(self) -> None:
-        if all(extension.py_limited_api for extension in self.distribution.ext_modules):
+        if all(extension.py_limited_api for extension in self.distribution.ext_modules or ()):
             without_gil = sysconfig.get_config_var("Py_GIL_DISABLED")
             self.py_limited_api = "cp315" if without_gil else "cp310"  # keep the latter equal to requires-python
         super().finalize_options()
 
 
+#: The extension passes objects to C by address, which only CPython has. The core needs a POSIX system.
+buildable = platform.python_implementation() == "CPython" and sys.platform != "win32"
+
 setup(
-    cffi_modules=["csrc/python/build_ffi.py:ffi"],
+    cffi_modules=["csrc/python/build_ffi.py:ffi"] if buildable else [],
     cmdclass={"build_ext": OptionalExtension, "bdist_wheel": StableAbiWheel},
 )

@@ -15,8 +15,9 @@ from typing import Any
 
 from . import child_process
 
-#: Optional competitors, the extra "peers": module -> distribution.
+#: Optional competitors, and servers that run on event loops; the extra "peers": module -> distribution.
 PEERS = {"uvloop": "uvloop", "rloop": "rloop", "gevent": "gevent", "zmq": "pyzmq", "trio": "trio"}
+PEERS |= {name: name for name in ("uvicorn", "httptools", "aiohttp")}
 #: Open files of a benchmark process besides the measured ones, with a margin.
 OTHER_DESCRIPTORS = 64
 

@@ -29,7 +29,7 @@ def write(directory: Path, info: dict[str, Any], results: Results) -> None:
         suite.dump(str(directory / file), replace=True)
     rows = [
         {name: getattr(row, name) for name in FIELDS}
-        | {"seconds": row.ours.median(), "counterpart_seconds": row.theirs.median()}
+        | {"unit": row.ours.get_unit(), "median": row.ours.median(), "counterpart_median": row.theirs.median()}
         | {"ratio": row.ratio._asdict(), "verdict": row.verdict}
         for row in results.rows
     ]

@@ -45,7 +45,7 @@ class Row:
     subject: str
     counterpart: str
     name: str
-    #: Seconds per round.
+    #: Seconds per round; bytes, if this is the unit of the benchmark.
     ours: pyperf.Benchmark
     theirs: pyperf.Benchmark
     #: Set if the counterpart is a reference, not a competitor: replaces the verdict.
@@ -84,17 +84,20 @@ class Results:
             self.notes.append(text)
 
 
-def as_benchmark(name: str, seconds: Sequence[float]) -> pyperf.Benchmark:
-    """Wrap times that calls/timing.py did not measure."""
-    return pyperf.Benchmark([pyperf.Run(seconds, metadata={"name": name})])
+def as_benchmark(name: str, values: Sequence[float], unit: str = "second") -> pyperf.Benchmark:
+    """Wrap values that calls/timing.py did not measure; unit is one of pyperf's."""
+    return pyperf.Benchmark([pyperf.Run(values, metadata={"name": name, "unit": unit})])
 
 
 def format_ratio(ratio: float) -> str:
     return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
 
 
-def format_time(seconds: float) -> str:
-    """Format a time with three digits."""
+def format_median(benchmark: pyperf.Benchmark) -> str:
+    """Format a time with three digits, or a size."""
+    seconds = benchmark.median()
+    if benchmark.get_unit() == "byte":
+        return f"{seconds:,.0f} B"
     unit, size = next(((unit, size) for unit, size in UNITS.items() if seconds >= size), ("ns", 1e-9))
     value = seconds / size
     return f"{value:.{0 if value >= 100 or unit == 'ns' else 1 if value >= 10 else 2}f} {unit}"

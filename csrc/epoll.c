@@ -66,17 +66,21 @@
  * with EPERM, old kernels with ENOSYS. The fallback is milliseconds, rounded
  * up: a wait that ends before its deadline makes its caller spin.
  *
- * Wake-ups. An eventfd in the set ends a wait. It is registered edge-triggered
- * and never read: each write is a new edge, so nothing has to be drained, which
- * saves a system call per wake-up. An edge wakes one waiter only, and stays
- * pending for the next wait if there is none. Closing the epoll descriptor
- * wakes no waiter.
+ * Wake-ups. A wait is ended by EPOLL_CTL_MOD: it polls the file again, and for an
+ * edge-triggered one that is ready it reports a new edge. The file is a socket that is
+ * always writable, see wakeup.c. All sets of a process share it, under one number,
+ * because nothing is ever written to it. An edge wakes one waiter only, and stays
+ * pending for the next wait if there is none. Closing the epoll descriptor wakes no
+ * waiter.
+ *
+ * The same call tells whether a number is still the set: epoll_ctl returns EBADF,
+ * EINVAL or ENOENT if the program has closed the set and opened another file under
+ * its number, and changes nothing.
  *
  * A descriptor can be added while another thread waits on the set. If it is
  * ready, that thread wakes.
  *
- * Sources: epoll(7), epoll_ctl(2), epoll_wait(2), eventfd(2), and the tests of
- * this project.
+ * Sources: epoll(7), epoll_ctl(2), epoll_wait(2), and the tests of this project.
  */
 #include "internal.h"
 
@@ -100,9 +104,6 @@
     ((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | \
                 EPOLLET | EPOLLEXCLUSIVE))
 
-/* The longest sleep of a wait without an eventfd: it polls for wake-ups. */
-#define FMUX__GLANCE_NS INT64_C(20000000)
-
 /* Records that fmux_set_wait keeps on the stack: the default of epoll.poll(). */
 enum { FMUX__FEW_RECORDS = 1023 };
 
@@ -118,29 +119,10 @@ static int fmux_epoll__ctl(fmux_t *mux, int operation, int fd,
     return epoll_ctl(mux->epoll_fd, operation, fd, &record) < 0 ? -errno : 0;
 }
 
-/* Make the eventfd and add it to the set, unless it exists; under the lock. Called
- * only before a sleep or a wake-up: a mux whose waits never sleep needs no second
- * descriptor. */
-static int fmux_epoll__make_wake(fmux_t *mux)
-{
-    int wake_fd, wake_write;
-    if (atomic_load(&mux->wake_fd) >= 0)
-        return 0;
-    int result = fmux_wake_open(&wake_fd, &wake_write);
-    if (result < 0)
-        return result;
-    result = fmux_epoll_add_wake(mux->epoll_fd, wake_fd);
-    if (result < 0)
-        fmux_wake_close(wake_fd, wake_write);
-    else
-        atomic_store(&mux->wake_fd, wake_fd);
-    return result;
-}
-
 static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
-    if (fd == atomic_load(&mux->wake_fd))
-        return -EBADF; /* open, but the eventfd of this mux */
+    if (fd == mux->wake.fd && fmux_is_ours(&mux->wake))
+        return -EBADF; /* open, but the wake-up socket */
     entry->slot = 0;
     int result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
     if (result == -EEXIST) {
@@ -155,18 +137,14 @@ static int fmux_epoll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 static void fmux_epoll__remove(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
     /* EBADF and ENOENT are no error: the file is closed, and its entry has left the
-     * set or cannot be deleted. Its generation is stale from now on. (The number of
-     * a closed file may be the eventfd's by now.) */
-    if (fd != atomic_load(&mux->wake_fd))
-        (void)fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
+     * set or cannot be deleted. Its generation is stale from now on. */
+    (void)fmux_epoll__ctl(mux, EPOLL_CTL_DEL, fd, entry);
 }
 
 static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
                               uint32_t old_mask)
 {
     uint32_t mask = entry->mask;
-    if (fd == atomic_load(&mux->wake_fd))
-        return -EBADF;
     if (entry->slot == FMUX_ABSENT) {
         int result = fmux_epoll__ctl(mux, EPOLL_CTL_ADD, fd, entry);
         if (result == 0)
@@ -196,61 +174,32 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
 static int fmux_epoll__wakeup(fmux_t *mux)
 {
     atomic_store(&mux->wake_pending, true);
-    /* Without an eventfd, waits poll for wake_pending. */
-    if (fmux_epoll__make_wake(mux) == 0)
-        fmux_wake_write(atomic_load(&mux->wake_fd));
-    return 0;
+    if (fmux_epoll_kick(mux))
+        return 0;
+    fmux_end(mux);
+    return -ESHUTDOWN;
 }
 
 static void fmux_epoll__kick(fmux_t *mux)
 {
-    if (atomic_load(&mux->wake_fd) >= 0)
-        fmux_wake_write(atomic_load(&mux->wake_fd));
-}
-
-static void fmux_epoll__release(fmux_t *mux)
-{
-    int wake_fd = atomic_load(&mux->wake_fd);
-    if (wake_fd >= 0)
-        fmux_wake_close(wake_fd, wake_fd);
-    close(mux->epoll_fd);
-}
-
-static void fmux_epoll__forked(fmux_t *mux)
-{
-    if (mux->shared)
-        return;
-    atomic_store(&mux->wake_pending, false);
-    atomic_store(&mux->state, FMUX_FORKED);
+    (void)fmux_epoll_kick(mux);
 }
 
 static int fmux_epoll__open(fmux_t *mux)
 {
+    int result = fmux_wake_socket(&mux->wake);
+    if (result < 0)
+        return result;
     mux->epoll_fd = fmux_set_open();
-    return mux->epoll_fd < 0 ? mux->epoll_fd : 0;
-}
-
-/* Make the eventfd before a sleep. A thread that closes the mux either does so
- * before this takes the lock, or finds the eventfd. If none can be made (no
- * descriptor, watch or memory left), the wait is split into short ones, each of
- * which checks for a wake-up first. */
-static int fmux_epoll__first_wait(fmux_ready_t *ready, int64_t *timeout_ns,
-                                  bool *cut_out, bool *woken_out)
-{
-    fmux_t *mux = ready->mux;
-    pthread_mutex_lock(&mux->lock);
-    if (fmux_epoll__make_wake(mux) < 0) {
-        *cut_out = *timeout_ns < 0 || *timeout_ns > FMUX__GLANCE_NS;
-        if (*cut_out)
-            *timeout_ns = FMUX__GLANCE_NS;
-    }
-    if (atomic_exchange(&mux->wake_pending, false)) {
-        fmux_count(&ready->counts.wakeups, 1);
-        *woken_out = true;
-        *timeout_ns = 0;
-    }
-    int result = atomic_load(&mux->state) == FMUX_CLOSED ? -ESHUTDOWN : 0;
-    pthread_mutex_unlock(&mux->lock);
+    if (mux->epoll_fd < 0)
+        return mux->epoll_fd;
+    /* Before it has the socket: with it, a mux that lost this number would take the
+     * new set for its own. */
+    fmux_list_disown(mux->epoll_fd);
+    atomic_store(&mux->sleep_fd, mux->epoll_fd);
+    result = fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_ADD, EPOLLET);
+    if (result < 0)
+        close(mux->epoll_fd);
     return result;
 }
 
@@ -289,6 +238,14 @@ int fmux_epoll_nanoseconds(void)
     return !atomic_load_explicit(&fmux_epoll__coarse, memory_order_relaxed);
 }
 
+/* Consume a pending wake-up. There is none after a kick. */
+static bool fmux_epoll__take_wakeup(fmux_ready_t *ready)
+{
+    bool woken = atomic_exchange(&ready->mux->wake_pending, false);
+    fmux_count(&ready->counts.wakeups, woken);
+    return woken;
+}
+
 /* Copy n records to rows, without stale ones. Sets *woken_out if one was a
  * wake-up. */
 static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
@@ -300,10 +257,7 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
         uint64_t data = records[i].data.u64;
         int fd = (int)(data & INT_MAX);
         if (data == FMUX_WAKE_DATA) {
-            /* Or a kick, which has no effect on the result. */
-            bool woken = atomic_exchange(&ready->mux->wake_pending, false);
-            fmux_count(&ready->counts.wakeups, woken && !*woken_out);
-            *woken_out |= woken;
+            *woken_out |= fmux_epoll__take_wakeup(ready);
             continue;
         }
         const fmux_entry_t *entry = fmux_entry(ready->mux, fd);
@@ -320,6 +274,13 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
     return rows;
 }
 
+/* True if another process shares the set, so that waits sleep in one of their own. */
+static bool fmux_epoll__forked(fmux_t *mux)
+{
+    return atomic_load_explicit(&mux->sleep_fd, memory_order_acquire) !=
+           mux->epoll_fd;
+}
+
 static int fmux_epoll__look(fmux_ready_t *ready, int max_events, bool trying)
 {
     bool woken = false;
@@ -331,7 +292,28 @@ static int fmux_epoll__look(fmux_ready_t *ready, int max_events, bool trying)
         return fmux_wait_end(ready, -errno);
     if (n > 0)
         n = fmux_epoll__collect(ready, n, &woken);
+    if (fmux_epoll__forked(ready->mux))
+        woken |= fmux_epoll__take_wakeup(ready);
     return fmux_wait_end(ready, n == 0 && trying && !woken ? -EAGAIN : n);
+}
+
+/* Sleep in the set of this process, which has the wake-up socket and the shared set.
+ * Then take the events of the latter: none, if another process was faster. */
+static int fmux_epoll__sleep_apart(fmux_ready_t *ready, int64_t timeout_ns,
+                                   int max_events, bool *cut_out,
+                                   bool *woken_out)
+{
+    struct epoll_event two[2];
+    int found = fmux_epoll__call(atomic_load(&ready->mux->sleep_fd), two, 2,
+                                 timeout_ns, cut_out);
+    if (found < 0)
+        return found;
+    *woken_out = fmux_epoll__take_wakeup(ready);
+    int n = epoll_wait(ready->mux->epoll_fd, ready->records, max_events, 0);
+    if (n < 0)
+        return -errno;
+    *cut_out |= n == 0 && found > 0;
+    return n;
 }
 
 static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
@@ -342,11 +324,11 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
     int n = fmux_wait_begin(ready);
     if (n < 0)
         return n;
-    if (atomic_load_explicit(&ready->mux->wake_fd, memory_order_relaxed) < 0 &&
-        (n = fmux_epoll__first_wait(ready, &timeout_ns, &cut, &woken)) < 0)
-        return fmux_wait_end(ready, n);
-    n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
-                         timeout_ns, &cut);
+    if (fmux_epoll__forked(ready->mux))
+        n = fmux_epoll__sleep_apart(ready, timeout_ns, max_events, &cut, &woken);
+    else
+        n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
+                             timeout_ns, &cut);
     if (n > 0) {
         n = fmux_epoll__collect(ready, n, &woken);
         /* Stale reports alone do not end a wait. The caller continues it, because
@@ -363,13 +345,14 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
 
 const fmux_mechanism_t fmux_epoll = {
     .open = fmux_epoll__open,
-    .release = fmux_epoll__release,
+    .release = fmux_epoll_release,
     .add = fmux_epoll__add,
     .modify = fmux_epoll__modify,
     .remove = fmux_epoll__remove,
     .wakeup = fmux_epoll__wakeup,
     .kick = fmux_epoll__kick,
-    .forked = fmux_epoll__forked,
+    .fork = fmux_epoll_fork,
+    .forked = fmux_epoll_forked,
     .renew = fmux_epoll_renew,
     .look = fmux_epoll__look,
     .sleep = fmux_epoll__sleep,

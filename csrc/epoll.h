@@ -10,7 +10,7 @@
 #define EPOLLEXCLUSIVE (UINT32_C(1) << 28)
 #endif
 
-/* epoll_data of the eventfd: no registration has number 0. */
+/* epoll_data of the wake-up socket: no registration has number 0. */
 #define FMUX_WAKE_DATA UINT64_C(0)
 
 /* The kernel's record of a registration: the descriptor in the low half of
@@ -25,18 +25,28 @@ static inline struct epoll_event fmux_epoll_record(int fd, fmux_entry_t *entry)
     };
 }
 
-/* Add the eventfd to a set. Returns 0 or -errno. */
-static inline int fmux_epoll_add_wake(int epoll_fd, int wake_fd)
+/* Add the wake-up socket of the mux to a set, or change its mask there. */
+static inline int fmux_epoll_wake(fmux_t *mux, int epoll_fd, int operation,
+                                  uint32_t mask)
 {
-    struct epoll_event record = {
-        .events = EPOLLIN | EPOLLET,
-        .data.u64 = FMUX_WAKE_DATA,
-    };
-    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd, &record) < 0 ? -errno
-                                                                    : 0;
+    struct epoll_event record = {.events = mask, .data.u64 = FMUX_WAKE_DATA};
+    return epoll_ctl(epoll_fd, operation, mux->wake.fd, &record) < 0 ? -errno
+                                                                     : 0;
+}
+
+/* End one wait. Returns false if the set or the socket is not ours any more: only the
+ * set of this mux has the socket under this number. */
+static inline bool fmux_epoll_kick(fmux_t *mux)
+{
+    return fmux_is_ours(&mux->wake) &&
+           fmux_epoll_wake(mux, atomic_load(&mux->sleep_fd), EPOLL_CTL_MOD,
+                           EPOLLOUT | EPOLLET) == 0;
 }
 
 /* See fmux_mechanism_t. */
+void fmux_epoll_release(fmux_t *mux);
+void fmux_epoll_fork(fmux_t *mux);
+void fmux_epoll_forked(fmux_t *mux);
 int fmux_epoll_renew(fmux_t *mux);
 
 #endif

@@ -62,16 +62,19 @@ int fmux_open(int mechanism, fmux_t **mux_out)
         return -ENOMEM;
     mux->mechanism = chosen;
     mux->epoll_fd = -1;
-    atomic_init(&mux->wake_fd, -1);
+    atomic_init(&mux->sleep_fd, -1);
     mux->handles = 1;
 
     result = -pthread_mutex_init(&mux->lock, NULL);
     if (result < 0)
         goto free_mux;
+    fmux_list_lock();
     result = chosen->open(mux);
+    if (result == 0)
+        fmux_list_add(mux);
+    fmux_list_unlock();
     if (result < 0)
         goto destroy_lock;
-    fmux_list_add(mux);
     *mux_out = mux;
     return 0;
 
@@ -84,9 +87,9 @@ free_mux:
 
 /* Release the descriptors of a closed mux, or end the waits in progress. Each wait
  * that leaves calls this again, because one kick may end only one of them. */
-void fmux_leave_closed(fmux_t *mux)
+void fmux_end(fmux_t *mux)
 {
-    pthread_mutex_lock(&mux->lock);
+    atomic_store(&mux->state, FMUX_CLOSED);
     fmux_ready_t *r = mux->all_ready;
     while (r != NULL && !atomic_load(&r->inside))
         r = r->next;
@@ -96,16 +99,21 @@ void fmux_leave_closed(fmux_t *mux)
         mux->released = true;
         mux->mechanism->release(mux);
     }
+}
+
+void fmux_leave_closed(fmux_t *mux)
+{
+    pthread_mutex_lock(&mux->lock);
+    fmux_end(mux);
     pthread_mutex_unlock(&mux->lock);
 }
 
 int fmux_close(fmux_t *mux)
 {
     pthread_mutex_lock(&mux->lock);
-    bool first = atomic_exchange(&mux->state, FMUX_CLOSED) != FMUX_CLOSED;
+    if (atomic_load(&mux->state) != FMUX_CLOSED)
+        fmux_end(mux);
     pthread_mutex_unlock(&mux->lock);
-    if (first)
-        fmux_leave_closed(mux);
     return 0;
 }
 
@@ -273,30 +281,48 @@ unlock:
     return result;
 }
 
+/* fmux_modify, under the lock. */
+static int fmux__change(fmux_t *mux, int fd, uint32_t mask)
+{
+    fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
+    if (!fmux__watched(entry))
+        return -ENOENT;
+    uint32_t old_mask = entry->mask;
+    entry->mask = mask;
+    int result = mux->mechanism->modify(mux, fd, entry, old_mask);
+    if (result >= 0)
+        return fmux_entry_tag(entry);
+    if (result == -ENOENT || result == -EBADF || result == -EPERM)
+        fmux__set_generation(entry, 0);
+    else
+        entry->mask = old_mask;
+    return result;
+}
+
 int fmux_modify(fmux_t *mux, int fd, uint32_t mask)
 {
     int result = fmux_lock(mux);
     if (result < 0)
         return result;
-
-    fmux_entry_t *entry = fd < 0 ? NULL : fmux_entry(mux, fd);
-    if (!fmux__watched(entry)) {
-        result = -ENOENT;
-        goto unlock;
-    }
-    uint32_t old_mask = entry->mask;
-    entry->mask = mask;
-    result = mux->mechanism->modify(mux, fd, entry, old_mask);
-    if (result == -ENOENT || result == -EBADF || result == -EPERM)
-        fmux__set_generation(entry, 0);
-    else if (result < 0)
-        entry->mask = old_mask;
-    else
-        result = fmux_entry_tag(entry);
-
-unlock:
+    result = fmux__change(mux, fd, mask);
     pthread_mutex_unlock(&mux->lock);
     return result;
+}
+
+void fmux_give_back(fmux_ready_t *ready, int n, int woken)
+{
+    const uint32_t once = UINT32_C(3) << 30; /* EPOLLET | EPOLLONESHOT */
+    fmux_t *mux = ready->mux;
+    if (fmux_lock(mux) < 0)
+        return;
+    for (int i = 0; i < n; i++) {
+        uint32_t mask = fmux_entry(mux, ready->fds[i])->mask;
+        if ((mask & once) != 0)
+            (void)fmux__change(mux, ready->fds[i], mask);
+    }
+    if (woken)
+        (void)mux->mechanism->wakeup(mux);
+    pthread_mutex_unlock(&mux->lock);
 }
 
 int fmux_remove(fmux_t *mux, int fd)

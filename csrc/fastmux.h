@@ -60,7 +60,8 @@ int fmux_mechanisms(void);
  * only offers milliseconds. Never fails. */
 int fmux_epoll_nanoseconds(void);
 
-/* Make a mux. Its descriptors are close-on-exec.
+/* Make a mux. Its descriptors are close-on-exec. The first one on epoll also opens a
+ * socket, for all of them, which stays open.
  * Returns 0 and sets *mux_out, or -EINVAL (no such mechanism here), -EMFILE or
  * -ENFILE (no descriptor left), -ENOMEM. */
 int fmux_open(int mechanism, fmux_t **mux_out);
@@ -69,8 +70,11 @@ int fmux_open(int mechanism, fmux_t **mux_out);
  * use in the child makes a set of its own with the same registrations, and no
  * call in the child affects the parent. That use can fail as fmux_open does, and
  * be repeated. Files that the child has closed or replaced by then are not
- * watched. shared = 1: parent and child share the set and its eventfd, as the
- * kernel leaves them. poll and select share nothing.
+ * watched. shared = 1: parent and child share the set, as the kernel leaves it, but
+ * no wake-up and no close. poll and select share nothing.
+ *
+ * A mux whose epoll set the program has closed, in a child for example, is closed:
+ * no number is closed, written to or replaced that may stand for another file.
  * Returns 0, or -ESHUTDOWN. */
 int fmux_set_shared(fmux_t *mux, int shared);
 
@@ -102,7 +106,7 @@ void fmux_free(fmux_t *mux);
 int fmux_fileno(fmux_t *mux);
 
 /* Watch fd for the events in mask (EPOLL* bits, which equal the POLL* bits; poll
- * and select ignore the ones that they lack).
+ * and select ignore the ones that they lack, but outside Linux refuse EPOLLRDHUP).
  * Returns the tag of fd: a small number >= 0, one per descriptor that this mux
  * has ever watched, which waits report beside fd. Or -EEXIST (already watched
  * under this number), -EBADF (not open), -EPERM (epoll cannot watch regular
@@ -128,10 +132,7 @@ int fmux_remove(fmux_t *mux, int fd);
 int fmux_tag(fmux_t *mux, int fd);
 
 /* End one wait: one in progress, else the next. Wake-ups that no wait has
- * consumed yet count as one. Returns 0, or -ESHUTDOWN.
- * (epoll makes its eventfd for the first wait that may sleep, or the first
- * wake-up. If no descriptor is free, a wait returns -EINTR after at most 20 ms,
- * and the next one checks for a pending wake-up.) */
+ * consumed yet count as one. Returns 0, or -ESHUTDOWN. */
 int fmux_wakeup(fmux_t *mux);
 
 /* Return the size in bytes of a ready array for capacity events, or -EINVAL
@@ -163,11 +164,11 @@ void fmux_ready_set_context(fmux_ready_t *ready, const void *context);
  * the capacity). timeout_ns: 0 does not sleep, below 0 waits for ever.
  * Returns the number of rows; 0 after the timeout or a wake-up. Or -EBUSY (the
  * array is in use, or belongs to another thread), -EINTR (a signal, or a
- * timeout that is longer than one system call, or only stale events: run the
+ * timeout that is longer than one system call, only stale events, or a fork: run the
  * signal handlers, and call again with the rest of the time), -EINVAL
  * (max_events; or poll: more descriptors than RLIMIT_NOFILE), -EBADF (select: a
  * watched descriptor was closed), -EMFILE or -ENFILE (poll and select: no
- * descriptor left for the eventfd; first wait only), -ENOMEM, -ESHUTDOWN. */
+ * descriptor left for a pipe; first wait only), -ENOMEM, -ESHUTDOWN. */
 int fmux_wait(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
 
 /* Wait without sleeping, for a caller that will sleep if this finds nothing.
@@ -179,13 +180,19 @@ int fmux_try(fmux_ready_t *ready, int max_events);
  * soon as this returns. */
 void fmux_ready_release(fmux_ready_t *ready);
 
-/* The columns, the capacity and the context of a ready array. */
+/* Undo a wait whose result was lost: n is the number of its rows, still in the
+ * array, and woken says whether it consumed a wake-up. Edge-triggered and one-shot
+ * registrations report again, as after fmux_modify; the others do so anyway. */
+void fmux_give_back(fmux_ready_t *ready, int n, int woken);
+
+/* The columns, the capacity, the context and a counter of a ready array. */
 typedef struct {
     const int32_t *fds;
     const uint32_t *events;
     const int32_t *tags;
     int capacity;
     const void *context; /* of fmux_ready_set_context */
+    uint64_t wakeups;    /* consumed by waits with this array */
 } fmux_rows_t;
 
 fmux_rows_t fmux_ready_rows(const fmux_ready_t *ready);

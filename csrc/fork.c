@@ -12,10 +12,11 @@
  *   memory says that it is in progress. Closing would wait for its end;
  * - the descriptors are new, but the open files behind them are the parent's. An
  *   epoll set in particular is the same set: a change in the child is a change in
- *   the parent, and a wake-up in the child wakes the parent.
+ *   the parent, and an edge goes to one waiter of either process.
  *
  * The last point is handled at the first use of a mux (fork_epoll.c), because most
- * children use none: they exec another program, or do one job and exit.
+ * children use none: they exec another program, or do one job and exit. Some of them
+ * close all descriptors before: then a mux is closed, too.
  *
  * Sources: fork(2), epoll(7), pthread_atfork(3).
  */
@@ -28,8 +29,11 @@ static fmux_t *fmux__list; /* under the lock */
 static void fmux__prepare(void)
 {
     pthread_mutex_lock(&fmux__list_lock);
-    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next)
+    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
         pthread_mutex_lock(&mux->lock);
+        if (mux->mechanism->fork != NULL)
+            mux->mechanism->fork(mux);
+    }
 }
 
 static void fmux__parent(void)
@@ -43,6 +47,7 @@ static void fmux__child(void)
 {
     for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
         int state = atomic_load(&mux->state);
+        mux->inherited = true;
         for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
             atomic_store(&r->inside, false);
             atomic_store(&r->held, false);
@@ -63,17 +68,36 @@ static void fmux__begin(void)
     (void)pthread_atfork(fmux__prepare, fmux__parent, fmux__child);
 }
 
-void fmux_list_add(fmux_t *mux)
+void fmux_list_lock(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     (void)pthread_once(&once, fmux__begin);
     pthread_mutex_lock(&fmux__list_lock);
+}
+
+void fmux_list_unlock(void)
+{
+    pthread_mutex_unlock(&fmux__list_lock);
+}
+
+void fmux_list_add(fmux_t *mux)
+{
     mux->next = fmux__list;
     mux->link = &fmux__list;
     if (mux->next != NULL)
         mux->next->link = &mux->next;
     fmux__list = mux;
-    pthread_mutex_unlock(&fmux__list_lock);
+}
+
+void fmux_list_disown(int fd)
+{
+    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
+        if (mux->epoll_fd != fd && atomic_load(&mux->sleep_fd) != fd)
+            continue;
+        pthread_mutex_lock(&mux->lock);
+        fmux_end(mux);
+        pthread_mutex_unlock(&mux->lock);
+    }
 }
 
 void fmux_list_remove(fmux_t *mux)

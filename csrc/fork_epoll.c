@@ -1,14 +1,19 @@
-/* fork_epoll.c - a new epoll set with the same registrations, for a forked child.
+/* fork_epoll.c - the epoll sets of a process that forks.
  *
- * The child inherits the parent's set, see fork.c. The table is not enough to make
- * a new one: a number in it may stand for another file by now, which was never
- * registered, and a one-shot registration may have fired. The kernel has the rest:
- * /proc/self/fdinfo lists the entries of a set, with the inode of each file, and
- * with an empty mask if a one-shot has fired. Without /proc, the table is the
- * fallback.
- *
- * The new set takes the number of the old one, and so does the eventfd: a
+ * A private set. The child makes a set of its own with the same registrations. The
+ * table is not enough for that: a number in it may stand for another file by now,
+ * which was never registered, and a one-shot registration may have fired. The kernel
+ * has the rest: /proc/self/fdinfo lists the entries of a set, with the inode and the
+ * device of each file, and with an empty mask if a one-shot has fired. Without /proc,
+ * the table is the fallback. The new set takes the number of the old one: a
  * descriptor returned by fmux_fileno stays valid.
+ *
+ * A shared set. An edge goes to one waiter of all processes, so a wake-up must not be
+ * in the set: a waiter of the other process could take it. Before the first fork,
+ * fmux_epoll_fork moves it to a second set, which has the wake-up socket and the
+ * shared set as its two entries. Waits sleep in the second set, and each process has
+ * its own. A wait that sleeps then costs one system call more. Without a fork there
+ * is no second set.
  *
  * Sources: proc(5), epoll(7).
  */
@@ -20,8 +25,10 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* The bits that remain of a one-shot registration that has fired. */
@@ -42,31 +49,77 @@ static int fmux_renew__add(int set, int fd, fmux_entry_t *entry)
     return errno == EBADF || errno == EPERM ? 0 : -errno;
 }
 
-/* Add the entry of one fdinfo line to the new set. */
-static int fmux_renew__line(fmux_t *mux, int set, const char *line)
+/* Open the list of the entries of a set. */
+static FILE *fmux_renew__entries(int set)
 {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", set);
+    return fopen(path, "re");
+}
+
+/* A line of that list. */
+typedef struct {
     int fd;
     uint32_t events;
     uint64_t data;
-    uint64_t inode;
-    int found = sscanf(line,
-                       "tfd: %d events: %" SCNx32 " data: %" SCNx64
-                       " pos:%*s ino:%" SCNx64,
-                       &fd, &events, &data, &inode);
-    if (found < 3 || fd < 0)
-        return 0; /* not an entry of the set */
+    uint64_t inode;  /* 0: unknown, as before Linux 4.13 */
+    uint32_t device; /* as the kernel encodes it */
+} fmux_line_t;
+
+/* Read the next line that is an entry. Returns false at the end. */
+static bool fmux_renew__next(FILE *info, fmux_line_t *line_out)
+{
+    char text[256];
+    while (fgets(text, sizeof text, info) != NULL) {
+        *line_out = (fmux_line_t){0};
+        if (sscanf(text,
+                   "tfd: %d events: %" SCNx32 " data: %" SCNx64
+                   " pos:%*s ino:%" SCNx64 " sdev:%" SCNx32,
+                   &line_out->fd, &line_out->events, &line_out->data,
+                   &line_out->inode, &line_out->device) >= 3)
+            return true;
+    }
+    return false;
+}
+
+/* Find the entry of fd in a set. Returns false if there is none, or no list. */
+static bool fmux_renew__find(int set, int fd, fmux_line_t *line_out)
+{
+    FILE *info = fmux_renew__entries(set);
+    bool found = false;
+    while (info != NULL && !found && fmux_renew__next(info, line_out))
+        found = line_out->fd == fd;
+    if (info != NULL)
+        fclose(info);
+    return found;
+}
+
+/* Add the entry of one line to the new set. */
+static int fmux_renew__line(fmux_t *mux, int set, const fmux_line_t *line)
+{
+    int fd = line->fd;
     fmux_entry_t *entry = fmux_entry(mux, fd);
     if (fmux_renew__generation(entry) == 0 ||
-        fmux_renew__generation(entry) != data >> 32)
-        return 0; /* stale, or the eventfd */
+        fmux_renew__generation(entry) != line->data >> 32)
+        return 0; /* stale, or the wake-up socket */
     struct stat file;
-    if (fstat(fd, &file) < 0 || (found == 4 && file.st_ino != (ino_t)inode))
+    if (fstat(fd, &file) < 0 ||
+        (line->inode != 0 && file.st_ino != (ino_t)line->inode))
         return 0; /* closed, or another file by now */
-    if ((entry->mask & EPOLLONESHOT) != 0 && (events & ~FMUX__PRIVATE) == 0) {
+    if ((entry->mask & EPOLLONESHOT) != 0 &&
+        (line->events & ~FMUX__PRIVATE) == 0) {
         entry->slot = FMUX_ABSENT;
         return 0;
     }
-    return fmux_renew__add(set, fd, entry);
+    int result = fmux_renew__add(set, fd, entry);
+    /* Some file systems (btrfs, overlayfs) have one device for fstat and another one
+     * here. So after a difference, compare with the entry in the new set. */
+    fmux_line_t added;
+    if (result == 0 && line->inode != 0 &&
+        line->device != (major(file.st_dev) << 20 | minor(file.st_dev)) &&
+        (!fmux_renew__find(set, fd, &added) || added.device != line->device))
+        (void)epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL);
+    return result;
 }
 
 static int fmux_renew__by_table(fmux_t *mux, int set)
@@ -89,52 +142,148 @@ static int fmux_renew__by_table(fmux_t *mux, int set)
 
 static int fmux_renew__fill(fmux_t *mux, int set)
 {
-    char text[256];
+    fmux_line_t line;
     int result = 0;
-    snprintf(text, sizeof text, "/proc/self/fdinfo/%d", mux->epoll_fd);
-    FILE *info = fopen(text, "re");
+    FILE *info = fmux_renew__entries(mux->epoll_fd);
     if (info == NULL && (errno == ENOENT || errno == EACCES))
         return fmux_renew__by_table(mux, set);
     if (info == NULL)
         return -errno;
-    while (result == 0 && fgets(text, sizeof text, info) != NULL)
-        result = fmux_renew__line(mux, set, text);
+    while (result == 0 && fmux_renew__next(info, &line))
+        result = fmux_renew__line(mux, set, &line);
     fclose(info);
     return result;
 }
 
-/* Put another eventfd under the number of the old one, and into the new set. */
-static int fmux_renew__wake(fmux_t *mux, int set)
+/* ---- both kinds of sets ------------------------------------------------------- */
+
+/* Add the shared set to the one in which waits sleep, or change its entry. */
+static int fmux__entry_of_set(fmux_t *mux, int sleep_fd, int operation)
 {
-    int wake_read, wake_write;
-    int wake_fd = atomic_load(&mux->wake_fd);
-    if (wake_fd < 0)
-        return 0;
-    int result = fmux_wake_open(&wake_read, &wake_write);
-    if (result < 0)
-        return result;
-    if (dup3(wake_read, wake_fd, O_CLOEXEC) < 0)
-        result = -errno;
-    else
-        result = fmux_epoll_add_wake(set, wake_fd);
-    fmux_wake_close(wake_read, wake_write);
-    return result;
+    struct epoll_event record = {.events = EPOLLIN, .data.u64 = 1};
+    return epoll_ctl(sleep_fd, operation, mux->epoll_fd, &record) < 0 ? -errno
+                                                                      : 0;
 }
 
-int fmux_epoll_renew(fmux_t *mux)
+/* True if sleep_fd is ours. Of the parent's set, look at the list: a kick would
+ * interrupt a wait of the parent. */
+static bool fmux__owns_sleep(fmux_t *mux, int sleep_fd)
+{
+    fmux_line_t line;
+    if (mux->inherited && fmux_is_ours(&mux->wake) &&
+        fmux_renew__find(sleep_fd, mux->wake.fd, &line) &&
+        line.inode == (uint64_t)mux->wake.inode)
+        return true;
+    return fmux_epoll_kick(mux);
+}
+
+/* True if epoll_fd is ours, given that sleep_fd is. */
+static bool fmux__owns_set(fmux_t *mux, int sleep_fd)
+{
+    return sleep_fd == mux->epoll_fd ||
+           fmux__entry_of_set(mux, sleep_fd, EPOLL_CTL_MOD) == 0;
+}
+
+void fmux_epoll_release(fmux_t *mux)
+{
+    int sleep_fd = atomic_load(&mux->sleep_fd);
+    if (!fmux__owns_sleep(mux, sleep_fd))
+        return;
+    if (sleep_fd != mux->epoll_fd && fmux__owns_set(mux, sleep_fd))
+        close(mux->epoll_fd);
+    close(sleep_fd);
+}
+
+/* Fill a new set: of a shared mux with the wake-up socket and the shared set, else
+ * with the socket and the registrations. */
+static int fmux__fill(fmux_t *mux, int set)
+{
+    int result = fmux_epoll_wake(mux, set, EPOLL_CTL_ADD, EPOLLET);
+    if (result < 0)
+        return result;
+    return mux->shared ? fmux__entry_of_set(mux, set, EPOLL_CTL_ADD)
+                       : fmux_renew__fill(mux, set);
+}
+
+/* Make a new set. Returns it, or -errno. */
+static int fmux__open_set(fmux_t *mux)
 {
     int set = epoll_create1(EPOLL_CLOEXEC);
     if (set < 0)
         return -errno;
-    int result = fmux_renew__fill(mux, set);
+    int result = fmux__fill(mux, set);
     if (result == 0)
-        result = fmux_renew__wake(mux, set);
-    if (result == 0 && dup3(set, mux->epoll_fd, O_CLOEXEC) < 0)
-        result = -errno;
-    if (result == 0)
-        mux->stats.renewals++;
+        return set;
     close(set);
     return result;
+}
+
+/* End all waits in the shared set, and remove the wake-up socket from it. Returns
+ * false if the set is not ours any more. */
+static bool fmux__empty_of_waits(fmux_t *mux)
+{
+    /* Level-triggered, it ends every wait. */
+    if (!fmux_is_ours(&mux->wake) ||
+        fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_MOD, EPOLLOUT) < 0)
+        return false;
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
+        while (atomic_load(&r->inside))
+            sched_yield();
+    return fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_DEL, 0) == 0;
+}
+
+void fmux_epoll_fork(fmux_t *mux)
+{
+    if (!mux->shared || atomic_load(&mux->state) != FMUX_OPERATIONAL ||
+        atomic_load(&mux->sleep_fd) != mux->epoll_fd)
+        return;
+    /* If it cannot be made, the processes share the wake-ups. */
+    int set = fmux__open_set(mux);
+    if (set < 0)
+        return;
+    atomic_store(&mux->state, FMUX_FORKED); /* new waits go for the lock */
+    if (fmux__empty_of_waits(mux)) {
+        atomic_store(&mux->sleep_fd, set);
+        (void)fmux_epoll_kick(mux); /* for a pending wake-up */
+    } else {
+        close(set);
+    }
+    atomic_store(&mux->state, FMUX_OPERATIONAL);
+}
+
+void fmux_epoll_forked(fmux_t *mux)
+{
+    if (mux->shared && atomic_load(&mux->sleep_fd) == mux->epoll_fd)
+        return; /* see fmux_epoll_fork */
+    atomic_store(&mux->wake_pending, false);
+    atomic_store(&mux->state, FMUX_FORKED);
+}
+
+int fmux_epoll_renew(fmux_t *mux)
+{
+    int sleep_fd = atomic_load(&mux->sleep_fd);
+    if (!fmux__owns_sleep(mux, sleep_fd) || !fmux__owns_set(mux, sleep_fd)) {
+        fmux_end(mux);
+        return -ESHUTDOWN;
+    }
+    int set = fmux__open_set(mux);
+    if (set < 0)
+        return set;
+    int result = 0;
+    if (dup3(set, mux->shared ? sleep_fd : mux->epoll_fd, O_CLOEXEC) < 0)
+        result = -errno;
+    close(set);
+    if (result < 0)
+        return result;
+    mux->inherited = false;
+    if (mux->shared)
+        return 0;
+    if (sleep_fd != mux->epoll_fd) {
+        atomic_store(&mux->sleep_fd, mux->epoll_fd);
+        close(sleep_fd);
+    }
+    mux->stats.renewals++;
+    return 0;
 }
 
 #endif

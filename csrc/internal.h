@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "fastmux.h"
 
@@ -38,11 +39,24 @@ enum {
     FMUX_FORKED, /* in a child; the first use makes a set of its own */
 };
 
+/* A descriptor of the core: the number, and the file for which it stood. */
+typedef struct {
+    int fd; /* -1: none */
+    dev_t device;
+    ino_t inode;
+} fmux_file_t;
+
+/* A pipe that ends a wait of poll or select. */
+typedef struct {
+    fmux_file_t read, write;
+} fmux_pipe_t;
+
 /* The table of entries, by fd: chunk k holds 64 << k of them, so 26 chunks
  * cover every int, small programs need one, and growing moves nothing. */
 enum { FMUX_CHUNKS = 26 };
 
-/* The functions of a mechanism. All but open, look and sleep run under mux->lock.
+/* The functions of a mechanism. open runs under the lock of the list of muxes, all
+ * others but look and sleep under mux->lock.
  * For add, modify and remove the generation and mask of the entry are set
  * already, and are undone on failure. look and sleep begin and end the wait
  * themselves: after a system call every return is mispredicted, so the hot path
@@ -55,8 +69,9 @@ typedef struct {
     void (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry);
     int (*wakeup)(fmux_t *mux); /* end one wait */
     void (*kick)(fmux_t *mux);  /* make every wait check mux->state */
+    void (*fork)(fmux_t *mux);   /* before a fork, or NULL */
     void (*forked)(fmux_t *mux); /* in a child: detach from the parent */
-    int (*renew)(fmux_t *mux);  /* make a set that only this process has */
+    int (*renew)(fmux_t *mux);  /* make the child's own descriptors */
     /* A wait without sleep; trying: see fmux_try. */
     int (*look)(fmux_ready_t *ready, int max_events, bool trying);
     int (*sleep)(fmux_ready_t *ready, int64_t timeout_ns, int max_events);
@@ -68,14 +83,17 @@ struct fmux {
     _Atomic int state;                 /* written under lock */
     bool shared;                       /* with forked children; under lock */
     bool released;                     /* descriptors are closed; under lock */
+    bool inherited;                    /* descriptors are the parent's; under lock */
     uint32_t handles;                  /* mux + ready arrays; under lock */
     _Atomic(fmux_entry_t *) chunks[FMUX_CHUNKS]; /* written under lock */
     uint32_t last_generation;                    /* under lock */
     int32_t tags;         /* number of tags assigned; under lock */
     fmux_t *next, **link; /* in the list of all; under its lock, see fork.c */
 
-    int epoll_fd;        /* epoll: the set; constant until released */
-    _Atomic int wake_fd; /* epoll: the eventfd in it, or -1; set under lock */
+    int epoll_fd;         /* epoll: the set; constant until released */
+    _Atomic int sleep_fd; /* epoll: the set in which waits sleep: epoll_fd, or one
+                           * of this process, see fork_epoll.c */
+    fmux_file_t wake;     /* epoll: the socket in sleep_fd; constant */
     _Atomic bool wake_pending; /* a wake-up that no wait has consumed. On poll
                                 * and select only if no wait was in progress,
                                 * and under lock */
@@ -123,12 +141,11 @@ struct fmux_ready {
 
     /* poll and select: a copy of the set for this array's waits, which the kernel
      * may write to, refreshed only when the set has changed. */
-    int wake_read;         /* the eventfd, or a pipe; readable ends the wait */
-    int wake_write;        /* its other end (the same for an eventfd) */
+    fmux_pipe_t wake;      /* readable ends the wait; under mux->lock */
     bool waiting;          /* in the kernel now; under mux->lock */
     bool woken;            /* chosen by a wake-up; under mux->lock */
     uint64_t version;      /* of the copy; used by the wait only, as all below */
-    struct pollfd *copy;   /* poll: [0] is wake_read, then the set */
+    struct pollfd *copy;   /* poll: [0] is wake.read, then the set */
     uint32_t *copy_generations; /* of the registrations in copy */
     uint32_t copy_length;  /* number of records after [0]; no holes */
     uint32_t copy_size;    /* allocated part of copy */
@@ -176,12 +193,22 @@ int fmux_lock(fmux_t *mux);
 /* Release a handle, with the lock held; the last one frees the memory. */
 void fmux_drop_handle(fmux_t *mux);
 
+/* Close a mux, with the lock held. Also if the program has closed its set. */
+void fmux_end(fmux_t *mux);
+
 /* Finish closing, after a wait has left a closed mux. */
 void fmux_leave_closed(fmux_t *mux);
 
-/* The list of all muxes, for forked children. */
+/* The list of all muxes, for forked children. Its lock is taken before that of any
+ * mux; add and disown need it. */
+void fmux_list_lock(void);
+void fmux_list_unlock(void);
 void fmux_list_add(fmux_t *mux);
 void fmux_list_remove(fmux_t *mux);
+
+/* Close every mux that had an epoll set under this number, which has just become
+ * another one's: the program has closed it. */
+void fmux_list_disown(int fd);
 
 /* Leave the array. Another thread may enter it as soon as this returns.
  * Returns false if the mux is closed. */
@@ -253,11 +280,21 @@ int fmux_milliseconds(int64_t timeout_ns, bool *cut_out);
 /* pselect on bitmaps. Returns the number of bits, or -errno. */
 int fmux_ask_select(int bits, unsigned long *maps[3], int64_t timeout_ns);
 
-/* Make an eventfd, or a pipe where there is none: writing to the second
- * descriptor makes the first readable. */
-int fmux_wake_open(int *read_out, int *write_out);
-void fmux_wake_close(int read_fd, int write_fd);
-void fmux_wake_write(int write_fd);
-void fmux_wake_drain(int read_fd);
+/* True if the number still stands for the file. */
+bool fmux_is_ours(const fmux_file_t *file);
+
+/* Make a pipe; close what is still ours of it. */
+int fmux_pipe_open(fmux_pipe_t *wake);
+void fmux_pipe_close(fmux_pipe_t *wake);
+
+/* Make the pipe readable, or not readable any more. Returns false if the program
+ * has closed one of its ends. */
+bool fmux_pipe_write(const fmux_pipe_t *wake);
+bool fmux_pipe_drain(const fmux_pipe_t *wake);
+
+/* Return the socket of this process by which waits on epoll sets are ended: always
+ * writable, never written to. Made at the first call, and again if the program has
+ * closed it; under the lock of the list. */
+int fmux_wake_socket(fmux_file_t *wake_out);
 
 #endif

@@ -4,6 +4,10 @@
  * wake-up. A program that builds its lists for every call, as programs around
  * select do, needs none of that, and these calls do not have its cost.
  */
+
+/* On macOS: without it, pselect() refuses descriptors above FD_SETSIZE. */
+#define _DARWIN_UNLIMITED_SELECT 1
+
 #include "internal.h"
 
 #include <fcntl.h>

@@ -23,9 +23,9 @@
  * copy is refreshed only if the set has a newer version. A change wakes the waiters
  * with an older version, so a wait reports new registrations, as on epoll. Each
  * record of a copy has the generation of its registration: a descriptor that was
- * removed during the call is dropped from the result. Each ready array has an
- * eventfd of its own for changes and wake-ups: a common one would be readable to
- * all waiters until one of them drains it.
+ * removed during the call is dropped from the result. Each ready array has a pipe
+ * of its own for changes and wake-ups: a common one would be readable to all waiters
+ * until one of them drains it.
  */
 #include "internal.h"
 
@@ -39,6 +39,14 @@ enum {
     FMUX__HOLES_MIN = 64 /* fewer are not worth removing */
 };
 
+/* A half-closed peer is an event of Linux. Elsewhere poll has no bit for it, or
+ * another one: this one ignores the end of the stream on FreeBSD. */
+#if POLLRDHUP == 0x2000 && !defined(FMUX_NO_RDHUP)
+enum { FMUX__REFUSED = 0 };
+#else
+enum { FMUX__REFUSED = 0x2000 };
+#endif
+
 /* ---- the set ----------------------------------------------------------- */
 
 /* Wake all waiters because the set has changed; under the lock. */
@@ -47,11 +55,13 @@ static void fmux_poll__changed(fmux_t *mux)
     mux->version++;
     for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
         if (r->waiting)
-            fmux_wake_write(r->wake_write);
+            (void)fmux_pipe_write(&r->wake);
 }
 
 static int fmux_poll__add(fmux_t *mux, int fd, fmux_entry_t *entry)
 {
+    if ((entry->mask & FMUX__REFUSED) != 0)
+        return -EINVAL;
     if (fcntl(fd, F_GETFD) < 0)
         return -errno; /* as epoll does; poll itself would only report POLLNVAL */
     if (mux->set_length == mux->set_size) {
@@ -73,6 +83,8 @@ static int fmux_poll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
                              uint32_t old_mask)
 {
     (void)fd;
+    if ((entry->mask & FMUX__REFUSED) != 0)
+        return -EINVAL;
     if (entry->mask != old_mask) {
         mux->set[entry->slot].events = (short)(uint16_t)entry->mask;
         fmux_poll__changed(mux);
@@ -107,24 +119,19 @@ static int fmux_poll__open(fmux_t *mux)
     return 0;
 }
 
-/* Close the eventfds; the next wait on an array makes a new one. */
+/* Close the pipes; the next wait on an array makes a new one. */
 static void fmux_poll__release(fmux_t *mux)
 {
-    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
-        if (r->wake_read >= 0)
-            fmux_wake_close(r->wake_read, r->wake_write);
-        r->wake_read = r->wake_write = -1;
-    }
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
+        fmux_pipe_close(&r->wake);
 }
 
-/* Only the eventfds are shared with the parent. */
+/* Only the pipes are shared with the parent. */
 static void fmux_poll__forked(fmux_t *mux)
 {
     fmux_poll__release(mux);
-    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
+    for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next)
         r->waiting = r->woken = false;
-        r->version = 0; /* the copy has the old eventfd */
-    }
     atomic_store(&mux->wake_pending, false);
 }
 
@@ -137,12 +144,10 @@ static int fmux_poll__wakeup(fmux_t *mux)
         if (r->waiting)
             waiter = r;
     }
-    if (waiter != NULL) {
+    if (waiter != NULL && fmux_pipe_write(&waiter->wake))
         waiter->woken = true;
-        fmux_wake_write(waiter->wake_write);
-    } else {
+    else
         atomic_store(&mux->wake_pending, true);
-    }
     return 0;
 }
 
@@ -173,7 +178,7 @@ static int fmux_poll__refresh(fmux_ready_t *ready)
         ready->copy_generations = generations;
         ready->copy_size = size;
     }
-    ready->copy[0] = (struct pollfd){.fd = ready->wake_read, .events = POLLIN};
+    ready->copy[0] = (struct pollfd){.fd = ready->wake.read.fd, .events = POLLIN};
     uint32_t length = 0;
     for (uint32_t slot = 0; slot < mux->set_length; slot++) {
         int fd = mux->set[slot].fd;
@@ -254,8 +259,8 @@ static int fmux_select__ask(fmux_ready_t *ready, int64_t timeout_ns)
                             timeout_ns);
     if (n < 0)
         return n;
-    /* As after poll: copy[0] has the result for the eventfd. */
-    int fd = ready->wake_read;
+    /* As after poll: copy[0] has the result for the pipe. */
+    int fd = ready->wake.read.fd;
     unsigned long word = fmux_select__bitmap(ready, 3)[fd / FMUX__WORD_BITS];
     ready->copy[0].revents = (short)(word >> (fd % FMUX__WORD_BITS) & 1);
     return n;
@@ -335,12 +340,13 @@ static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
         n = -EAGAIN; /* scanning many twice costs more than it saves */
         goto unlock;
     }
-    if (ready->wake_read < 0) {
-        n = fmux_wake_open(&ready->wake_read, &ready->wake_write);
-        if (n < 0)
-            goto unlock;
-    }
     while (atomic_load(&mux->state) == FMUX_OPERATIONAL) {
+        if (ready->wake.read.fd < 0) {
+            n = fmux_pipe_open(&ready->wake);
+            if (n < 0)
+                break;
+            ready->version = 0; /* the copy has another pipe */
+        }
         if (ready->version != mux->version) {
             n = call->refresh(ready);
             if (n < 0)
@@ -362,8 +368,12 @@ static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
         pthread_mutex_lock(&mux->lock);
         ready->waiting = false;
         bool same = ready->version == mux->version;
-        if (!same || ready->woken || (n > 0 && ready->copy[0].revents != 0))
-            fmux_wake_drain(ready->wake_read);
+        if ((!same || ready->woken || n == -EBADF ||
+             (n > 0 && ready->copy[0].revents != 0)) &&
+            !fmux_pipe_drain(&ready->wake)) {
+            fmux_pipe_close(&ready->wake); /* the program has closed it */
+            same = false;
+        }
         woken |= ready->woken;
         if (n == -EBADF && !same) {
             /* Removed first, then closed: no error of the caller. */

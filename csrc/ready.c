@@ -57,7 +57,7 @@ int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
     ready->tags = (int32_t *)(ready->events + capacity);
     uintptr_t records = (uintptr_t)(ready->tags + capacity);
     ready->records = (void *)((records + 15) & ~(uintptr_t)15);
-    ready->wake_read = ready->wake_write = -1;
+    ready->wake.read.fd = ready->wake.write.fd = -1;
 
     int result = fmux_lock(mux);
     if (result < 0) {
@@ -79,8 +79,14 @@ void fmux_ready_release(fmux_ready_t *ready)
 
 fmux_rows_t fmux_ready_rows(const fmux_ready_t *ready)
 {
-    return (fmux_rows_t){ready->fds, ready->events, ready->tags,
-                         ready->capacity, ready->context};
+    return (fmux_rows_t){
+        ready->fds,
+        ready->events,
+        ready->tags,
+        ready->capacity,
+        ready->context,
+        atomic_load_explicit(&ready->counts.wakeups, memory_order_relaxed),
+    };
 }
 
 void fmux_ready_set_context(fmux_ready_t *ready, const void *context)
@@ -97,8 +103,7 @@ void fmux_ready_free(fmux_ready_t *ready)
         link = &(*link)->next;
     *link = ready->next;
     fmux__add_waits(&mux->stats, ready);
-    if (ready->wake_read >= 0)
-        fmux_wake_close(ready->wake_read, ready->wake_write);
+    fmux_pipe_close(&ready->wake);
     free(ready->copy);
     free(ready->copy_generations);
     free(ready->bits);

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -19,6 +20,67 @@ from benchmarks.servers.asyncio_server import make_loop
 async def sleep(count: int) -> None:
     """Start all sleeps at once; sleeping takes no CPU time."""
     await asyncio.gather(*(asyncio.sleep(0.001) for _ in range(count)))
+
+
+def nothing() -> None:
+    pass
+
+
+async def call_soon_batches(count: int) -> None:
+    """Schedule 1,000 callbacks per loop iteration."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count // 1000):
+        for _ in range(1000):
+            loop.call_soon(nothing)
+        await asyncio.sleep(0)
+
+
+async def call_later_cancel(count: int) -> None:
+    """Schedule and cancel 1,000 timers per loop iteration."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count // 1000):
+        for _ in range(1000):
+            loop.call_later(10, nothing).cancel()
+        await asyncio.sleep(0)
+
+
+async def call_soon_threadsafe(count: int) -> None:
+    """Schedule callbacks from another thread."""
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def schedule() -> None:
+        for _ in range(count):
+            loop.call_soon_threadsafe(nothing)
+        loop.call_soon_threadsafe(done.set_result, None)
+
+    thread = threading.Thread(target=schedule)
+    thread.start()
+    await done
+    thread.join()
+
+
+async def task(count: int) -> None:
+    async def coroutine() -> None:
+        pass
+
+    for _ in range(count):
+        await asyncio.create_task(coroutine())
+
+
+async def future(count: int) -> None:
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        waiter = loop.create_future()
+        loop.call_soon(waiter.set_result, None)
+        await waiter
+
+
+async def timeout(count: int) -> None:
+    timeout: Any = vars(asyncio)["timeout"]  # Python 3.11
+    for _ in range(count):
+        async with timeout(10):
+            pass
 
 
 async def call_soon_chain(count: int) -> None:
@@ -54,7 +116,13 @@ async def queue_ping_pong(count: int) -> None:
 
 CALLS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     "sleep": sleep,
+    "call_soon-batches": call_soon_batches,
     "call_soon-chain": call_soon_chain,
+    "call_later-cancel": call_later_cancel,
+    "call_soon_threadsafe": call_soon_threadsafe,
+    "task": task,
+    "future": future,
+    "timeout": timeout,
     "queue-ping-pong": queue_ping_pong,
 }
 

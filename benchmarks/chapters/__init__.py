@@ -9,7 +9,7 @@ DESCRIPTIONS = {
     "poll": "poll() returning (descriptor, events): Poller, the epoll and poll mirrors, pyzmq, a loop in C",
     "selectors": "select() returning keys, and registrations: Poller, the mirrors of selectors",
     "select": "select() on lists, below and above the limit of 1024 descriptors",
-    "asyncio": "CPU time per request of event loops: asyncio, uvloop, rloop",
+    "asyncio": "event loops (asyncio, uvloop, rloop): CPU time of HTTP and echo servers and of calls; latency, memory",
     "echo": "echo servers under load: Poller, selectors, asyncio, uvloop, gevent, trio",
     "idle": "10 active connections among 10 to the limit of open files: select, poll, epoll",
 }

@@ -8,62 +8,123 @@ before.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import calls, child_process, machine
+from benchmarks import calls, child_process, machine, servers
 from benchmarks.results import Progress, Results, Row, as_benchmark
-from benchmarks.servers.load import HERE, Load, check_descriptor_limit
+from benchmarks.servers.load import HERE, Load, Server, check_descriptor_limit, idle_memory
 
 OURS = "fastmux"
 OTHERS = ("asyncio", "uvloop", "rloop")
+ECHO = [str(HERE / "asyncio_server.py")]
+HTTP = ["-m", f"{servers.__name__}.http_server"]
+MOST = 2000  # connections
+
+Measure = Callable[[Load, Server, float], float]
 
 
 class Workload(NamedTuple):
-    """Load on a server: connections, bytes per message, and the number of earlier loads."""
+    """A server, and the load on it."""
 
     title: str
-    server: str
-    connections: int
-    size: int
-    before: int = 0
+    program: list[str]
+    server: str  # the last argument of the program
+    #: Returns the CPU time per request; the last argument is the number of seconds.
+    measure: Measure
+    quick: bool = False
+    requires: tuple[str, ...] = ()  # modules or programs
+    unsupported: tuple[str, ...] = ()  # loops
+    unit: str = "second"
+
+
+def echo(connections: int, size: int, *options: str, before: int = 0) -> Measure:
+    """Measure echoes of size bytes, after a number of earlier loads; the options are those of loadgen.c."""
+
+    def measure(load: Load, server: Server, seconds: float) -> float:
+        for _ in range(before):
+            load.drive(server, connections, size, 0.05, *options)
+        return load.drive(server, connections, size, seconds, *options)["CPU"]
+
+    return measure
+
+
+def http(load: Load, server: Server, seconds: float) -> float:
+    return load.drive_http(server, 100)  # wrk knows only whole seconds
+
+
+def beside_bulk(load: Load, server: Server, seconds: float) -> float:
+    return load.drive_beside_bulk(server, 2 * seconds)
+
+
+def memory(load: Load, server: Server, seconds: float) -> float:
+    return idle_memory(server, MOST)
 
 
 WORKLOADS = [
-    Workload("Protocol, 64 B, 100", "protocol", 100, 64),
-    Workload("the same, second load", "protocol", 100, 64, before=1),
-    Workload("Protocol, 64 B, 1", "protocol", 1, 64),
-    Workload("Protocol, 64 B, 2000", "protocol", 2000, 64),
-    Workload("streams, 64 B, 100", "streams", 100, 64),
-    Workload("buffered, 1 KiB, 100", "buffered", 100, 1024),
-    Workload("Protocol, 1 MiB, 10", "protocol", 10, 1 << 20),
-    Workload("sock_recv, 64 B, 100", "sockets", 100, 64),
+    Workload("HTTP: uvicorn, httptools", HTTP, "uvicorn", http, requires=("wrk", "uvicorn", "httptools")),
+    Workload("HTTP: aiohttp", HTTP, "aiohttp", http, requires=("wrk", "aiohttp")),
+    Workload("HTTP: Protocol", HTTP, "protocol", http, requires=("wrk",), quick=True),
+    Workload("Protocol, 64 B, 100", ECHO, "protocol", echo(100, 64), quick=True),
+    Workload("the same, second load", ECHO, "protocol", echo(100, 64, before=1), quick=True),
+    Workload("Protocol, 64 B, 1", ECHO, "protocol", echo(1, 64)),
+    Workload("Protocol, 64 B, 2000", ECHO, "protocol", echo(MOST, 64)),
+    Workload("Unix sockets, 64 B, 100", ECHO, "unix", echo(100, 64), unsupported=("rloop",)),
+    Workload("streams, 64 B, 100", ECHO, "streams", echo(100, 64), quick=True),
+    Workload("buffered, 1 KiB, 100", ECHO, "buffered", echo(100, 1024)),
+    Workload("Protocol, 1 MiB, 10", ECHO, "protocol", echo(10, 1 << 20)),
+    Workload("streams, 1 MB writes, 10", ECHO, "megabyte", echo(10, 10_000, "100")),
+    Workload("10 writes of 20 B, 100", ECHO, "pieces", echo(100, 200)),
+    Workload("connect to close, 10", ECHO, "closing", echo(10, 64, "1", "close"), unsupported=("rloop",)),
+    Workload("sock_recv, 64 B, 100", ECHO, "sockets", echo(100, 64), quick=True),
+    Workload("p99 beside bulk", ECHO, "protocol", beside_bulk),
+    Workload("memory per connection", ECHO, "protocol", memory, unit="byte"),
 ]
 #: title -> call of calls/asyncio.py, and how often
 CALLS = {
-    "10,000 sleep(0.001)": ("sleep", 10_000),
+    "call_soon, 1,000 per turn": ("call_soon-batches", 100_000),
     "call_soon, chained": ("call_soon-chain", 30_000),
+    "call_later, cancel": ("call_later-cancel", 50_000),
+    "20,000 sleep(0.001)": ("sleep", 20_000),
+    "call_soon_threadsafe": ("call_soon_threadsafe", 30_000),
+    "create_task, await": ("task", 20_000),
+    "future, await": ("future", 20_000),
     "queues, ping-pong": ("queue-ping-pong", 10_000),
+    "asyncio.timeout": ("timeout", 20_000),
 }
+if not hasattr(asyncio, "timeout"):
+    del CALLS["asyncio.timeout"]  # Python 3.10
 
 
 @dataclass
 class Settings:
     rounds: int
     seconds: float  # per server and round
-    workloads: tuple[int, ...]  # indices of WORKLOADS
-    calls: bool
+    quick: bool
 
 
-QUICK = Settings(rounds=2, seconds=0.1, workloads=(0, 1, 4, 7), calls=False)
-FULL = Settings(rounds=9, seconds=0.25, workloads=tuple(range(len(WORKLOADS))), calls=True)
+QUICK = Settings(rounds=2, seconds=0.1, quick=True)
+FULL = Settings(rounds=9, seconds=0.2, quick=False)
+
+
+def missing(workload: Workload) -> list[str]:
+    return [name for name in workload.requires if not machine.installed(name) and shutil.which(name) is None]
+
+
+def selected(settings: Settings) -> tuple[list[Workload], dict[str, tuple[str, int]]]:
+    """Return the workloads and the calls of a run."""
+    workloads = [workload for workload in WORKLOADS if not missing(workload) and workload.quick >= settings.quick]
+    return workloads, {} if settings.quick else CALLS
 
 
 def steps(settings: Settings) -> int:
-    return settings.rounds * (len(settings.workloads) + (len(CALLS) if settings.calls else 0))
+    return settings.rounds * sum(map(len, selected(settings)))
 
 
 def run(settings: Settings, workspace: Path, results: Results, progress: Progress) -> None:
@@ -73,26 +134,24 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
         for _ in range(steps(settings)):
             progress("skipped")
         return
-    workloads = [WORKLOADS[number] for number in settings.workloads]
-    check_descriptor_limit(max(workload.connections for workload in workloads))
-    selected_calls = CALLS if settings.calls else {}
+    check_descriptor_limit(MOST)
+    workloads, selected_calls = selected(settings)
     loops = [OURS, *(name for name in OTHERS if machine.installed(name))]
+    units = dict.fromkeys(selected_calls, "second") | {workload.title: workload.unit for workload in workloads}
     times: dict[str, dict[str, list[float]]] = {
-        title: {name: [] for name in loops} for title in [*(workload.title for workload in workloads), *selected_calls]
+        title: {} for title in [*(workload.title for workload in workloads), *selected_calls]
     }
 
     def load_once(workload: Workload) -> None:
         with contextlib.ExitStack() as stack:
-            program = [sys.executable, str(HERE / "asyncio_server.py")]
-            servers = [
-                stack.enter_context(load.serving(name, [*program, name, workload.server]))
+            running = [
+                stack.enter_context(load.serving(name, [sys.executable, *workload.program, name, workload.server]))
                 for name in loops
-            ]  # fmt: skip
-            for server in servers:
-                for _ in range(workload.before):
-                    load.drive(server, workload.connections, workload.size, 0.05)
-                cost = load.drive(server, workload.connections, workload.size, settings.seconds)["CPU"]
-                times[workload.title][server.name].append(cost)
+                if name not in workload.unsupported
+            ]
+            for server in running:
+                value = workload.measure(load, server, settings.seconds)
+                times[workload.title].setdefault(server.name, []).append(value)
 
     for _ in range(settings.rounds):
         for workload in workloads:
@@ -102,25 +161,31 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
             progress(title)
             for name in loops:
                 command = [sys.executable, "-m", f"{calls.__name__}.asyncio", name, call, str(count)]
-                times[title][name].append(float(child_process.run(command, load.server_cpu)) / 1e9)
+                value = float(child_process.run(command, load.server_cpu)) / 1e9
+                times[title].setdefault(name, []).append(value)
         loops.append(loops.pop(0))
 
-    benchmarks = {
-        (title, name): as_benchmark(f"{name}: {title}", seconds)
-        for title, by_loop in times.items()
-        for name, seconds in by_loop.items()
-    }
     for other in OTHERS:
-        if other in loops:
-            section = f"asyncio on fastmux against {machine.with_version(other)}"
-            for title in times:
-                sides = benchmarks[title, OURS], benchmarks[title, other]
+        section = f"asyncio on fastmux against {machine.with_version(other)}"
+        for title, by_loop in times.items():
+            if other in by_loop:
+                sides = [as_benchmark(f"{name}: {title}", by_loop[name], units[title]) for name in (OURS, other)]
                 results.rows.append(Row("asyncio", section, OURS, other, title, *sides))
+    for workload in WORKLOADS:
+        if absent := missing(workload):
+            results.note(f"Skipped: “{workload.title}” ({', '.join(absent)} not installed).")
+        if names := [name for name in workload.unsupported if name in loops and workload in workloads]:
+            results.note(f"Skipped: “{workload.title}” on {', '.join(names)}, which does not support it.")
     results.note(
         "asyncio: CPU time of the server process per request. A row names the API of the server (buffered: "
-        "BufferedProtocol), the message size and the number of connections."
+        "BufferedProtocol), the message size and the number of connections. HTTP: 100 connections of wrk. connect to "
+        "close: one request per connection. The calls without sockets: CPU time of the process per call."
     )
-    if not settings.calls:
+    if settings.quick:
+        results.note("asyncio: a quick run skips most workloads, and the calls without sockets.")
+    else:
         results.note(
-            "asyncio: a quick run skips large messages, one and 2,000 connections, and the calls without sockets."
+            "asyncio, p99 beside bulk: not CPU time, but the latency of one echo while four connections exchange "
+            "messages of 1 MiB. memory per connection: growth of the resident memory of the server by an idle "
+            "connection; “faster” means less memory."
         )

@@ -18,7 +18,7 @@ CHARTS = {
     "poll": ("poll", "Poller, epoll and poll"),
     "selectors": ("selectors", "Selectors and registrations"),
     "select": ("select", "select() below and above the limit"),
-    "asyncio": ("asyncio", "asyncio: CPU time per request"),
+    "asyncio": ("asyncio", "asyncio: CPU time, latency, memory"),
     "echo": ("echo", "Echo servers"),
     "idle": ("idle-ratios", "10 active connections among many"),
 }
@@ -45,8 +45,12 @@ SUMMARY = {
         name: (f"Echo server: Poller against {name}", "CPU time per request")
         for name in ("selectors", "asyncio", "uvloop", "gevent", "trio")
     },
-    "asyncio on fastmux, CPU time, against": {
-        name: (f"asyncio on fastmux against {name}", "Protocol, 64 B, 100") for name in ("asyncio", "uvloop", "rloop")
+    **{
+        f"asyncio on fastmux, CPU time, against {name}": {
+            title: (f"asyncio on fastmux against {name}", title)
+            for title in ("HTTP: uvicorn, httptools", "HTTP: aiohttp", "HTTP: Protocol", "Protocol, 64 B, 100")
+        }
+        for name in ("asyncio", "uvloop", "rloop")
     },
 }
 COLORS = {"faster": BLUE, "slower": ORANGE}

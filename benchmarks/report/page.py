@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from benchmarks.chapters import DESCRIPTIONS
-from benchmarks.results import Results, Row, format_ratio, format_time
+from benchmarks.results import Results, Row, format_median, format_ratio
 
 from .bar_charts import CHARTS
 
@@ -69,7 +69,7 @@ def _table(rows: list[Row]) -> str:
     ]
     for row in rows:
         ratio = row.ratio
-        theirs, ours = format_time(row.theirs.median()), format_time(row.ours.median())
+        theirs, ours = format_median(row.theirs), format_median(row.ours)
         lines.append(
             f"<tr><th>{escape(row.name)}</th><td>{theirs}</td><td>{ours}</td>"
             f'<td class="{row.verdict}"><b>{format_ratio(ratio.median)}</b> {row.verdict}'

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import machine
-from benchmarks.results import Results, format_ratio, format_time
+from benchmarks.results import Results, format_median, format_ratio
 
 STYLES = {"faster": "green", "slower": "red", "unclear": "yellow"}
 
@@ -27,8 +27,8 @@ def show(console: Console, info: dict[str, Any], results: Results) -> None:
             style = STYLES.get(row.verdict, "dim")
             table.add_row(
                 row.name,
-                format_time(row.theirs.median()),
-                format_time(row.ours.median()),
+                format_median(row.theirs),
+                format_median(row.ours),
                 f"[{style}]{format_ratio(row.ratio.median)}[/]",
                 f"{format_ratio(row.ratio.low)} - {format_ratio(row.ratio.high)}",
                 f"[{style}]{row.verdict}[/]",

@@ -34,6 +34,20 @@ class Echo(asyncio.Protocol):
         self.transport.write(data)
 
 
+class PiecewiseEcho(Echo):
+    """Write 20 bytes at a time."""
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), 20):
+            self.transport.write(data[start : start + 20])
+
+
+class ClosingEcho(Echo):
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+        self.transport.close()
+
+
 class BufferedEcho(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport: Any = transport
@@ -50,6 +64,15 @@ async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
+    writer.close()
+
+
+async def reply_megabyte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Reply to 10,000 bytes with 100 copies of them, in one write."""
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            writer.write(await reader.readexactly(10_000) * 100)
+            await writer.drain()
     writer.close()
 
 
@@ -70,8 +93,12 @@ def set_options(sock: Any) -> None:
 
 def announce(sock: Any) -> None:
     """Print the address of a listening socket, which may be a loop's own wrapper of a socket."""
-    set_options(sock)
-    print("listening on {}:{}".format(*sock.getsockname()), flush=True)
+    address = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        address = "unix", address.decode().lstrip("\0")
+    else:
+        set_options(sock)
+    print("listening on {}:{}".format(*address), flush=True)
 
 
 async def serve(server: asyncio.Server) -> None:
@@ -79,16 +106,20 @@ async def serve(server: asyncio.Server) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def serve_protocol() -> None:
-    await serve(await asyncio.get_running_loop().create_server(Echo, *ADDRESS, backlog=4096))
+async def serve_protocol(protocol: type[asyncio.BaseProtocol]) -> None:
+    await serve(await asyncio.get_running_loop().create_server(protocol, *ADDRESS, backlog=4096))
 
 
-async def serve_buffered() -> None:
-    await serve(await asyncio.get_running_loop().create_server(BufferedEcho, *ADDRESS, backlog=4096))
+async def serve_streams(handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> None:
+    await serve(await asyncio.start_server(handler, *ADDRESS, backlog=4096))
 
 
-async def serve_streams() -> None:
-    await serve(await asyncio.start_server(echo_stream, *ADDRESS, backlog=4096))
+async def serve_unix() -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("")  # the kernel chooses an abstract name, which leaves no file
+        await asyncio.get_running_loop().create_unix_server(Echo, sock=sock, backlog=4096)
+        announce(sock)
+        await asyncio.get_running_loop().create_future()
 
 
 async def serve_sockets() -> None:
@@ -104,9 +135,13 @@ async def serve_sockets() -> None:
 
 
 WORKLOADS: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-    "protocol": serve_protocol,
-    "buffered": serve_buffered,
-    "streams": serve_streams,
+    "protocol": lambda: serve_protocol(Echo),
+    "pieces": lambda: serve_protocol(PiecewiseEcho),
+    "closing": lambda: serve_protocol(ClosingEcho),
+    "buffered": lambda: serve_protocol(BufferedEcho),
+    "streams": lambda: serve_streams(echo_stream),
+    "megabyte": lambda: serve_streams(reply_megabyte),
+    "unix": serve_unix,
     "sockets": serve_sockets,
 }
 

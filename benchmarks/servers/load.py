@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,24 +60,69 @@ class Load:
             host, _, port = first.removeprefix(LISTENING).strip().rpartition(":")
             yield Server(name, process, [host, port])
 
-    def drive(self, server: Server, connections: int, size: int, seconds: float) -> dict[str, float]:
+    def arguments(self, server: Server, connections: int, size: int, seconds: float, *options: str) -> list[str]:
+        """Return the command line of the load generator; the options are those of loadgen.c."""
+        numbers = connections, size, seconds, server.process.pid
+        return [*self.command, *server.address, *map(str, numbers), *options]
+
+    def drive(self, server: Server, connections: int, size: int, seconds: float, *options: str) -> dict[str, float]:
         """Return seconds per request: elapsed time, CPU time of the server process, and latencies of the clients."""
-        command = [*self.command, *server.address, str(connections), str(size), str(seconds), str(server.process.pid)]
+        command = self.arguments(server, connections, size, seconds, *options)
         found: dict[str, Any] = json.loads(child_process.run(command, self.generator_cpu, seconds + 30))
-        if server.process.poll() is not None:
-            raise BenchmarkError(f"the server on {server.name} died: {server.process.communicate()[1].strip()}")
+        check_alive(server)
         if found["errors"] or found["wrong"]:
             raise BenchmarkError(f"the server on {server.name} returned wrong or incomplete echoes: {found}")
         if not found["requests"]:  # the machine is so busy that the server did not run
             if seconds > TIMEOUT:
                 raise BenchmarkError(f"the server on {server.name} sent no reply within {seconds:.0f} s")
-            return self.drive(server, connections, size, 2 * seconds)
+            return self.drive(server, connections, size, 2 * seconds, *options)
         return {
             "elapsed": found["seconds"] / found["requests"],
             "CPU": found["server_cpu_ns"] / 1e9 / found["requests"],
             "median": found["median_ns"] / 1e9,
             "p99": found["p99_ns"] / 1e9,
         }
+
+    def drive_beside_bulk(self, server: Server, seconds: float) -> float:
+        """Return the 99th percentile of an echo's latency, beside four connections with messages of 1 MiB."""
+        bulk = ["nice", *self.arguments(server, 4, 1 << 20, seconds + 10)]
+        with child_process.child(bulk, self.generator_cpu) as process:
+            latency = self.drive(server, 1, 64, seconds)["p99"]
+            if process.poll() is not None:
+                raise BenchmarkError(f"the bulk load on {server.name} ended early: {process.communicate()[1].strip()}")
+        return latency
+
+    def drive_http(self, server: Server, connections: int) -> float:
+        """Return the CPU time per HTTP request of the server process, under wrk."""
+        command = ["wrk", "-t1", f"-c{connections}", "-d1s", "http://{}:{}/".format(*server.address)]
+        clock = ~server.process.pid << 3 | 2  # clock_getcpuclockid(3): the CPU time of that process
+        before = time.clock_gettime(clock)
+        output = child_process.run(command, self.generator_cpu)
+        used = time.clock_gettime(clock) - before
+        check_alive(server)
+        requests = re.search(r"(\d+) requests in", output)
+        if requests is None or not int(requests[1]) or re.search("Socket errors|Non-2xx", output):
+            raise BenchmarkError(f"the server on {server.name} returned errors: {output}")
+        return used / int(requests[1])
+
+
+def idle_memory(server: Server, connections: int) -> float:
+    """Return the resident memory of the server process per idle connection, in bytes."""
+    statm = Path(f"/proc/{server.process.pid}/statm")
+    resident = []
+    with contextlib.ExitStack() as stack:
+        for more in (100, connections):  # the first are a warm-up
+            for _ in range(more):
+                client = stack.enter_context(socket.create_connection((server.address[0], int(server.address[1]))))
+                client.sendall(b"x")
+                client.recv(1)
+            resident.append(int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+    return (resident[1] - resident[0]) / connections
+
+
+def check_alive(server: Server) -> None:
+    if server.process.poll() is not None:
+        raise BenchmarkError(f"the server on {server.name} died: {server.process.communicate()[1].strip()}")
 
 
 def check_descriptor_limit(connections: int) -> None:

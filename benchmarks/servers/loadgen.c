@@ -1,18 +1,23 @@
 /* loadgen.c - load generator for echo servers: many connections, with one
  * message at a time in flight on each, which is compared when it is back.
  *
- *     loadgen HOST PORT CONNECTIONS SIZE SECONDS PID
+ *     loadgen HOST PORT CONNECTIONS SIZE SECONDS PID [REPEAT [close]]
+ *
+ * HOST "unix" makes PORT the abstract name of a Unix socket. With REPEAT, the reply is
+ * so many copies of the message. With "close", the server closes after a reply
+ * and the client connects again, which is part of the request.
  *
  * Prints one line of JSON, including the CPU time of the server process PID
  * since every connection got its first reply. The exit status is 0 if the
  * measurement completed, even with errors in the replies. loadgen.py is the
- * same in Python.
+ * same in Python, without Unix sockets, REPEAT and "close".
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +25,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -40,7 +46,11 @@ typedef struct {
 } client_t;
 
 static int epfd;
+static struct sockaddr_storage address;
+static socklen_t address_size;
 static int size;       /* bytes per message */
+static int reply;      /* bytes per reply: a multiple of size */
+static bool closing;   /* the server closes after each reply */
 static int in_flight;  /* messages without a complete echo */
 static int64_t errors, wrong;
 static char *letters[LETTERS]; /* one message body per letter */
@@ -71,10 +81,10 @@ static char letter(const client_t *client)
     return (char)('a' + (client->number + client->sequence) % LETTERS);
 }
 
-/* Compares received bytes with those sent. */
-static bool matches(const client_t *client, const char *bytes, int length)
+/* Compares received bytes of one copy of the message, from the offset at on. */
+static bool matches(const client_t *client, int at, const char *bytes, int length)
 {
-    int at = client->received, head = at < HEADER ? HEADER - at : 0;
+    int head = at < HEADER ? HEADER - at : 0;
     char header[HEADER];
     memcpy(header, &client->number, 4);
     memcpy(header + 4, &client->sequence, 4);
@@ -128,6 +138,21 @@ static bool send_rest(client_t *client)
     return true;
 }
 
+static void open_connection(client_t *client)
+{
+    int one = 1;
+    client->fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, address_size) < 0)
+        die("connect");
+    if (address.ss_family == AF_INET) {
+        setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+        /* A default such as BBR sends from a timer, whose cost would be part
+         * of the measurement. */
+        setsockopt(client->fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
+    }
+    watch(client, EPOLL_CTL_ADD, EPOLLIN);
+}
+
 static void send_message(client_t *client)
 {
     client->sent = client->received = 0;
@@ -154,25 +179,36 @@ static void record_latency(int64_t ns)
     latencies[count++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
 }
 
-/* Receives; after a complete message, sends the next one, until the time end.
+/* Receives; after a complete reply, sends the next message, until the time end.
  * With end 0 there is only one message. */
 static void receive(client_t *client, int64_t end)
 {
-    ssize_t n = recv(client->fd, buffer, (size_t)(size - client->received), MSG_DONTWAIT);
+    int left = reply - client->received, done = 0;
+    ssize_t n = recv(client->fd, buffer, (size_t)(left > 0 && left < MAX_SIZE ? left : MAX_SIZE), MSG_DONTWAIT);
     if (n < 0 && errno == EAGAIN)
         return;
-    if (n <= 0) {
+    bool closed = closing && n == 0 && left == 0;
+    if ((n <= 0 && !closed) || n > left) {
         fail(client);
         return;
     }
-    if (!matches(client, buffer, (int)n)) {
-        wrong++;
-        fail(client);
-        return;
+    while (done < n) {
+        int at = client->received % size;
+        int length = (int)n - done < size - at ? (int)n - done : size - at;
+        if (!matches(client, at, buffer + done, length)) {
+            wrong++;
+            fail(client);
+            return;
+        }
+        client->received += length;
+        done += length;
     }
-    client->received += (int)n;
-    if (client->received < size)
+    if (closing ? !closed : client->received < reply)
         return;
+    if (closed) {
+        close(client->fd);
+        open_connection(client);
+    }
     in_flight--;
     int64_t t = now();
     client->sequence++;
@@ -227,18 +263,36 @@ static int64_t drive(clockid_t server, int64_t end, int64_t deadline)
 
 int main(int argc, char **argv)
 {
-    if (argc != 7) {
-        fprintf(stderr, "usage: loadgen HOST PORT CONNECTIONS SIZE SECONDS PID\n");
+    if (argc < 7 || argc > 9) {
+        fprintf(stderr, "usage: loadgen HOST PORT CONNECTIONS SIZE SECONDS PID [REPEAT [close]]\n");
         return 2;
     }
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
+    struct sockaddr_in *internet = (struct sockaddr_in *)&address;
+    struct sockaddr_un *local = (struct sockaddr_un *)&address;
+    bool valid;
+    if (strcmp(argv[1], "unix") == 0) {
+        size_t length = strlen(argv[2]);
+        local->sun_family = AF_UNIX;
+        address_size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
+        valid = length < sizeof local->sun_path;
+        if (valid)
+            memcpy(local->sun_path + 1, argv[2], length);
+    } else {
+        internet->sin_family = AF_INET;
+        internet->sin_port = htons((uint16_t)atoi(argv[2]));
+        address_size = sizeof *internet;
+        valid = inet_pton(AF_INET, argv[1], &internet->sin_addr) == 1;
+    }
     int connections = atoi(argv[3]);
     size = atoi(argv[4]);
     double seconds = atof(argv[5]);
-    if (inet_pton(AF_INET, argv[1], &address.sin_addr) != 1 || connections < 1 || size < HEADER || size > MAX_SIZE) {
-        fprintf(stderr, "loadgen: HOST must be an IPv4 address, SIZE %d to %d\n", HEADER, MAX_SIZE);
+    int repeat = argc > 7 ? atoi(argv[7]) : 1;
+    closing = argc > 8;
+    if (!valid || connections < 1 || size < HEADER || size > MAX_SIZE || repeat < 1 || repeat > 16 * MAX_SIZE / size) {
+        fprintf(stderr, "loadgen: HOST must be an IPv4 address or unix, SIZE %d to %d\n", HEADER, MAX_SIZE);
         return 2;
     }
+    reply = repeat * size;
     clockid_t server;
     if ((errno = clock_getcpuclockid(atoi(argv[6]), &server)) != 0)
         die("clock_getcpuclockid");
@@ -255,16 +309,8 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < connections; i++) {
         client_t *client = &clients[i];
-        int one = 1;
         client->number = (uint32_t)i;
-        client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, sizeof address) < 0)
-            die("connect");
-        setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-        /* A default such as BBR sends from a timer, whose cost would be part
-         * of the measurement. */
-        setsockopt(client->fd, IPPROTO_TCP, TCP_CONGESTION, "cubic", 5);
-        watch(client, EPOLL_CTL_ADD, EPOLLIN);
+        open_connection(client);
         send_message(client);
     }
     drive(server, 0, now() + TIMEOUT);

@@ -1,6 +1,7 @@
 """Load generator in Python, the fallback where loadgen.c cannot be compiled.
 
-Same arguments and output as loadgen.c: ``python loadgen.py HOST PORT CONNECTIONS SIZE SECONDS PID``.
+Same output and arguments as loadgen.c, except the optional ones:
+``python loadgen.py HOST PORT CONNECTIONS SIZE SECONDS PID``.
 """
 
 from __future__ import annotations

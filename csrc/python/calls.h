@@ -127,29 +127,32 @@ fmux_object_t fmux_epoll_wait(fmux_object_t set, fmux_object_t timeout);
 fmux_object_t fmux_epoll_some(fmux_object_t set, fmux_object_t timeout,
                               int maxevents);
 
-/* ---- waits on lists (poll_select.c) ---------------------------------------------- */
+/* ---- select.poll (poll_object.c) -------------------------------------------------- */
 
-/* poll(2) on the masks of a context. Set context[FMUX_FRESH] = 0 after each change
- * of masks: from the second call without a change on, the records for the kernel
- * are kept in the context.
- * Returns a list, or an int: -EBUSY (another thread is in a call with the
- * context), -EDOM (convert the timeout first), or an error of fmux_poll_list. */
+/* Add the builtin function poll() to a module, which must keep the result, a poll
+ * object, as its attribute _poll. */
+fmux_object_t fmux_add_poll(fmux_object_t module, fmux_object_t pairs,
+                            fmux_object_t key_type);
 
-/* [(fd, events)]; timeout in milliseconds, negative is for ever. */
-fmux_object_t fmux_poll_pairs_now(fmux_object_t context);
-fmux_object_t fmux_poll_pairs(fmux_object_t context, fmux_object_t timeout);
+/* Make another poll object; keys is None, or the map of keys of a selector. */
+fmux_object_t fmux_poll_object(fmux_object_t like, fmux_object_t keys);
 
-/* [(key, events)]; timeout in seconds, negative is 0. */
+/* The context of a poll object; None if it was not made for these keys. */
+fmux_object_t fmux_poll_context(fmux_object_t poll, fmux_object_t keys);
+
+/* poll(2) on the masks of a context; timeout in seconds, negative is 0. From the
+ * second call without a change on, the records for the kernel are kept in the
+ * context.
+ * Returns a list of (key, events), or an int: -EBUSY (another thread is in a call
+ * with the context), -EDOM (convert the timeout first), or an error of
+ * fmux_poll_list. */
 fmux_object_t fmux_poll_keys_now(fmux_object_t context);
 fmux_object_t fmux_poll_keys(fmux_object_t context, fmux_object_t timeout);
 
-enum { FMUX_FRESH = 0 };
+/* ---- select.select (select_function.c) -------------------------------------------- */
 
-/* select on three iterables of files; timeout in seconds.
- * Returns a tuple of three lists, or an int: -EDOM (convert the timeout first),
- * or an error of fmux_select_list. */
-fmux_object_t fmux_select_files(fmux_object_t readers, fmux_object_t writers,
-                                fmux_object_t others, fmux_object_t timeout);
+/* Add the builtin function select() to a module. Returns None. */
+fmux_object_t fmux_add_select(fmux_object_t module);
 
 /* cffi: end */
 

@@ -94,6 +94,7 @@ extern const fmux_timeout_rule_t fmux_poller_rule;
 extern const fmux_timeout_rule_t fmux_selector_rule;
 extern const fmux_timeout_rule_t fmux_epoll_rule;
 extern const fmux_timeout_rule_t fmux_poll_rule;
+extern const fmux_timeout_rule_t fmux_long_poll_rule;
 extern const fmux_timeout_rule_t fmux_select_rule;
 
 /* Convert a timeout to nanoseconds; None is FMUX_FOREVER. */
@@ -121,6 +122,12 @@ typedef int (*fmux_ask_t)(void *call, int64_t timeout_ns);
  * Returns the result, or FMUX_RAISED. */
 int fmux_ask(fmux_ask_t ask, void *call, int64_t timeout_ns, int quick);
 
+/* Whether to make a call of poll or select for this many descriptors quick. */
+static inline int fmux_quick(int length, int64_t timeout_ns)
+{
+    return length <= (timeout_ns == 0 ? 1024 : FMUX_FEW);
+}
+
 /* ---- results.c ---------------------------------------------------------- */
 
 /* A new reference to keys[fd], or NULL, with an exception only on failure. */
@@ -138,9 +145,25 @@ PyObject *fmux_row_key(const fmux_rows_t *rows, int i,
 PyObject *fmux_key_list(const fmux_rows_t *rows, int n,
                         const fmux_context_t *context, int selector);
 
-/* ---- poll_select.c ------------------------------------------------------------ */
+/* ---- poll_object.c ------------------------------------------------------------ */
 
-/* Set masks[fd]; 0 removes it. Returns 0, or -EFAULT with an exception. */
-int fmux_poll_set(fmux_context_t *context, PyObject *fd, uint32_t mask);
+/* Set masks[fd]; below 0 removes it. Returns 0, or -EFAULT with an exception. */
+int fmux_poll_set(fmux_context_t *context, PyObject *fd, long mask);
+
+/* ---- builtins.c --------------------------------------------------------------- */
+
+/* A method with METH_FASTCALL, for PyMethodDef. */
+#define FMUX_FASTCALL(method) ((PyCFunction)(void (*)(void))(method))
+
+/* Check the number of arguments. Returns 0, or -1 with an exception. */
+int fmux_check_count(const char *function, Py_ssize_t count, int least,
+                     int most);
+
+/* Convert an argument of an unusual type or value with a function of
+ * fastmux.select.arguments, which raises if it is invalid. */
+PyObject *fmux_convert(const char *function, PyObject *argument);
+
+/* Raise OSError for a negative result. Returns NULL. */
+PyObject *fmux_raise(int result);
 
 #endif

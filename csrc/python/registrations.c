@@ -80,7 +80,7 @@ int fmux_key_remove(fmux_t *mux, fmux_object_t table, int fd)
 /* ---- selectors -------------------------------------------------------------
  *
  * A method of a file or of data, and up to Python 3.11 each allocation, may run any
- * Python code, also a wait that moves the context (poll_select.c) and a change of the same
+ * Python code, also a wait that moves the context (poll_object.c) and a change of the same
  * registration. So each function looks the context up again, and checks the map,
  * after the last such step and before its changes.
  */
@@ -186,7 +186,7 @@ static int fmux__selector_add(fmux_object_t context_object, int fd,
     int result = context->mux != NULL
                      ? fmux__add(context->mux, context->table, fd,
                                  key, fmux__masks[events])
-                     : fmux_poll_set(context, number, fmux__masks[events]);
+                     : fmux_poll_set(context, number, (long)fmux__masks[events]);
     if (result < 0)
         fmux__forget(keys, number);
     return result;
@@ -257,7 +257,7 @@ fmux_object_t fmux_selector_unregister(fmux_object_t context_object,
     fmux_context_t *context = fmux_borrow_context(context_object);
     if (context->mux != NULL)
         (void)fmux__remove(context->mux, context->table, fd);
-    else if (fmux_poll_set(context, number, 0) < 0)
+    else if (fmux_poll_set(context, number, -1) < 0)
         Py_CLEAR(key); /* KeyError: another thread is registering it */
     return fmux_give(key);
 }
@@ -301,7 +301,7 @@ fmux_object_t fmux_selector_modify(fmux_object_t context_object,
         key == NULL ? FMUX_RAISED : fmux__still(context_object, fd, old);
     fmux_context_t *context = fmux_borrow_context(context_object);
     if (result == 0 && context->mux == NULL)
-        result = fmux_poll_set(context, number, fmux__masks[bits]);
+        result = fmux_poll_set(context, number, (long)fmux__masks[bits]);
     else if (result == 0)
         result = same ? fmux_tag(context->mux, fd)
                       : fmux_modify(context->mux, fd, fmux__masks[bits]);

@@ -1,5 +1,5 @@
 /* results.c - builds the result lists: (fd, events) and (key, events) pairs. (The
- * lists of select.select() are built in poll_select.c.)
+ * lists of select.select() are built in select_function.c.)
  *
  * A pair is made when it is first reported and kept for the next time: level-
  * triggered descriptors report the same pair again and again. (fd, events) pairs

@@ -20,6 +20,8 @@ const fmux_timeout_rule_t fmux_epoll_rule = {FMUX__SECOND, FMUX__MS,
                                              FMUX__INT_MS, FMUX_UNUSUAL};
 const fmux_timeout_rule_t fmux_poll_rule = {FMUX__MS, FMUX__MS, FMUX__INT_MS,
                                             FMUX_FOREVER};
+const fmux_timeout_rule_t fmux_long_poll_rule = {FMUX__MS, FMUX__MS, FMUX__MOST,
+                                                 FMUX_FOREVER};
 const fmux_timeout_rule_t fmux_select_rule = {FMUX__SECOND, 1, FMUX__MOST,
                                               FMUX_UNUSUAL};
 

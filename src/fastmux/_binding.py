@@ -11,7 +11,8 @@ import sys
 import threading
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import module_from_spec
-from selectors import SelectorKey
+
+from ._original import SelectorKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,8 +43,6 @@ if implementation == "c":
         for name, number in (("epoll", EPOLL), ("poll", lib.FMUX_POLL), ("select", lib.FMUX_SELECT))
         if lib.fmux_mechanisms() >> number & 1
     }
-    #: context[FRESH] = 0 marks the masks as changed, for poll_pairs and poll_keys.
-    FRESH: Final[int] = lib.FMUX_FRESH
 
     SET_ADD: Final[int] = lib.FMUX_SET_ADD
     SET_MODIFY: Final[int] = lib.FMUX_SET_MODIFY
@@ -74,11 +73,12 @@ if implementation == "c":
     selector_wait = lib.fmux_selector_wait
     rows_now = lib.fmux_rows_now
     rows_wait = lib.fmux_rows_wait
-    poll_pairs_now = lib.fmux_poll_pairs_now
-    poll_pairs = lib.fmux_poll_pairs
+    add_poll = lib.fmux_add_poll
+    poll_object = lib.fmux_poll_object
+    poll_context = lib.fmux_poll_context
     poll_keys_now = lib.fmux_poll_keys_now
     poll_keys = lib.fmux_poll_keys
-    select_files = lib.fmux_select_files
+    add_select = lib.fmux_add_select
     wakeup = lib.fmux_wakeup
     fileno = lib.fmux_fileno
     close = lib.fmux_close
@@ -168,11 +168,9 @@ def open_ready(mux: Any, capacity: int, shared: bool, context: Any, fail: Callab
     return ready, memory
 
 
-def open_context(
-    mux: Any, *, table: list[Any] | None = None, keys: dict[int, Any] | None = None, masks: dict[int, int] | None = None
-) -> bytearray:
+def open_context(mux: Any, *, table: list[Any] | None = None, keys: dict[int, Any] | None = None) -> bytearray:
     """Make a context, see calls.h. Its owner keeps the objects alive."""
-    context: bytearray = lib.fmux_context(mux, table, keys, masks, PAIRS, SelectorKey)
+    context: bytearray = lib.fmux_context(mux, table, keys, None, PAIRS, SelectorKey)
     return context
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +34,12 @@ _NAMES: Final = {
 }
 _ALL: Final = sum(_NAMES.values())
 _PORTABLE: Final = READ | PRIORITY | WRITE | ERROR | HANGUP
-_SUPPORTED: Final = {"epoll": _ALL, "poll": _PORTABLE | PEER_CLOSED, "select": _PORTABLE}
+#: Outside Linux poll(2) does not report a half-closed peer, or has another bit for it.
+_POLL: Final = _PORTABLE | (PEER_CLOSED if sys.platform in ("linux", "android") else 0)
+_SUPPORTED: Final = {"epoll": _ALL, "poll": _POLL, "select": _PORTABLE}
 _WHY_NOT: Final = {
-    "poll": "poll keeps no state between calls, so it has nothing to trigger on or to disarm",
+    "poll": "poll keeps no state between calls, so it has nothing to trigger on or to disarm"
+    + ("" if _POLL & PEER_CLOSED else "; PEER_CLOSED needs Linux"),
     "select": "select knows readable, writable and exceptional, and keeps no state between calls",
 }
 _COMMON: Final = frozenset((0, READ, WRITE, READ | WRITE))

@@ -81,8 +81,9 @@ WRAP(FAULT_MUTEX, errno, int, pthread_mutex_init,
      (pthread_mutex_t * mutex, const pthread_mutexattr_t *attributes),
      (mutex, attributes))
 WRAP(FAULT_EPOLL_CREATE, -1, int, epoll_create1, (int flags), (flags))
-WRAP(FAULT_EVENTFD, -1, int, eventfd, (unsigned counter, int flags),
-     (counter, flags))
+WRAP(FAULT_PIPE, -1, int, pipe, (int ends[2]), (ends))
+WRAP(FAULT_SOCKET, -1, int, socket, (int domain, int type, int protocol),
+     (domain, type, protocol))
 WRAP(FAULT_EPOLL_CTL, -1, int, epoll_ctl,
      (int set, int operation, int fd, struct epoll_event *event),
      (set, operation, fd, event))

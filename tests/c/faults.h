@@ -12,7 +12,7 @@ enum {
     FAULT_MEMORY = 1 << 0, /* calloc, malloc, realloc */
     FAULT_MUTEX = 1 << 1,  /* pthread_mutex_init */
     FAULT_EPOLL_CREATE = 1 << 2,
-    FAULT_EVENTFD = 1 << 3,
+    FAULT_PIPE = 1 << 3,
     FAULT_EPOLL_CTL = 1 << 4,
     FAULT_EPOLL_WAIT = 1 << 5, /* epoll_wait and epoll_pwait2 */
     FAULT_POLL = 1 << 6,
@@ -20,6 +20,7 @@ enum {
     FAULT_PSELECT = 1 << 8,
     FAULT_RECV = 1 << 9,
     FAULT_FOPEN = 1 << 10,
+    FAULT_SOCKET = 1 << 11,
     FAULT_WAITING = FAULT_EPOLL_WAIT | FAULT_POLL | FAULT_PPOLL | FAULT_PSELECT
 };
 

@@ -60,6 +60,7 @@ void in_a_child(void (*task)(void *argument), void *argument)
     pid_t child = fork();
     if (child == 0) {
         atomic_store(&failed_checks, 0);
+        alarm(HANGING_SECONDS); /* a child has no alarm of its parent */
         task(argument);
         fflush(stdout);
         /* Without the leak check of the address sanitizer, which is for the parent. */
@@ -346,7 +347,7 @@ int main(int argc, char **argv)
 {
     const test_t *const tables[] = {core_tests, ready_tests, list_tests,
                                     set_tests, memory_tests, fault_tests,
-                                    thread_tests, fork_tests};
+                                    thread_tests, fork_tests, number_tests};
     int passed = 0, failed = 0;
 
     signal(SIGALRM, report_hanging);
@@ -355,6 +356,9 @@ int main(int argc, char **argv)
     must(usual_limit.rlim_max >= DESCRIPTORS, "hard limit of descriptors");
     usual_limit.rlim_cur = DESCRIPTORS;
     allow_descriptors();
+    for (int m = FMUX_EPOLL; m <= FMUX_SELECT; m++)
+        if ((fmux_mechanisms() >> m & 1) != 0)
+            fmux_free(mux_open(m)); /* opens what stays open */
 
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         for (const test_t *test = tables[i]; test->name != NULL; test++) {

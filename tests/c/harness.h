@@ -45,6 +45,7 @@ extern const test_t memory_tests[];
 extern const test_t fault_tests[];
 extern const test_t thread_tests[];
 extern const test_t fork_tests[];
+extern const test_t number_tests[];
 
 /* Record a failure; from any thread. */
 void check_failed(const char *file, int line, const char *what);

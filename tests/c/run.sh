@@ -18,6 +18,7 @@ filter=${1:-}
 sources=("$here"/*.c "$root"/csrc/*.c)
 strict=("@$here/strict.txt" "@$here/faults.flags" "-I$root/csrc" -pthread)
 undefined=(-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1)
+elsewhere=(-DFMUX_NO_EPOLL -DFMUX_NO_RDHUP) # as outside Linux
 seconds=90 # time limit of one run, which takes about 10
 
 build=$(mktemp -d)
@@ -57,11 +58,11 @@ try() {
 
 if ((${#under[@]} > 0)); then
     try 'valgrind' valgrind -g -O1
-    try 'without epoll: valgrind' valgrind_no_epoll -g -O1 -DFMUX_NO_EPOLL
+    try 'without epoll: valgrind' valgrind_no_epoll -g -O1 "${elsewhere[@]}"
 else
     try 'address and undefined behaviour' address "${undefined[@]}"
     try 'threads' thread -fsanitize=thread -g -O1
-    try 'without epoll: address and undefined behaviour' no_epoll "${undefined[@]}" -DFMUX_NO_EPOLL
+    try 'without epoll: address and undefined behaviour' no_epoll "${undefined[@]}" "${elsewhere[@]}"
 fi
 
 if ((failures != 0)); then

@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-import traceback
-import warnings
 
 import pytest
 
 import fastmux
 from fastmux import EDGE, ONESHOT, READ, WRITE
 
+from .children import fork, in_child
+
 needs_core_epoll = pytest.mark.skipif(
     fastmux.implementation != "c" or "epoll" not in fastmux.Poller.mechanisms,
     reason="the standard EpollSelector has no fork policies",
 )
-
-
-def fork():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of forks with threads
-        return os.fork()
-
-
-def in_child(function, *args):
-    """Run a function in a forked child; fail with its traceback."""
-    ends = os.pipe()
-    child = fork()
-    if child == 0:
-        signal.alarm(20)
-        try:
-            function(*args)
-        except BaseException:
-            os.write(ends[1], traceback.format_exc().encode())
-        finally:
-            os._exit(0)
-    os.close(ends[1])
-    with open(ends[0]) as reader:
-        report = reader.read()
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert not report, report
-    assert status == 0
 
 
 # rebuild
@@ -188,6 +163,67 @@ def test_a_number_that_the_child_gave_to_another_file_is_not_watched(epoll_polle
     in_child(child)
 
 
+@pytest.mark.parametrize("policy", ["rebuild", "share"])
+def test_a_fifo_of_any_file_system_is_watched_in_a_child(make_poller, epoll_poller, tmp_path, policy):
+    """On some file systems fstat() and the kernel's list of the set have different devices."""
+    poller = make_poller(fork=policy)
+    os.mkfifo(tmp_path / "fifo")
+    fd = os.open(tmp_path / "fifo", os.O_RDWR | os.O_NONBLOCK)
+    poller.register(fd, READ)
+    os.write(fd, b"x")
+
+    def child():
+        assert poller.poll(20) == [(fd, READ)]
+        assert poller.audit() == []
+
+    in_child(child)
+    assert poller.audit() == []
+    os.close(fd)
+
+
+#: Two files with the same inode number on two devices: the first FIFO of each of two new file systems.
+TWO_DEVICES = """
+import ctypes, os, sys
+import fastmux
+
+libc = ctypes.CDLL(None, use_errno=True)
+NEWNS, NEWUSER = 0x20000, 0x10000000
+if libc.unshare(NEWNS) and libc.unshare(NEWNS | NEWUSER):
+    sys.exit(print("no name spaces:", os.strerror(ctypes.get_errno())))
+fifos = []
+for name in ("one", "other"):
+    os.mkdir(name)
+    if libc.mount(b"tmpfs", os.path.abspath(name).encode(), b"tmpfs", ctypes.c_ulong(0), None):
+        sys.exit(print("no mounts:", os.strerror(ctypes.get_errno())))
+    os.mkfifo(f"{name}/fifo")
+    fifos.append(os.open(f"{name}/fifo", os.O_RDWR | os.O_NONBLOCK))
+one, other = fifos
+if os.fstat(one).st_ino != os.fstat(other).st_ino:
+    sys.exit(print("different inodes"))
+poller = getattr(fastmux, sys.argv[1])("epoll")
+poller.register(one)
+os.write(other, b"x")
+copy = os.dup(one)
+if (child := os.fork()) == 0:
+    os.dup2(other, one)
+    print(poller.poll(0), [row.problem for row in poller.audit()], flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+os.dup2(other, one)
+print([row.problem for row in poller.audit()])
+"""
+
+
+@pytest.mark.parametrize("name", ["Poller", "StdlibPoller"])
+def test_a_file_with_the_same_inode_on_another_device_is_another_file(run_python, name):
+    if "epoll" not in getattr(fastmux, name).mechanisms:
+        pytest.skip("the extension was built without epoll")
+    output = run_python(TWO_DEVICES, name).splitlines()
+    if output[0].startswith(("no ", "different")):
+        pytest.skip(output[0])
+    assert output == ["[] ['missing']", "['left over', 'missing']"]
+
+
 def test_edges_are_reported_once_more_in_a_child(epoll_poller, socketpair):
     ours, theirs = socketpair
     poller = epoll_poller
@@ -299,35 +335,148 @@ def test_a_poller_can_be_closed_in_children(make_poller, socketpair, start_threa
     assert waiting.result() == [(ours.fileno(), READ)]
 
 
+def check_that_every_use_is_refused(poller, pid):
+    """Only close() does not raise, nor what has no effect: plain attributes and repr()."""
+    cls = type(poller)
+    names = [name for name in dir(cls) if not name.startswith("_") and name not in ("close", "mechanisms")]
+    calls = [lambda name=name: getattr(poller, name) for name in names]
+    calls += [lambda special=special: getattr(cls, special)(poller) for special in ("__len__", "__enter__")
+              if hasattr(cls, special)]  # fmt: skip
+    if hasattr(cls, "__contains__"):
+        calls.append(lambda: 0 in poller)
+    assert len(calls) >= 9
+    for call in calls:
+        with pytest.raises(RuntimeError, match=f"this {cls.__name__} was made in process {pid}, before a fork"):
+            call()
+    assert poller.close() is None
+    assert poller
+    assert cls.__name__ in repr(poller)
+
+
 def test_a_poller_can_refuse_to_be_used_in_children(make_poller, socketpair):
     poller = make_poller(fork="raise")
     ours, theirs = socketpair
-    poller.register(ours, READ)
+    key = poller.register(ours, READ)
+    keys = poller.get_map()
+    cls = type(poller)
     parent = os.getpid()
 
     def child():
-        calls = [
-            lambda: poller.register(theirs),
-            lambda: poller.modify(ours, WRITE),
-            lambda: poller.unregister(ours),
-            lambda: poller.get_key(ours),
-            lambda: poller.poll(0),
-            lambda: poller.select(0),
-            lambda: poller.wait(0),
-            poller.get_map,
-            poller.wakeup,
-            poller.fileno,
-            poller.audit,
-            poller.__enter__,
-        ]
-        for call in calls:
-            with pytest.raises(RuntimeError, match=f"was made in process {parent}, before a fork"):
-                call()
-        poller.close()
+        check_that_every_use_is_refused(poller, parent)
+        with pytest.raises(RuntimeError, match="before a fork"):
+            keys[ours]
+        assert isinstance(poller, cls)
+        assert poller.closed
+        assert poller.mechanism in poller.mechanisms
+        in_child(check_that_every_use_is_refused, poller, parent)
 
     in_child(child)
     theirs.send(b"x")
-    assert poller.poll(20) == [(ours.fileno(), READ)]
+    assert poller.select(20) == [(key, READ)]
+
+
+class HookError(BaseException):
+    """Raised by the close() of a subclass."""
+
+
+@pytest.mark.parametrize("policy", ["close", "raise"])
+def test_a_close_that_fails_keeps_no_poller_from_its_policy(make_poller, open_descriptors, monkeypatch, policy):
+    failures = []
+    monkeypatch.setattr(sys, "unraisablehook", failures.append)  # of the child
+    cls = make_poller.cls
+    parent = os.getpid()
+    fails = False
+
+    class Failing(cls):
+        def __init_subclass__(cls):
+            raise HookError
+
+        def close(self):
+            if fails:
+                raise HookError
+            super().close()
+
+    before = len(open_descriptors())
+    pollers = []
+    for number in range(5):
+        make_poller.cls = Failing if number in (0, 3) else cls
+        pollers.append(make_poller(fork=policy))
+        pollers[-1].poll(0.001)
+
+    def child():
+        nonlocal fails
+        fails = False
+        assert [failure.exc_type for failure in failures] == [HookError]
+        assert len(open_descriptors()) == before + 2  # the pipe of in_child
+        for poller in pollers:
+            if policy == "raise":
+                check_that_every_use_is_refused(poller, parent)
+            else:
+                with pytest.raises(ValueError, match="closed poller"):
+                    poller.poll(0)
+
+    fails = True
+    try:
+        in_child(child)
+    finally:
+        fails = False
+    for poller in pollers:
+        assert poller.poll(0) == []
+
+
+@pytest.mark.parametrize("policy", ["rebuild", "close", "raise"])
+def test_a_child_without_a_free_descriptor_applies_the_policy(
+    make_poller, socketpair, open_descriptors, descriptors_limit, policy
+):
+    pollers = [make_poller(fork=policy) for _ in range(5)]
+    ours, theirs = socketpair
+    for poller in pollers:
+        poller.register(ours, READ)
+        poller.poll(0.001)
+
+    def child():
+        for poller in pollers:
+            if policy != "rebuild":
+                with pytest.raises(RuntimeError if policy == "raise" else ValueError):
+                    poller.poll(0)
+        descriptors_limit(limit + 100)
+        theirs.send(b"x")
+        for poller in pollers:
+            if policy == "rebuild":
+                assert poller.poll(20) == [(ours.fileno(), READ)]
+
+    free = sorted(set(range(500)) - set(open_descriptors()))
+    limit = free[2]  # the pipe of in_child takes two
+    descriptors_limit(limit)
+    try:
+        in_child(child)
+    finally:
+        descriptors_limit(limit + 100)
+
+
+def test_a_fork_during_the_making_of_a_poller_disturbs_no_child(make_poller, monkeypatch):
+    """The thread that makes it does not exist in the child."""
+    failures = []
+    monkeypatch.setattr(sys, "unraisablehook", failures.append)
+
+    def child():
+        assert failures == []
+
+    def trace(frame, event, argument):
+        if not frame.f_code.co_filename.startswith(os.path.dirname(fastmux.__file__)):
+            return None
+        if event == "line" and frame.f_code.co_name == "__init__":
+            sys.settrace(None)
+            in_child(child)
+            sys.settrace(trace)
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        make_poller(fork="close")
+    finally:
+        sys.settrace(before)
 
 
 @pytest.mark.parametrize("policy", ["close", "raise"])
@@ -341,6 +490,68 @@ def test_nothing_of_it_stays_open_in_a_child(make_poller, open_descriptors, poli
 
     in_child(child)
     assert poller.poll(0) == []
+
+
+@pytest.fixture(params=["Poller", "StdlibPoller", pytest.param("EpollSelector", marks=needs_core_epoll)])
+def shared(request):
+    """Shares its epoll set with forked children, and has a wake-up."""
+    if request.param == "EpollSelector":
+        poller = fastmux.selectors.EpollSelector()
+    elif "epoll" not in getattr(fastmux, request.param).mechanisms:
+        pytest.skip("the extension was built without epoll")
+    else:
+        poller = getattr(fastmux, request.param)(fork="share")
+    yield poller
+    poller.close()
+
+
+def wake_and_close_own_waits(poller, start_thread):
+    for timeout in (None, 0, None):
+        poller.wakeup()
+        assert poller.select(timeout) == []
+    waiting = start_thread(poller.select, None).until_blocked()
+    poller.wakeup()
+    assert waiting.result() == []
+    waiting = start_thread(poller.select, None).until_blocked()
+    poller.close()
+    with pytest.raises(ValueError, match="closed"):
+        waiting.result()
+
+
+def test_wakeups_and_close_are_of_one_process(shared, start_thread):
+    waiting = start_thread(shared.select, None).until_blocked()
+
+    in_child(lambda: (in_child(wake_and_close_own_waits, shared, start_thread), shared.wakeup(), shared.select()))
+
+    assert waiting.is_alive()
+    shared.wakeup()
+    assert waiting.result() == []
+    wake_and_close_own_waits(shared, start_thread)
+
+
+def test_a_waiting_child_takes_no_wakeup_of_its_parent(shared, socketpair):
+    ours, theirs = socketpair
+    key = shared.register(ours, fastmux.selectors.EVENT_READ)
+    shared.wakeup()  # pending at the fork
+    reader, writer = os.pipe()
+    child = fork()
+    if child == 0:
+        os.write(writer, b"x")
+        shared.select(None)
+        os._exit(1)
+    assert shared.select(None) == []
+    os.read(reader, 1)
+
+    for _ in range(200):
+        shared.wakeup()
+        assert shared.select(None) == []
+
+    os.kill(child, signal.SIGKILL)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    theirs.send(b"x")
+    assert shared.select(None) == [(key, fastmux.selectors.EVENT_READ)]
+    os.close(reader)
+    os.close(writer)
 
 
 # Selectors
@@ -382,12 +593,12 @@ def test_a_selector_can_be_closed_in_children_or_refuse(socketpair):
         closing.register(ours, fastmux.selectors.EVENT_READ)
         key = refusing.register(ours, fastmux.selectors.EVENT_READ)
 
+        parent = os.getpid()
+
         def child():
             with pytest.raises(RuntimeError, match="closed"):
                 closing.get_key(ours)
-            for call in (refusing.select, refusing.get_map, refusing.wakeup):
-                with pytest.raises(RuntimeError, match="before a fork"):
-                    call()
+            check_that_every_use_is_refused(refusing, parent)
 
         in_child(child)
         theirs.send(b"x")

@@ -196,6 +196,20 @@ def test_an_interrupted_wait_loses_no_event(make_watched, others):
                 assert set(watched.watcher.select(0)) == expected
 
 
+@every_number
+@every_change
+def test_a_change_in_the_midst_of_a_wait_that_is_woken_loses_no_wakeup(make_watched, change, others):
+    for number in itertools.count(1):
+        with make_watched(change, others) as watched:
+            if not hasattr(watched.watcher, "wakeup"):
+                pytest.skip("it has no wakeup()")
+            watched.watcher.wakeup()
+            begin = time.monotonic()
+            if not before_line(number, watched.change, lambda w=watched.watcher: w.select(TIMEOUT)):
+                break
+            assert time.monotonic() - begin < TIMEOUT
+
+
 def test_an_interrupted_wait_leaves_nothing_behind(make_watched, open_descriptors):
     """Nothing is ready. The interrupted wait consumes no later wake-up, and does not block close()."""
 
@@ -216,6 +230,18 @@ def test_an_interrupted_wait_leaves_nothing_behind(make_watched, open_descriptor
             watched.watcher.select(TIMEOUT)
             assert time.monotonic() - begin < TIMEOUT
         assert open_descriptors() == before
+
+
+def test_a_wakeup_in_the_midst_of_a_wait(make_watched):
+    """It counts for this wait or for the next one."""
+    for number in itertools.count(1):
+        with make_watched(("r", "r"), 0) as watched:
+            if not hasattr(watched.watcher, "stats"):
+                pytest.skip("it does not count wake-ups")
+            if not before_line(number, watched.watcher.wakeup, watched.wait):
+                break
+            watched.wait()
+            assert watched.watcher.stats().wakeups == 1
 
 
 @every_number

@@ -199,6 +199,38 @@ def test_in_a_storm_of_exceptions_each_wait_ends_with_one_and_nothing_breaks(way
         assert way.wait(timeout)
 
 
+def test_in_a_storm_of_exceptions_no_readable_file_is_lost(way, socketpair, on_alarm, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
+    ours, theirs = socketpair
+    way.watch(ours.fileno())
+    armed = False
+    interrupted = rounds = 0
+
+    def interrupt():
+        if armed:
+            raise HandlerError
+
+    def wait_armed():
+        nonlocal armed
+        try:
+            armed = True
+            way.wait(TIMEOUT)
+        finally:
+            armed = False
+
+    on_alarm(interrupt, STORM, STORM)
+    while interrupted < 20 or rounds < 200:
+        theirs.send(b"x")
+        try:
+            wait_armed()
+        except HandlerError:
+            interrupted += 1
+        rounds += 1
+        assert way.wait(0)
+        ours.recv(1)
+        assert not way.wait(0)
+
+
 def test_ctrl_c_ends_every_wait_in_a_storm():
     """In a process of its own, which runs this file as a program."""
     with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True) as child:

@@ -7,11 +7,13 @@ thread that is starting (such as pytest's faulthandler), and then poll and selec
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import pytest
 
-from fastmux import READ
+import fastmux
+from fastmux import EDGE, EXCLUSIVE, ONESHOT, READ
 
 TIMEOUT = 20.0
 
@@ -193,3 +195,82 @@ def test_a_wait_that_begins_during_a_handler_does_not_lengthen_the_interrupted_o
 
     assert others[0].result() == []
     assert 1 <= elapsed < 1.7
+
+
+# A handler that raises just when the wait has a result: Python sees the signal after the event.
+
+
+@pytest.fixture
+def raise_with(when_blocked):
+    """Once the main thread waits, let a signal arrive whose handler raises, and then call a function."""
+
+    def handler(number, frame):
+        raise HandlerError
+
+    def arrange(function):
+        def run():
+            signal.raise_signal(signal.SIGUSR1)  # does not interrupt the system call of the main thread
+            function()
+
+        when_blocked(run)
+
+    previous = signal.signal(signal.SIGUSR1, handler)
+    yield arrange
+    signal.signal(signal.SIGUSR1, previous)
+
+
+def check_that_an_event_survives(raise_with, wait, make_ready, use):
+    for _ in range(5):
+        raise_with(make_ready)
+        with pytest.raises(HandlerError):
+            wait(TIMEOUT)
+        assert wait(0)
+        use()
+        assert not wait(0)
+
+
+def test_an_exception_of_a_handler_loses_no_event(wait, poller, socketpair, raise_with):
+    ours, theirs = socketpair
+    poller.register(ours, READ)
+
+    check_that_an_event_survives(raise_with, wait, lambda: theirs.send(b"x"), lambda: ours.recv(1))
+
+
+@pytest.mark.skipif(
+    fastmux.implementation != "c" or "epoll" not in fastmux.Poller.mechanisms,
+    reason="the standard library's epoll loses them",
+)
+@pytest.mark.parametrize("name", ["poll", "select", "wait", "EpollSelector"])
+@pytest.mark.parametrize("trigger", [EDGE, ONESHOT, EDGE | ONESHOT, EDGE | EXCLUSIVE])
+def test_an_exception_of_a_handler_loses_no_edge_of_a_wait_that_sleeps(socketpair, raise_with, name, trigger):
+    ours, theirs = socketpair
+    watcher = fastmux.selectors.EpollSelector() if name == "EpollSelector" else fastmux.Poller("epoll")
+    with watcher:
+        watcher.register(ours, READ | trigger)
+
+        def use():
+            ours.recv(1)
+            watcher.modify(ours, READ | trigger)
+
+        wait = watcher.select if name == "EpollSelector" else getattr(watcher, name)
+        check_that_an_event_survives(raise_with, wait, lambda: theirs.send(b"x"), use)
+
+
+def check_that_a_wakeup_survives(raise_with, wait, wakeup):
+    for _ in range(5):
+        raise_with(wakeup)
+        with pytest.raises(HandlerError):
+            wait(TIMEOUT)
+        begin = time.monotonic()
+        assert not wait(TIMEOUT)
+        assert time.monotonic() - begin < TIMEOUT
+
+
+def test_an_exception_of_a_handler_loses_no_wakeup(wait, poller, raise_with):
+    check_that_a_wakeup_survives(raise_with, wait, poller.wakeup)
+
+
+@pytest.mark.skipif(not hasattr(fastmux.selectors.DefaultSelector, "wakeup"), reason="it has no wakeup()")
+def test_an_exception_of_a_handler_loses_no_wakeup_of_a_selector(raise_with):
+    with fastmux.selectors.DefaultSelector() as selector:
+        check_that_a_wakeup_survives(raise_with, selector.select, selector.wakeup)

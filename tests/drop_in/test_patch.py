@@ -178,6 +178,20 @@ assert selectors.PollSelector is not fastmux.selectors.PollSelector
     assert run_python(program) == ""
 
 
+def test_a_class_that_keeps_a_replaced_function_can_call_it(run_python):
+    program = """
+import select, fastmux
+with fastmux.patch():
+    class Loop:
+        poller, wait, set_of_files = select.poll, select.select, select.epoll
+    loop = Loop()
+    loop.poller().register(0)
+    loop.set_of_files().close()
+    assert loop.wait([], [], [], 0) == ([], [], [])
+"""
+    run_python(program)
+
+
 def test_objects_from_before_and_from_during_the_patch_keep_working(run_python):
     program = """
 import os, select, selectors, fastmux

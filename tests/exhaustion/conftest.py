@@ -22,13 +22,15 @@ NUMBERS = {
     "x86_64": {
         "epoll_create1": 291,
         "epoll_ctl": 233,
-        "eventfd2": 290,
+        "pipe": 22,
+        "pipe2": 293,
+        "socket": 41,
         "poll": 7,
         "ppoll": 271,
         "select": 23,
         "pselect6": 270,
     },
-    "aarch64": {"epoll_create1": 20, "epoll_ctl": 21, "eventfd2": 19, "ppoll": 73, "pselect6": 72},
+    "aarch64": {"epoll_create1": 20, "epoll_ctl": 21, "pipe2": 59, "socket": 198, "ppoll": 73, "pselect6": 72},
 }.get(platform.machine(), {})
 
 

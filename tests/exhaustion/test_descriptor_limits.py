@@ -51,8 +51,7 @@ def test_an_event_loop_is_made_or_refused_and_leaks_nothing(leave_descriptors, o
     assert set(outcomes) == {errno.EMFILE, None}
 
 
-def test_a_wait_is_woken_with_no_descriptor_left_for_a_wake_up(epoll_poller, leave_descriptors, start_thread):
-    """Without a descriptor for its wake-up, the wait checks for one periodically."""
+def test_a_wait_is_woken_without_a_free_descriptor(epoll_poller, leave_descriptors, start_thread):
     leave_descriptors(0)
     for wait in (epoll_poller.poll, epoll_poller.select, epoll_poller.wait):
         begin = time.monotonic()

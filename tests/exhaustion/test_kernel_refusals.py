@@ -34,7 +34,7 @@ def test_a_mirror_that_the_kernel_refuses_raises_its_error(twins, refused, error
 
 
 @pytest.mark.parametrize("error", [errno.EMFILE, errno.ENFILE, errno.ENOMEM])
-@pytest.mark.parametrize("call", ["epoll_create1", "eventfd2"])
+@pytest.mark.parametrize("call", ["epoll_create1", "pipe pipe2", "socket"])
 def test_a_poller_that_cannot_be_made_leaks_nothing_and_can_be_made_later(
     make_poller, make_eventfd, refused, open_descriptors, call, error
 ):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import pytest
 
 import fastmux
@@ -117,3 +119,56 @@ print("done")
 
 def test_what_else_gets_no_memory_says_so_and_goes_on_when_there_is_some(run_python):
     assert run_python(SHORT_OF_MEMORY + REST_SHORT_OF_MEMORY) == "done\n"
+
+
+#: Make one allocation fail during a wait: the first one, the second one, and so on.
+ONE_ALLOCATION_FAILS = """
+import _testcapi, os, sys, time
+import fastmux
+
+TIMEOUT = 20.0
+mechanism, name, what = sys.argv[1:]
+fd = os.eventfd(0)
+poller = fastmux.Poller(mechanism)
+wait = getattr(poller, name)
+events = fastmux.READ | getattr(fastmux, what, 0)
+poller.register(fd, events)
+wait(0)
+failures = number = 0
+while number < 300:
+    os.eventfd_write(fd, 1)
+    if what == "wakeup":
+        poller.wakeup()
+    failed = False
+    _testcapi.set_nomemory(number, number + 1)
+    try:
+        wait(0)
+    except MemoryError:
+        failed = True
+    finally:
+        _testcapi.remove_mem_hooks()
+    failures += failed
+    if failed and what != "wakeup":
+        assert wait(0), number
+    os.eventfd_read(fd)
+    if failed and what == "wakeup":
+        begin = time.monotonic()
+        assert not wait(TIMEOUT)
+        assert time.monotonic() - begin < TIMEOUT, number
+    poller.modify(fd, events)
+    assert not wait(0)
+    number += 1
+assert failures
+print("done")
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("_testcapi") is None, reason="this Python has no _testcapi")
+@pytest.mark.skipif(fastmux.implementation != "c", reason="CPython itself crashes: it makes a function without memory")
+@pytest.mark.parametrize("what", ["event", "wakeup", "EDGE", "ONESHOT"])
+@pytest.mark.parametrize("name", ["poll", "select"])
+@pytest.mark.parametrize("mechanism", fastmux.Poller.mechanisms)
+def test_a_result_without_memory_loses_no_event(run_python, mechanism, name, what):
+    if what in ("EDGE", "ONESHOT") and mechanism != "epoll":
+        pytest.skip("poll and select have no triggers")
+    assert run_python(ONE_ALLOCATION_FAILS, mechanism, name, what) == "done\n"

@@ -35,6 +35,11 @@ static void prepare(void)
     limit.rlim_cur = 4096;
     REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
     before_change = expect_stale;
+    fmux_t *first = NULL; /* opens a socket that stays open */
+    if ((fmux_mechanisms() >> FMUX_EPOLL & 1) != 0)
+        REQUIRE(fmux_open(FMUX_EPOLL, &first) == 0);
+    if (first != NULL)
+        fmux_free(first);
 }
 
 static void do_with_mux(unsigned what)
@@ -98,6 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     prepare();
     descriptors_begin();
     input_begin(data, size);
+    may_fork = true;
     set_up();
     int waits = 0;
     for (int calls = 0; calls < MOST_CALLS && input_left(); calls++) {

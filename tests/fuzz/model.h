@@ -105,6 +105,14 @@ void do_poll_list(void);
 void do_select_list(void);
 void do_sizes(void);
 
+/* Wait once, with the capacity of the array as max_events. */
+void wait_with(array_t *array, int64_t timeout_ns);
+
+/* ---- forks and lost sets, see forks.c --------------------------------------------- */
+
+extern bool may_fork; /* once per input: a fork is slow */
+void do_more(mux_t *mux, unsigned what);
+
 /* ---- a set without a mux, see sets.c --------------------------------------------- */
 
 void do_set(void);

@@ -17,7 +17,7 @@ root=$(cd -- "$here/../.." && pwd)
 
 flags=("@$root/tests/c/strict.txt" "@$root/tests/c/faults.flags" "-I$root/csrc" "-I$root/tests/c" -pthread -g -O1
     -fno-sanitize-recover=all)
-sources=("$here"/{fuzz_core,world,mux,waits,lists,sets}.c "$root/tests/c/faults.c" "$root"/csrc/*.c)
+sources=("$here"/{fuzz_core,world,mux,waits,forks,lists,sets}.c "$root/tests/c/faults.c" "$root"/csrc/*.c)
 
 build=$(mktemp -d)
 trap 'rm -rf -- "$build"' EXIT

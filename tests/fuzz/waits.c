@@ -323,6 +323,15 @@ static void make_wait(wait_t *wait)
     }
 }
 
+void wait_with(array_t *array, int64_t timeout_ns)
+{
+    make_wait(&(wait_t){.array = array,
+                        .form = timeout_ns == 0 ? LOOK : FOREVER,
+                        .timeout_ns = timeout_ns,
+                        .max_events = array->capacity,
+                        .scene = {.mux = array->mux}});
+}
+
 void do_wait(void)
 {
     static const int64_t times_ns[] = {0, 1, 1000, 20000, 300000};

@@ -8,6 +8,7 @@ import io
 import os
 import select
 import socket
+import sys
 
 import pytest
 
@@ -115,6 +116,7 @@ def test_regular_files_and_directories_are_refused_by_epoll(epoll_poller, tmp_pa
     assert len(epoll_poller) == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="select() takes sockets only")
 def test_regular_files_are_always_ready_on_poll_and_select(scanning_poller, oracle, tmp_path):
     with open(tmp_path / "file", "w+") as file:
         scanning_poller.register(file, READ | WRITE)
@@ -122,3 +124,14 @@ def test_regular_files_are_always_ready_on_poll_and_select(scanning_poller, orac
         expected = oracle(scanning_poller.mechanism, {file.fileno(): READ | WRITE})
 
         assert expected == scanning_poller.poll(0) == [(file.fileno(), READ | WRITE)]
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="other systems take every file")
+def test_other_files_than_sockets_are_refused_on_windows(poller, tmp_path):
+    ends = os.pipe()
+    with open(tmp_path / "file", "w+") as file, open(ends[0], "rb"), open(ends[1], "wb"):
+        for other in (file, *ends):
+            with pytest.raises(OSError, match="select\\(\\) on Windows takes open sockets only"):
+                poller.register(other)
+    assert len(poller) == 0
+    assert poller.poll(0) == []

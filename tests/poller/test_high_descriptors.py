@@ -6,7 +6,7 @@ import fcntl
 import gc
 import os
 import resource
-import tracemalloc
+import sys
 import weakref
 
 import pytest
@@ -17,10 +17,17 @@ from fastmux.selectors import EVENT_READ, EVENT_WRITE
 
 TIMEOUT = 20.0
 
+#: Not on Windows.
+PollSelector = getattr(fastmux.selectors, "PollSelector", fastmux.selectors.SelectSelector)
+
+
+def uses_standard_select(poller):
+    return isinstance(poller, fastmux.StdlibPoller) and poller.mechanism == "select"
+
 
 def is_limited(poller):
     """Whether this poller accepts descriptors below 1024 only."""
-    return isinstance(poller, fastmux.StdlibPoller) and poller.mechanism == "select"
+    return uses_standard_select(poller) and sys.platform != "win32"
 
 
 @pytest.fixture
@@ -53,7 +60,7 @@ def test_a_descriptor_above_1024_is_watched_like_any_other(poller, high_descript
 def register_and_wait_once(fd):
     with (
         fastmux.selectors.DefaultSelector() as epoll,
-        fastmux.selectors.PollSelector() as poll,
+        PollSelector() as poll,
         fastmux.Poller() as own,
     ):
         for watcher, read in ((epoll, EVENT_READ), (poll, EVENT_READ), (own, READ)):
@@ -61,7 +68,7 @@ def register_and_wait_once(fd):
             assert [(key.data, events) for key, events in watcher.select(0)] == [("it", read)]
 
 
-def test_one_wait_takes_as_much_memory_for_any_number(high_descriptor, make_eventfd):
+def test_one_wait_takes_as_much_memory_for_any_number(high_descriptor, make_eventfd, tracemalloc):
     for fd in (make_eventfd(1), high_descriptor):
         register_and_wait_once(fd)
         tracemalloc.start()
@@ -75,7 +82,7 @@ def test_a_closed_poller_or_selector_keeps_no_data_alive(poller, high_descriptor
     class Data:
         pass
 
-    with fastmux.selectors.DefaultSelector() as selector, fastmux.selectors.PollSelector() as other:
+    with fastmux.selectors.DefaultSelector() as selector, PollSelector() as other:
         watchers = [selector, other] + ([] if is_limited(poller) else [poller])
         data = Data()
         for watcher in watchers:
@@ -90,7 +97,8 @@ def test_a_closed_poller_or_selector_keeps_no_data_alive(poller, high_descriptor
         assert gone() is None
 
 
-def test_refused_numbers_leave_nothing_behind(poller):
+@pytest.mark.skipif(sys.platform == "win32", reason="SelectSelector refuses no number")
+def test_refused_numbers_leave_nothing_behind(poller, tracemalloc):
     with fastmux.selectors.DefaultSelector() as selector:
 
         def register_all(numbers):
@@ -130,8 +138,8 @@ def test_five_thousand_descriptors_at_once(poller, descriptors_limit):
     descriptors_limit(max(soft, count + 1000))
     fds = [os.eventfd(1, os.EFD_NONBLOCK) for _ in range(count)]
     try:
-        if is_limited(poller):
-            with pytest.raises(ValueError, match="too high"):
+        if uses_standard_select(poller):
+            with pytest.raises(ValueError, match=r"too (high|many)"):
                 list(map(poller.register, fds))
             return
         keys = {fd: poller.register(fd, READ) for fd in fds}
@@ -149,3 +157,19 @@ def test_five_thousand_descriptors_at_once(poller, descriptors_limit):
     finally:
         for fd in fds:
             os.close(fd)
+
+
+@pytest.mark.skipif(sys.platform != "win32", reason="a limit of Windows")
+def test_select_on_windows_takes_511_sockets(poller, make_eventfd):
+    """And the one of its wake-up."""
+    fds = [make_eventfd(1) for _ in range(512)]
+    for fd in fds[:511]:
+        poller.register(fd)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"too many descriptors: select\.select takes 512"):
+            poller.register(fds[511])
+
+    assert sorted(poller.poll(TIMEOUT)) == [(fd, READ) for fd in sorted(fds[:511])]
+    poller.unregister(fds[0])
+    poller.register(fds[511])
+    assert sorted(poller.poll(TIMEOUT)) == [(fd, READ) for fd in sorted(fds[1:])]

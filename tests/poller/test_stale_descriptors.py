@@ -62,7 +62,7 @@ def test_a_file_closed_without_being_unregistered_is_reported_on_poll_and_select
     if scanning_poller.mechanism == "poll":
         assert scanning_poller.poll(TIMEOUT) == [(fd, POLLNVAL)]
     else:
-        with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        with pytest.raises(OSError, match=f"{os.strerror(errno.EBADF)}|not a socket"):  # the latter on Windows
             scanning_poller.poll(TIMEOUT)
     scanning_poller.unregister(fd)
     assert scanning_poller.poll(0) == []

@@ -133,6 +133,12 @@ def test_pyperf_reads_the_measurements_and_compares_the_same_rows(results):
     assert [title for title in titles if title not in output] == []
 
 
+def test_a_size_is_reported_in_bytes():
+    program = "from benchmarks.results import *; print(format_median(as_benchmark('memory', [1698.0], 'byte')))"
+
+    assert run(sys.executable, "-c", program) == "1,698 B\n"
+
+
 def pyperf_files(results: Path) -> list[Path]:
     return [results / "counterparts.json", results / "fastmux.json"]
 

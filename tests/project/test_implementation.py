@@ -47,27 +47,6 @@ for mechanism in fastmux.Poller.mechanisms:
     assert run_python(program, FASTMUX_PURE="1").split() == ["epoll", "True", "poll", "True", "select", "True"]
 
 
-def test_poll_and_select_do_without_eventfd(run_python):
-    """Systems other than Linux use a pipe instead."""
-    program = """
-import os, threading, time
-del os.eventfd
-import fastmux
-for mechanism in ("poll", "select"):
-    reader, writer = os.pipe()
-    with fastmux.StdlibPoller(mechanism) as poller:
-        poller.register(reader)
-        poller.wakeup()
-        print(poller.poll(), end=" ")
-        threading.Timer(0.05, poller.wakeup).start()
-        print(poller.poll(), end=" ")
-        threading.Timer(0.05, os.write, (writer, b"x")).start()
-        print(poller.poll() == [(reader, fastmux.READ)])
-"""
-
-    assert run_python(program).splitlines() == ["[] [] True"] * 2
-
-
 def test_both_classes_have_the_same_mechanisms():
     """Except in a build without epoll: `nox -s no_epoll` sets FASTMUX_NO_EPOLL."""
     epoll = () if os.environ.get("FASTMUX_NO_EPOLL") else ("epoll",)

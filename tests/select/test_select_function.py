@@ -8,7 +8,6 @@ import select
 import signal
 import sys
 import time
-import tracemalloc
 
 import pytest
 
@@ -129,7 +128,7 @@ def test_a_list_may_change_while_it_is_read(socketpair):
     assert Counted.alive == 0
 
 
-def test_calls_leave_no_memory_behind(many):
+def test_calls_leave_no_memory_behind(many, tracemalloc):
     copies, w = many
 
     def calls():

@@ -114,3 +114,11 @@ def test_thousands_of_wakeups_without_a_wait_do_no_harm(poller):
         poller.wakeup()
 
     assert poller.poll(None) == []
+
+
+def test_wakeups_do_not_wear_out(poller):
+    """More of them than a pipe or a socket holds, without a wait that drains it."""
+    for number in range(1, 10_001):
+        poller.wakeup()
+        poller.poll(TIMEOUT)
+        assert poller.stats().wakeups == number

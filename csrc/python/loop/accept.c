@@ -15,9 +15,7 @@
 /* descriptor.__get__(sock), an int; -1 with an exception. */
 static int fmux__field(PyObject *get, PyObject *sock)
 {
-    PyObject *args[] = {NULL, sock};
-    PyObject *value =
-        fmux_python.vectorcall(get, args + 1, 1 | FMUX_PLACE_BEFORE, NULL);
+    PyObject *value = FMUX_CALL(get, sock);
     long number = value == NULL ? -1 : PyLong_AsLong(value);
     Py_XDECREF(value);
     return (int)number;
@@ -84,9 +82,7 @@ static int fmux__accept_internet(int fd, PyObject **address_out)
 /* Accept by listener._accept(), which knows all families. Returns as above. */
 static int fmux__accept_other(PyObject *listener, PyObject **address_out)
 {
-    PyObject *args[] = {NULL, listener};
-    PyObject *accepted = fmux_python.vectorcall(
-        fmux_objects.socket_accept, args + 1, 1 | FMUX_PLACE_BEFORE, NULL);
+    PyObject *accepted = FMUX_CALL(fmux_objects.socket_accept, listener);
     if (accepted == NULL)
         return -1;
     int fd = (int)PyLong_AsLong(PyTuple_GetItem(accepted, 0)), on = 1;

@@ -236,12 +236,9 @@ static int fmux__report(PyObject *self)
     if (fmux_is_exit())
         return -1;
     PyObject *exception = fmux_take_exception();
-    PyObject *args[] = {NULL, self, exception};
-    PyObject *none = fmux_python.vectorcall(fmux_objects.report, args + 1,
-                                            2 | FMUX_PLACE_BEFORE, NULL);
+    int result = fmux_done(FMUX_CALL(fmux_objects.report, self, exception));
     Py_XDECREF(exception);
-    Py_XDECREF(none);
-    return none == NULL ? -1 : 0;
+    return result;
 }
 
 /* Run a handle of this module as the standard one runs itself. */
@@ -277,10 +274,7 @@ int fmux_handle_run(PyObject *object)
     Py_XDECREF(cancelled);
     if (truth != 0)
         return truth < 0 ? -1 : 0;
-    PyObject *args[] = {NULL, object};
-    PyObject *none = fmux_call_method(fmux_names._run, args + 1, 1);
-    Py_XDECREF(none);
-    return none == NULL ? -1 : 0;
+    return fmux_done(FMUX_CALL_METHOD(_run, object));
 }
 
 /* ---- methods ---------------------------------------------------------------------- */
@@ -291,11 +285,7 @@ static PyObject *fmux__run_method(PyObject *self, PyObject *unused)
     if (fmux_handle_is_wrapped()) {
         PyObject *run =
             PyObject_GetAttr(fmux_objects.handle_type, fmux_names._run);
-        PyObject *args[] = {NULL, self};
-        PyObject *result =
-            run == NULL ? NULL
-                        : fmux_python.vectorcall(run, args + 1,
-                                                 1 | FMUX_PLACE_BEFORE, NULL);
+        PyObject *result = run == NULL ? NULL : FMUX_CALL(run, self);
         Py_XDECREF(run);
         return result;
     }
@@ -314,11 +304,7 @@ static int fmux__count_cancelled(PyObject *self, fmux_handle_t *handle)
             handle->scheduled;
         return 0;
     }
-    PyObject *args[] = {NULL, handle->loop, self};
-    PyObject *none =
-        fmux_call_method(fmux_names._timer_handle_cancelled, args + 1, 2);
-    Py_XDECREF(none);
-    return none == NULL ? -1 : 0;
+    return fmux_done(FMUX_CALL_METHOD(_timer_handle_cancelled, handle->loop, self));
 }
 
 /* In debug mode, keep the text of a handle for the log. */
@@ -329,8 +315,7 @@ static int fmux__keep_repr(PyObject *self, fmux_handle_t *handle)
     if (PyObject_TypeCheck(handle->loop, fmux_loop_type) &&
         !((fmux_loop_t *)handle->loop)->debug)
         return 0;
-    PyObject *args[] = {NULL, handle->loop};
-    PyObject *debug = fmux_call_method(fmux_names.get_debug, args + 1, 1);
+    PyObject *debug = FMUX_CALL_METHOD(get_debug, handle->loop);
     int truth = debug == NULL ? -1 : PyObject_IsTrue(debug);
     Py_XDECREF(debug);
     if (truth <= 0)

@@ -68,6 +68,9 @@ typedef struct {
     PyObject *context_type; /* contextvars.Context */
     PyObject *time_dict;    /* of the module time */
     PyObject *monotonic;    /* time.monotonic, as it was at the import */
+    PyObject *own_time;     /* LoopCore.time */
+    PyObject *recv, *recv_into, *send, *sendmsg; /* of socket.socket, likewise */
+    PyObject *queue;        /* the class of loop._ready, a subclass of Ring */
     PyObject *tasks_dict;   /* of asyncio.tasks */
     PyObject *futures_dict; /* of asyncio.futures */
     PyObject *standard;     /* asyncio.SelectorEventLoop */
@@ -84,47 +87,18 @@ typedef struct {
 extern fmux_objects_t fmux_objects;
 
 /* Interned names; an underscore at the end is left off. */
-#define FMUX_NAMES(X)          \
-    X(_cancelled)              \
-    X(_run)                    \
-    X(_when)                   \
-    X(_scheduled)              \
-    X(_run_once)               \
-    X(_write_to_self)          \
-    X(_add_reader)             \
-    X(_add_writer)             \
-    X(_remove_reader)          \
-    X(_remove_writer)          \
-    X(_timer_handle_cancelled) \
-    X(_fatal_error)            \
-    X(_flush)                  \
-    X(append)                  \
-    X(clear)                   \
-    X(_read_ready__on_eof)     \
-    X(_keep_rest)              \
-    X(_keep_lines)             \
-    X(_lost_write)             \
-    X(_context)                \
-    X(call_at)                 \
-    X(call_later)              \
-    X(call_soon)               \
-    X(call_soon_threadsafe)    \
-    X(cancel)                  \
-    X(create_task)             \
-    X(create_future)           \
-    X(get_buffer)              \
-    X(buffer_updated)          \
-    X(data_received)           \
-    X(get_debug)               \
-    X(modify)                  \
-    X(monotonic)               \
-    X(register_)               \
-    X(run)                     \
-    X(select)                  \
-    X(time)                    \
-    X(unregister)              \
-    X(Future)                  \
-    X(Task)
+#define FMUX_NAMES(X)                                                                                    \
+    X(_cancelled)                                                                                        \
+    X(_run)                                                                                              \
+    X(_when) X(_scheduled) X(_run_once) X(_write_to_self)                                                \
+        X(_add_reader) X(_add_writer) X(_remove_reader) X(_remove_writer)                                \
+            X(_timer_handle_cancelled) X(_fatal_error) X(_flush) X(append) X(clear)                      \
+                X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) X(_lost_write)                       \
+                    X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) X(send) X(sendmsg)       \
+                        X(_context) X(call_at) X(call_later) X(call_soon) X(call_soon_threadsafe)        \
+                            X(cancel) X(create_task) X(create_future) X(get_buffer) X(buffer_updated)    \
+                                X(data_received) X(get_debug) X(modify) X(monotonic) X(register_) X(run) \
+                                    X(select) X(time) X(unregister) X(Future) X(Task)
 
 #define FMUX__NAME(name) PyObject *name;
 typedef struct {
@@ -141,8 +115,23 @@ static inline PyObject *fmux_none(void)
     return Py_None;
 }
 
-/* method(self, args...), as a borrowed-argument call. args[0] is self. */
-PyObject *fmux_call_method(PyObject *name, PyObject **args, int count);
+/* The arguments of a call, behind a place that the callee may overwrite. */
+#define FMUX_PASS(...)                                                                  \
+    ((PyObject *[]){NULL, __VA_ARGS__} + 1),                                            \
+        (sizeof((PyObject *[]){__VA_ARGS__}) / sizeof(PyObject *)) | FMUX_PLACE_BEFORE, \
+        NULL
+/* callable(arguments...); self.name(arguments...), with self as the first of them. */
+#define FMUX_CALL(callable, ...) \
+    fmux_python.vectorcall(callable, FMUX_PASS(__VA_ARGS__))
+#define FMUX_CALL_METHOD(name, ...) \
+    fmux_python.vectorcall_method(fmux_names.name, FMUX_PASS(__VA_ARGS__))
+
+/* Drop the result of a call. Returns 0, or -1 if it has failed. */
+static inline int fmux_done(PyObject *result)
+{
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
 
 /* Make a type with a base, or without one if it is NULL. */
 PyTypeObject *fmux_make_type(PyObject *module, PyType_Spec *spec,
@@ -208,15 +197,13 @@ int fmux_handles_init(PyObject *module);
 
 /* ---- ring.c ------------------------------------------------------------------- */
 
-/* The queue of callbacks: what programs use of collections.deque. */
+/* The queue of callbacks. */
 typedef struct {
     PyObject_HEAD PyObject **items; /* a power of two, or NULL */
     Py_ssize_t size, head, count;
 } fmux_ring_t;
 
 extern PyTypeObject *fmux_ring_type;
-
-PyObject *fmux_ring_new(void);
 
 /* Add a new reference to item. Returns 0, or -1 with an exception. */
 int fmux_ring_push(fmux_ring_t *ring, PyObject *item);
@@ -239,7 +226,7 @@ PyObject *fmux_heap_pop(PyObject *heap);
 /* Restore the order of a whole list. */
 int fmux_heap_order(PyObject *heap);
 
-/* ---- turn.c --------------------------------------------------------------------- */
+/* ---- core.c ---------------------------------------------------------------------- */
 
 typedef struct {
     PyObject_HEAD fmux_ring_t *ready;
@@ -266,13 +253,24 @@ typedef struct {
 
 extern PyTypeObject *fmux_loop_type;
 
-int fmux_turn_init(PyObject *module);
+int fmux_core_init(PyObject *module);
+
+/* The methods of LoopCore in other files. */
+typedef PyObject *fmux_fast_t(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                              PyObject *kwnames);
+
+/* callbacks.c */
+fmux_fast_t fmux_call_soon, fmux_call_soon_threadsafe, fmux_call_later, fmux_call_at;
+fmux_fast_t fmux_create_task;
+PyObject *fmux_create_future(PyObject *self, PyObject *unused);
+PyObject *fmux_write_to_self(PyObject *self, PyObject *unused);
+PyObject *fmux_time(PyObject *self, PyObject *unused);
+
+/* turn.c */
+PyObject *fmux_run_once(PyObject *self, PyObject *unused);
 
 /* watch.c */
-PyObject *fmux_add_reader(PyObject *self, PyObject *const *args,
-                          Py_ssize_t count, PyObject *kwnames);
-PyObject *fmux_add_writer(PyObject *self, PyObject *const *args,
-                          Py_ssize_t count, PyObject *kwnames);
+fmux_fast_t fmux_add_reader, fmux_add_writer;
 PyObject *fmux_remove_reader(PyObject *self, PyObject *fd);
 PyObject *fmux_remove_writer(PyObject *self, PyObject *fd);
 
@@ -284,6 +282,13 @@ PyObject *fmux_standard(PyObject *self, PyObject *name, PyObject *const *args,
  * *valid_out to whether there is no other keyword. */
 PyObject *fmux_keyword_context(PyObject *const *values, PyObject *kwnames,
                                bool *valid_out);
+
+/* Whether the loop's time is that of the monotonic clock: fake clocks replace
+ * time.monotonic, or override time(). */
+bool fmux_has_own_time(const fmux_loop_t *loop);
+
+/* The monotonic clock in seconds, as time.monotonic(). */
+double fmux_loop_now(void);
 
 /* ---- stream_transport.c --------------------------------------------------------- */
 

@@ -7,12 +7,6 @@ fmux_python_t fmux_python;
 fmux_objects_t fmux_objects;
 fmux_names_t fmux_names;
 
-PyObject *fmux_call_method(PyObject *name, PyObject **args, int count)
-{
-    return fmux_python.vectorcall_method(
-        name, args, (size_t)count | FMUX_PLACE_BEFORE, NULL);
-}
-
 PyTypeObject *fmux_make_type(PyObject *module, PyType_Spec *spec, PyObject *base)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, base);
@@ -182,7 +176,14 @@ static int fmux__find_objects(void)
         (o->deque = fmux__find("collections", "deque")) != NULL;
     if (!found)
         return -1;
-    PyObject *socket = fmux__find("_socket", "socket");
+    PyObject *socket = fmux__find("socket", "socket");
+    found = socket != NULL &&
+            (o->recv = PyObject_GetAttr(socket, fmux_names.recv)) != NULL &&
+            (o->recv_into = PyObject_GetAttr(socket, fmux_names.recv_into)) != NULL &&
+            (o->send = PyObject_GetAttr(socket, fmux_names.send)) != NULL &&
+            (o->sendmsg = PyObject_GetAttr(socket, fmux_names.sendmsg)) != NULL;
+    Py_XDECREF(socket);
+    socket = found ? fmux__find("_socket", "socket") : NULL;
     if (socket == NULL)
         return -1;
     found =
@@ -202,8 +203,17 @@ static PyObject *fmux__setup(PyObject *module, PyObject *args)
 {
     (void)module;
     fmux_objects_t *o = &fmux_objects;
-    if (!PyArg_ParseTuple(args, "OOO", &o->report, &o->open_array, &o->fail))
+    static int64_t owner = -1;
+    int64_t id = PyInterpreterState_GetID(PyInterpreterState_Get());
+    if (owner == -1)
+        owner = id;
+    if (owner != id) { /* the static objects are those of the first interpreter */
+        PyErr_SetString(PyExc_ImportError, "fastmux._loop belongs to another interpreter");
         return NULL;
+    }
+    if (!PyArg_ParseTuple(args, "OOOO", &o->queue, &o->report, &o->open_array, &o->fail))
+        return NULL;
+    Py_INCREF(o->queue);
     Py_INCREF(o->report);
     Py_INCREF(o->open_array);
     Py_INCREF(o->fail);
@@ -212,7 +222,7 @@ static PyObject *fmux__setup(PyObject *module, PyObject *args)
 
 static PyMethodDef fmux__functions[] = {
     {"setup", fmux__setup, METH_VARARGS,
-     "setup(report, open_array, fail): set the functions that the types call."},
+     "setup(queue, report, open_array, fail): set the functions that the types call."},
     {"accept", fmux_accept, METH_O,
      "accept(listener): accept a connection; return (socket, address), or None."},
     {"set_nodelay", fmux_set_nodelay, METH_O,
@@ -236,7 +246,7 @@ PyMODINIT_FUNC PyInit__loop(void)
     if (module != NULL &&
         (fmux__find_functions() < 0 || fmux__intern_names() < 0 ||
          fmux__find_objects() < 0 || fmux_ring_init(module) < 0 ||
-         fmux_handles_init(module) < 0 || fmux_turn_init(module) < 0 ||
+         fmux_handles_init(module) < 0 || fmux_core_init(module) < 0 ||
          fmux_stream_init(module) < 0))
         Py_CLEAR(module);
     return module;

@@ -1,5 +1,5 @@
 /* ring.c - the queue of callbacks, with the methods of collections.deque that asyncio
- * and programs call on loop._ready.
+ * calls on loop._ready. core.py adds the others.
  */
 #include "loop.h"
 
@@ -47,11 +47,6 @@ PyObject *fmux_ring_take(fmux_ring_t *ring)
     return item;
 }
 
-PyObject *fmux_ring_new(void)
-{
-    return PyType_GenericAlloc(fmux_ring_type, 0);
-}
-
 /* ---- methods --------------------------------------------------------------------- */
 
 static PyObject *fmux__append(PyObject *self, PyObject *item)
@@ -97,6 +92,36 @@ static PyObject *fmux__clear_method(PyObject *self, PyObject *unused)
     return fmux_none();
 }
 
+/* _replace(count, items): put a list in place of the first count items, in one step:
+ * signal handlers and other threads may add callbacks at any other moment. */
+static PyObject *fmux__replace(PyObject *self, PyObject *args)
+{
+    Py_ssize_t count, i;
+    PyObject *list;
+    if (!PyArg_ParseTuple(args, "nO!", &count, &PyList_Type, &list))
+        return NULL;
+    fmux_ring_t *ring = (fmux_ring_t *)self;
+    fmux_ring_t *other = (fmux_ring_t *)PyType_GenericAlloc(fmux_ring_type, 0);
+    int result = other == NULL ? -1 : 0;
+    for (i = 0; result == 0 && i < PyList_Size(list); i++)
+        result = fmux_ring_push(other, PyList_GetItem(list, i));
+    for (i = count; result == 0 && i < ring->count; i++)
+        result = fmux_ring_push(other, *fmux__place(ring, i));
+    if (result == 0) {
+        fmux_ring_t old = *ring;
+        ring->items = other->items;
+        ring->size = other->size;
+        ring->head = other->head;
+        ring->count = other->count;
+        other->items = old.items;
+        other->size = old.size;
+        other->head = old.head;
+        other->count = old.count;
+    }
+    Py_XDECREF(other);
+    return result < 0 ? NULL : fmux_none();
+}
+
 static Py_ssize_t fmux__length(PyObject *self)
 {
     return ((fmux_ring_t *)self)->count;
@@ -129,7 +154,7 @@ static void fmux__dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     (void)fmux__clear(self);
     PyMem_Free(((fmux_ring_t *)self)->items);
-    PyObject_GC_Del(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
 
@@ -138,6 +163,7 @@ static PyMethodDef fmux__methods[] = {
     {"clear", fmux__clear_method, METH_NOARGS, NULL},
     {"extend", fmux__extend, METH_O, NULL},
     {"popleft", fmux__popleft, METH_NOARGS, NULL},
+    {"_replace", fmux__replace, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -155,7 +181,7 @@ static PyType_Slot fmux__slots[] = {
 static PyType_Spec fmux__spec = {
     .name = "fastmux._loop.Ring",
     .basicsize = sizeof(fmux_ring_t),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
     .slots = fmux__slots,
 };
 

@@ -49,12 +49,6 @@ static inline fmux_stream_transport_t *fmux__stream(PyObject *self)
 
 /* ---- calls of Python methods ------------------------------------------------ */
 
-static PyObject *fmux__call(PyObject *self, PyObject *name)
-{
-    PyObject *args[] = {NULL, self};
-    return fmux_call_method(name, args + 1, 1);
-}
-
 /* Call self._fatal_error(exception, message) for the exception that is set, unless
  * that one ends the program. */
 static PyObject *fmux__fatal(PyObject *self, const char *message)
@@ -63,10 +57,8 @@ static PyObject *fmux__fatal(PyObject *self, const char *message)
         return NULL;
     PyObject *exception = fmux_take_exception();
     PyObject *text = PyUnicode_FromString(message);
-    PyObject *args[] = {NULL, self, exception, text};
     PyObject *none =
-        text == NULL ? NULL
-                     : fmux_call_method(fmux_names._fatal_error, args + 1, 3);
+        text == NULL ? NULL : FMUX_CALL_METHOD(_fatal_error, self, exception, text);
     Py_XDECREF(exception);
     Py_XDECREF(text);
     return none;
@@ -75,16 +67,26 @@ static PyObject *fmux__fatal(PyObject *self, const char *message)
 /* The number of the socket, -1 if it is closed or detached; -2 with an exception. */
 static int fmux__number(const fmux_stream_transport_t *stream)
 {
-    PyObject *args[] = {NULL, stream->sock};
     if (stream->sock == NULL || stream->sock == Py_None)
         return -1;
-    PyObject *number = fmux_python.vectorcall(fmux_objects.fileno, args + 1,
-                                              1 | FMUX_PLACE_BEFORE, NULL);
+    PyObject *number = FMUX_CALL(fmux_objects.fileno, stream->sock);
     if (number == NULL)
         return -2;
     long fd = PyLong_AsLong(number);
     Py_DECREF(number);
     return (int)fd;
+}
+
+/* Whether a program has replaced a method of socket.socket: then it is called. */
+static bool fmux__is_patched(const fmux_stream_transport_t *stream, PyObject *name,
+                             PyObject *original)
+{
+    if (stream->sock == NULL || stream->sock == Py_None)
+        return false;
+    PyObject *method = PyObject_GetAttr((PyObject *)Py_TYPE(stream->sock), name);
+    Py_XDECREF(method);
+    PyErr_Clear();
+    return method != original;
 }
 
 static bool fmux__try_again(void)
@@ -98,7 +100,7 @@ static bool fmux__try_again(void)
 static PyObject *fmux__no_data(PyObject *self, ssize_t got)
 {
     if (got == 0)
-        return fmux__call(self, fmux_names._read_ready__on_eof);
+        return FMUX_CALL_METHOD(_read_ready__on_eof, self);
     if (fmux__try_again())
         return fmux_none();
     PyErr_SetFromErrno(PyExc_OSError);
@@ -110,10 +112,8 @@ static PyObject *fmux__fill(PyObject *self, fmux_stream_transport_t *stream, int
                             PyObject *protocol)
 {
     PyObject *hint = PyLong_FromLong(-1), *number;
-    PyObject *args[] = {NULL, protocol, hint};
     PyObject *target =
-        hint == NULL ? NULL
-                     : fmux_call_method(fmux_names.get_buffer, args + 1, 2);
+        hint == NULL ? NULL : FMUX_CALL_METHOD(get_buffer, protocol, hint);
     fmux_buffer_t buffer;
     Py_XDECREF(hint);
     if (target != NULL && PyObject_Size(target) == 0)
@@ -143,11 +143,8 @@ static PyObject *fmux__fill(PyObject *self, fmux_stream_transport_t *stream, int
     if (got <= 0)
         return fmux__no_data(self, got);
     number = PyLong_FromSsize_t(got);
-    args[2] = number;
     PyObject *result =
-        number == NULL
-            ? NULL
-            : fmux_call_method(fmux_names.buffer_updated, args + 1, 2);
+        number == NULL ? NULL : FMUX_CALL_METHOD(buffer_updated, protocol, number);
     Py_XDECREF(number);
     return result != NULL
                ? result
@@ -195,6 +192,10 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
     /* A pending signal handler may raise. Run it before the data leaves the kernel. */
     if (PyErr_CheckSignals() < 0)
         return NULL;
+    if (stream->buffered
+            ? fmux__is_patched(stream, fmux_names.recv_into, fmux_objects.recv_into)
+            : fmux__is_patched(stream, fmux_names.recv, fmux_objects.recv))
+        return FMUX_CALL_METHOD(_read_by_method, self);
     int fd = fmux__number(stream);
     PyObject *protocol = stream->protocol;
     if (fd == -2 || protocol == NULL)
@@ -214,8 +215,7 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
                      ? fmux__fatal(self, "Fatal read error on socket transport")
                      : fmux__no_data(self, got);
     } else {
-        PyObject *args[] = {NULL, protocol, data};
-        result = fmux_call_method(fmux_names.data_received, args + 1, 2);
+        result = FMUX_CALL_METHOD(data_received, protocol, data);
         Py_DECREF(data);
         if (result == NULL)
             result = fmux__fatal(
@@ -293,9 +293,9 @@ static PyObject *fmux__keep(PyObject *self, PyObject *method, PyObject *data,
                             ssize_t sent)
 {
     PyObject *number = PyLong_FromSsize_t(sent);
-    PyObject *args[] = {NULL, self, data, number};
     PyObject *none =
-        number == NULL ? NULL : fmux_call_method(method, args + 1, 3);
+        number == NULL ? NULL
+                       : fmux_python.vectorcall_method(method, FMUX_PASS(self, data, number));
     Py_XDECREF(number);
     return none;
 }
@@ -305,26 +305,27 @@ static bool fmux__gathers(const fmux_stream_transport_t *stream, Py_ssize_t leng
 {
     return length < FMUX__LONG &&
            (stream->gathering ||
-            (PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
-             ((fmux_loop_t *)stream->loop)->gathers && !fmux__is_buffering(stream)));
+            (stream->loop != NULL && PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
+             ((fmux_loop_t *)stream->loop)->gathers && !fmux__is_buffering(stream) &&
+             stream->loop != NULL));
 }
 
 static PyObject *fmux__gather(PyObject *self, PyObject *data, const fmux_buffer_t *buffer)
 {
     fmux_stream_transport_t *stream = fmux__stream(self);
+    /* Before the garbage collector can run code that sets _loop. */
+    if (!stream->gathering && PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
+        PyList_Append(((fmux_loop_t *)stream->loop)->gathered, self) < 0)
+        return NULL;
     PyObject *kept = fmux__get_buffer(self, NULL), *piece = data, *none = NULL;
     if (PyBytes_CheckExact(data))
         Py_INCREF(piece);
     else
         piece = PyBytes_FromStringAndSize(buffer->buf, buffer->len);
-    if (!stream->gathering &&
-        PyList_Append(((fmux_loop_t *)stream->loop)->gathered, self) < 0)
-        Py_CLEAR(piece);
     if (kept != NULL && piece != NULL) {
-        PyObject *args[] = {NULL, kept, piece};
         stream->gathering = 1;
         stream->gathered += buffer->len;
-        none = fmux_call_method(fmux_names.append, args + 1, 2);
+        none = FMUX_CALL_METHOD(append, kept, piece);
     }
     Py_XDECREF(kept);
     Py_XDECREF(piece);
@@ -360,22 +361,22 @@ static PyObject *fmux__write(PyObject *self, PyObject *data)
         return fmux__fatal(self, "Fatal write error on socket transport");
     PyObject *result = NULL;
     if (buffer.len == 0) {
-        result = Py_None;
-        Py_INCREF(result);
+        result = fmux_none();
     } else if (stream->conn_lost != 0) {
-        result = fmux__call(self, fmux_names._lost_write);
+        result = FMUX_CALL_METHOD(_lost_write, self);
     } else if (fmux__gathers(stream, buffer.len)) {
         result = fmux__gather(self, data, &buffer);
     } else if (fmux__is_buffering(stream)) {
         result = fmux__keep(self, fmux_names._keep_rest, data, 0);
+    } else if (fmux__is_patched(stream, fmux_names.send, fmux_objects.send)) {
+        result = FMUX_CALL_METHOD(_write_by_method, self, data);
     } else {
         piece = (struct iovec){buffer.buf, (size_t)buffer.len};
         ssize_t sent = fmux__send(stream, &piece, 1, buffer.len);
         if (sent < 0) {
             result = fmux__fatal(self, "Fatal write error on socket transport");
         } else if (sent == buffer.len) {
-            result = Py_None;
-            Py_INCREF(result);
+            result = fmux_none();
         } else {
             result = fmux__keep(self, fmux_names._keep_rest, data, sent);
         }
@@ -419,9 +420,9 @@ int fmux_stream_flush(PyObject *self)
     PyObject *lines = PySequence_Tuple(stream->buffer), *result = NULL;
     Py_ssize_t count = lines == NULL ? 0 : PyTuple_Size(lines), total = -1;
     ssize_t sent = count == 0 || count > FMUX__LINES ? 0 : fmux__send_lines(stream, lines, &total);
-    if (count > 0 && sent == total && !stream->closing && !stream->eof && !stream->protocol_paused) {
-        PyObject *args[] = {NULL, stream->buffer};
-        result = fmux_call_method(fmux_names.clear, args + 1, 1);
+    if (count > 0 && sent == total && !stream->closing && !stream->eof && !stream->protocol_paused &&
+        (stream->empty_waiter == NULL || stream->empty_waiter == Py_None)) {
+        result = FMUX_CALL_METHOD(clear, stream->buffer);
     } else if (lines != NULL) {
         PyErr_Clear(); /* _flush() sends once more, and handles the error */
         result = fmux__keep(self, fmux_names._flush, Py_None, sent < 0 ? 0 : sent);
@@ -455,13 +456,13 @@ static PyObject *fmux__writelines(PyObject *self, PyObject *iterable)
         return NULL;
     Py_ssize_t count = PyTuple_Size(lines), total = 0;
     if (count == 0) {
-        result = Py_None;
-        Py_INCREF(result);
+        result = fmux_none();
     } else if (stream->conn_lost != 0) {
-        result = fmux__call(self, fmux_names._lost_write);
+        result = FMUX_CALL_METHOD(_lost_write, self);
     } else if (fmux__gathers(stream, 0)) {
         result = fmux__gather_lines(self, lines);
-    } else if (count > FMUX__LINES || fmux__is_buffering(stream)) {
+    } else if (count > FMUX__LINES || fmux__is_buffering(stream) ||
+               fmux__is_patched(stream, fmux_names.sendmsg, fmux_objects.sendmsg)) {
         result = fmux__keep(self, fmux_names._keep_lines, lines, 0);
     } else {
         ssize_t sent = fmux__send_lines(stream, lines, &total);
@@ -470,8 +471,7 @@ static PyObject *fmux__writelines(PyObject *self, PyObject *iterable)
         } else if (sent < 0) {
             result = fmux__fatal(self, "Fatal write error on socket transport");
         } else if (sent == total) {
-            result = Py_None;
-            Py_INCREF(result);
+            result = fmux_none();
         } else {
             result = fmux__keep(self, fmux_names._keep_lines, lines, sent);
         }

@@ -37,10 +37,7 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
         return -1;
     }
     if ((events & (FMUX__READ | FMUX__WRITE)) == 0) {
-        PyObject *args[] = {NULL, selector, fd};
-        key = fmux_call_method(fmux_names.unregister, args + 1, 2);
-        Py_XDECREF(key);
-        return key == NULL ? -1 : 0;
+        return fmux_done(FMUX_CALL_METHOD(unregister, selector, fd));
     }
     /* The garbage collector may run code that replaces loop._selector. */
     Py_INCREF(selector);
@@ -64,9 +61,8 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
             complete = false;
     }
     if (complete) {
-        PyObject *args[] = {NULL, selector, fd, number, data};
-        key = fmux_call_method(known ? fmux_names.modify : fmux_names.register_,
-                               args + 1, 4);
+        key = known ? FMUX_CALL_METHOD(modify, selector, fd, number, data)
+                    : FMUX_CALL_METHOD(register_, selector, fd, number, data);
     }
     Py_XDECREF(number);
     Py_XDECREF(data);
@@ -78,10 +74,7 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
 
 static int fmux__cancel(PyObject *handle)
 {
-    PyObject *args[] = {NULL, handle};
-    PyObject *none = fmux_call_method(fmux_names.cancel, args + 1, 1);
-    Py_XDECREF(none);
-    return none == NULL ? -1 : 0;
+    return fmux_done(FMUX_CALL_METHOD(cancel, handle));
 }
 
 /* Set the handle for one event of fd, or remove it (NULL). Returns whether there

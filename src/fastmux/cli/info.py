@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import platform
-import resource
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +84,12 @@ def supports_exclusive() -> bool:
 
 def limits() -> dict[str, int | None]:
     """Return the limits of open files of this process, and of watches in the epoll sets of this user."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    found: dict[str, int | None] = {"open files, soft": soft, "open files, hard": hard, "max_user_watches": None}
+    found: dict[str, int | None] = dict.fromkeys(("open files, soft", "open files, hard", "max_user_watches"))
+    with contextlib.suppress(ImportError):  # Windows
+        import resource
+
+        for name, value in zip(found, resource.getrlimit(resource.RLIMIT_NOFILE)):
+            found[name] = None if value == resource.RLIM_INFINITY else value
     with contextlib.suppress(OSError, ValueError):  # not Linux, or no access
         found["max_user_watches"] = int(Path("/proc/sys/fs/epoll/max_user_watches").read_text())
-    return {name: None if value == resource.RLIM_INFINITY else value for name, value in found.items()}
+    return found

@@ -11,10 +11,12 @@ import io
 import os
 import pkgutil
 import runpy
+import selectors
 import sys
 from types import ModuleType
 from typing import Any
 
+from fastmux._original import changed_by
 from fastmux._patch import patch
 
 USAGE = "run [-m MODULE | SCRIPT] [ARGS...]"
@@ -96,6 +98,10 @@ class LoopInstaller:
 
 
 def new_event_loop() -> Any:
+    if changed_by(selectors.DefaultSelector):  # by a library whose greenlets run only while the loop waits with it
+        import asyncio
+
+        return asyncio.SelectorEventLoop()
     from fastmux.loop import EventLoop
 
     return EventLoop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from asyncio import sslproto
+from collections import deque
 from contextvars import Context, copy_context
 from typing import Any, Final
 
@@ -45,7 +46,24 @@ def _open_array(selector: Any) -> Any:
     return int(_binding.ffi.cast("uintptr_t", ready)), ready, selector._context, vars(selector)
 
 
-_native.setup(_report, _open_array, _binding.fail)
+class _Queue(_native.Ring):  # type: ignore[misc]
+    """The queue of callbacks, with the rarely used methods of a deque: each makes a deque, and copies it back."""
+
+def _through_deque(name: str) -> Any:
+    def method(self: _Queue, *args: Any) -> Any:
+        items = deque(self)
+        count = len(items)
+        result = getattr(items, name)(*args)
+        self._replace(count, list(items))
+        return result
+
+    return method
+
+
+for _name in set(dir(deque)) - set(dir(_native.Ring)) - {"__class_getitem__", "__iter__", "maxlen"}:
+    setattr(_Queue, _name, _through_deque(_name))
+
+_native.setup(_Queue, _report, _open_array, _binding.fail)
 
 
 class CoreLoop(_native.LoopCore, StandardLoop):  # type: ignore[misc]

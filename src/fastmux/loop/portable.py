@@ -17,5 +17,5 @@ class PortableLoop(StandardLoop):
 
     def _make_socket_transport(self, *args: Any, **options: Any) -> Any:
         transport = super()._make_socket_transport(*args, **options)
-        transport.max_size = _PIECE
+        transport.max_size = min(transport.max_size, _PIECE)
         return transport

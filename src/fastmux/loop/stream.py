@@ -101,6 +101,27 @@ class SocketTransport(_native.StreamCore):  # type: ignore[misc]
         self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
         self._protocol_connected = True
 
+    # Where a program has replaced methods of socket.socket
+
+    def _read_by_method(self) -> None:
+        if self._buffered:
+            StandardTransport._read_ready__get_buffer(self)
+        else:
+            StandardTransport._read_ready__data_received(self)
+
+    def _write_by_method(self, data: Any) -> None:
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._fatal_error(exc, "Fatal write error on socket transport")
+            return
+        if sent < memoryview(data).nbytes:
+            self._keep_rest(data, sent)
+
     # Sending what the socket did not take at once
 
     def get_write_buffer_size(self) -> int:

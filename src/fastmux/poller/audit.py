@@ -8,8 +8,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
-from selectors import SelectorKey
 from typing import Final, NamedTuple
+
+from fastmux._original import SelectorKey, select
+
+from .descriptors import is_open
 
 
 class Stats(NamedTuple):
@@ -55,20 +58,25 @@ class Entry(NamedTuple):
     events: int
     data: int
     inode: int | None
+    device: int | None  # as the kernel encodes it
 
 
 #: The bits that the kernel adds to every mask, and those that remain of a one-shot registration that has fired.
 _ADDED: Final = 0x18  # ERROR, HANGUP
 _FIRED: Final = 1 << 31 | 1 << 30 | 1 << 29  # EDGE, ONESHOT, EPOLLWAKEUP
-_LINE: Final = re.compile(r"tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)(?:.* ino:([0-9a-f]+))?")
+_LINE: Final = re.compile(
+    r"tfd:\s*(\d+) events:\s*([0-9a-f]+) data:\s*([0-9a-f]+)(?:.* ino:([0-9a-f]+) sdev:([0-9a-f]+))?"
+)
 
 
 def entries_of(epoll_fd: int) -> list[Entry]:
     """Return the entries of an epoll set of this process; OSError where there is no /proc."""
     with open(f"/proc/self/fdinfo/{epoll_fd}", encoding="ascii") as info:
         return [
-            Entry(int(fd), int(events, 16), int(data, 16), int(inode, 16) if inode else None)
-            for fd, events, data, inode in _LINE.findall(info.read())
+            Entry(
+                int(fd), int(events, 16), int(data, 16), *((int(inode, 16), int(device, 16)) if inode else (None, None))
+            )
+            for fd, events, data, inode, device in _LINE.findall(info.read())
         ]
 
 
@@ -80,9 +88,17 @@ def has_fired(entry: Entry) -> bool:
 def is_current(entry: Entry) -> bool:
     """Return whether the number still stands for the watched file."""
     try:
-        return entry.inode in (None, os.fstat(entry.fd).st_ino)
+        file = os.fstat(entry.fd)
     except OSError:
         return False
+    if entry.inode is None or entry.inode != file.st_ino:
+        return entry.inode is None
+    if entry.device == os.major(file.st_dev) << 20 | os.minor(file.st_dev):
+        return True
+    # Some file systems (btrfs, overlayfs) have one device for fstat() and another one in the list.
+    with select.epoll() as probe:
+        probe.register(entry.fd, 0)
+        return entries_of(probe.fileno())[0].device == entry.device
 
 
 def compare(keys: Mapping[int, SelectorKey], entries: Iterable[Entry]) -> list[Difference]:
@@ -101,15 +117,6 @@ def compare(keys: Mapping[int, SelectorKey], entries: Iterable[Entry]) -> list[D
         elif (seen[fd].events ^ key.events) & ~_ADDED and not has_fired(seen[fd]):
             differences.append(Difference(fd, key, "events"))
     return sorted(differences, key=lambda difference: difference.fd)
-
-
-def is_open(fd: int) -> bool:
-    """Return whether the number stands for an open file."""
-    try:
-        os.fstat(fd)
-    except OSError:
-        return False
-    return True
 
 
 def closed_files(keys: Mapping[int, SelectorKey]) -> list[Difference]:

@@ -11,10 +11,10 @@ import io
 import operator
 import threading
 from collections.abc import Mapping
-from selectors import SelectorKey
 
 from fastmux._binding import INT_MAX, closed
 from fastmux._events import EDGE, ONESHOT, READ, check_events
+from fastmux._original import SelectorKey
 
 from .fork import apply_in_children, check_policy
 
@@ -121,7 +121,10 @@ class BasePoller:
         self._growths = 0
         self._avoided = 0  # calls of modify() without a system call
         self._fork = check_policy(fork)
-        apply_in_children(self)
+
+    def _made(self) -> None:
+        """Apply the fork policy from now on. A fork by another thread leaves half-made pollers alone."""
+        apply_in_children(self, BasePoller.close)
 
     def _check_open(self) -> None:
         if self.closed:
@@ -284,7 +287,9 @@ class BasePoller:
         timeout or a wakeup(). events may contain ERROR and HANGUP (and POLLNVAL for a closed descriptor on poll)
         besides the registered events. If maxevents cuts a result short, the next call continues with the rest.
 
-        Raises ValueError on a closed poller, also if another thread closes it during the wait.
+        Raises ValueError on a closed poller, also if another thread closes it during the wait. An exception from a
+        signal handler ends the wait; if the signal arrives after the sleep, it may lose edges, one-shot events and a
+        wake-up.
         """
         raise NotImplementedError
 

@@ -59,10 +59,10 @@ class Poller(BasePoller, Waits):
     fork is the policy for a child process after os.fork():
 
     - "rebuild": the child gets the same registrations in a set of its own, made at its first use.
-    - "share": parent and child share one epoll set and its eventfd, as the kernel leaves them: unregister() in one of
-      them also unregisters in the other.
+    - "share": parent and child share one epoll set, as the kernel leaves it: unregister() in one of them also
+      unregisters in the other. Each has its own wake-ups.
     - "close": the child's poller is closed.
-    - "raise": every use in the child raises RuntimeError.
+    - "raise": every method and property raises RuntimeError in the child, except close().
 
     All methods may be called from any thread, and several threads may wait at once.
     """
@@ -82,6 +82,7 @@ class Poller(BasePoller, Waits):
         self._front: _Rows | None = None
         #: The ready array that wait() tries first: the one of _front, or none if that is too small.
         self._rows: Any = NO_ARRAY
+        self._made()
 
     # Waiting
 
@@ -195,7 +196,7 @@ class Poller(BasePoller, Waits):
     def _entries(self) -> list[Entry]:
         from .audit import entries_of
 
-        return [entry for entry in entries_of(self.fileno()) if entry.data != 0]  # 0 is the eventfd of wakeup()
+        return [entry for entry in entries_of(self.fileno()) if entry.data != 0]  # 0 is the socket of wakeup()
 
     def _close(self) -> None:
         _binding.close(self._mux)

@@ -3,10 +3,10 @@
 It is the reference, so the code is plain: simple data, one lock, the same steps for every mechanism. It is also the
 fallback without the extension.
 
-A wait enters, makes a system call, and leaves. The waits in progress are listed, because closing must not close a
-descriptor while a thread is in the kernel with it: the last wait to leave releases the descriptors. The epoll set is in
-the kernel, and one edge-triggered eventfd in it wakes one waiter. The sets of poll and select are copied for each wait,
-and each waiter has an eventfd of its own; after a change of the set every waiter copies it again.
+A wait enters, makes system calls, and leaves. The waits in progress are listed, because closing must not close a
+descriptor while a thread is in the kernel with it: the last wait to leave releases the descriptors. Each waiter has a
+pipe of its own, by which another thread ends its wait. On epoll it sleeps on the epoll set and the pipe. The sets of
+poll and select are copied for each wait, and after a change of the set every waiter copies it again.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import contextlib
 import errno
 import math
 import os
+import sys
 import threading
 import weakref
 from time import monotonic_ns
@@ -25,7 +26,7 @@ from fastmux._original import select
 from fastmux._timeouts import ONE_CALL, nanoseconds
 
 from .base import BasePoller, check_maxevents, no_fileno
-from .eventfd import EventFd
+from .descriptors import OwnEpoll, WakePipe, check_limit_of_select, check_open, open_pipe
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
     Events: TypeAlias = list[tuple[int, int]]
 
-_FD_SETSIZE = 1024
 _COUNTERS = (
     *("waits", "events", "stale_events", "control_calls", "control_calls_avoided", "wakeups"),
     *("interruptions", "renewals", "growths"),
@@ -44,14 +44,15 @@ _COUNTERS = (
 
 
 class _Waiter:
-    """A wait in progress: on poll and select, its eventfd and the version of the set that it has copied."""
+    """A wait in progress: its pipe, and on poll and select the version of the set that it has copied."""
 
-    def __init__(self, eventfd: EventFd) -> None:
-        self.eventfd = eventfd
+    def __init__(self, pipe: WakePipe) -> None:
+        self.pipe = pipe
         self.version = 0
-        self.woken = False
+        self.woken = False  # a wake-up is to end it
+        self.left = False
         self.thread = threading.get_ident()
-        #: The number of events, and whether a wake-up has ended the wait; None until it has ended.
+        #: The number of events, and whether a wake-up has ended the wait; None before its end and after an exception.
         self.result: tuple[int, bool] | None = None
 
 
@@ -71,23 +72,19 @@ class StdlibPoller(BasePoller):
         # All that follows is guarded by self._lock.
         # Waits in progress. Weak references: a signal handler may raise at any step, even just before a wait leaves.
         self._entered: list[weakref.ref[_Waiter]] = []
-        self._spares: list[EventFd] = []  # for later waits
+        self._spares = [open_pipe()]  # for later waits
         self._version = 0  # counts changes of the set
         self._wake_pending = False  # a wake-up without a wait in progress
         self._cursor = 0  # where the last result was cut off
         self._inherited = False  # the epoll set is the parent's: do not change it
         self._fired: set[int] = set()  # one-shot registrations that had fired before the fork
         self._counts = dict.fromkeys(_COUNTERS, 0)
-        self._epoll = select.epoll() if self.mechanism == "epoll" else None
-        self._eventfd: Any = None  # of all waits on epoll
-        if self._epoll is None:
-            self._spares.append(EventFd())
-        else:
-            self._eventfd = EventFd()
-            self._epoll.register(self._eventfd.fd, select.EPOLLIN | select.EPOLLET)
+        self._set: Any = OwnEpoll() if self.mechanism == "epoll" else None
+        self._epoll: Any = self._set.epoll if self._set else None
+        self._made()
 
     def __del__(self) -> None:
-        if hasattr(self, "_eventfd"):  # not if __init__ failed early
+        if hasattr(self, "_epoll"):  # not if __init__ failed early
             self.close()
 
     # Registrations
@@ -101,6 +98,8 @@ class StdlibPoller(BasePoller):
     def _watch(self, key: SelectorKey) -> None:
         fd = key.fd
         if epoll := self._own_epoll():
+            if self._set.is_witness(fd):
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             try:
                 try:
                     epoll.register(fd, key.events)
@@ -110,9 +109,9 @@ class StdlibPoller(BasePoller):
             except OSError as error:
                 raise explain_refusal(error) from None
             return
-        os.fstat(fd)  # EBADF here rather than later
-        if self.mechanism == "select" and fd >= _FD_SETSIZE:
-            raise ValueError(f"descriptor {fd} is too high: select.select takes those below {_FD_SETSIZE}")
+        check_open(fd)  # EBADF here rather than later
+        if self.mechanism == "select":
+            check_limit_of_select(fd, len(self._keys))
         self._changed()
 
     def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
@@ -140,7 +139,8 @@ class StdlibPoller(BasePoller):
         self._fired.discard(fd)
         if epoll := self._own_epoll():
             with contextlib.suppress(OSError):  # already closed
-                epoll.unregister(fd)
+                if not self._set.is_witness(fd):
+                    epoll.unregister(fd)
         else:
             self._changed()
 
@@ -148,15 +148,19 @@ class StdlibPoller(BasePoller):
         """Make all waits on poll and select copy the set again."""
         self._version += 1
         for waiter in self._waiters():
-            waiter.eventfd.set()
+            waiter.pipe.set()
 
     # Waiting
 
     def _waiters(self) -> list[_Waiter]:
         """Return the waits in progress; with the lock held."""
-        return [waiter for entered in self._entered if (waiter := entered()) is not None]
+        return [waiter for entered in self._entered if (waiter := entered()) is not None and not waiter.left]
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> Events:
+        return self._wait(timeout, maxevents)[0]
+
+    def _wait(self, timeout: float | None, maxevents: int = -1) -> tuple[Events, bool]:
+        """Wait, and return the events, and whether a wake-up has ended the wait."""
         ns = nanoseconds(timeout)
         limit = check_maxevents(maxevents)
         limit = self.capacity if limit == -1 else min(limit, self.capacity)
@@ -169,10 +173,10 @@ class StdlibPoller(BasePoller):
                 if self.closed:
                     closed()
                 if result is not None:
-                    events, woken = result
-                    if events or woken or (deadline is not None and monotonic_ns() >= deadline):
-                        waiter.result = len(events), woken
-                        return events
+                    woken = waiter.woken
+                    if result or woken or (deadline is not None and monotonic_ns() >= deadline):
+                        waiter.result = len(result), woken
+                        return result, woken
                 with self._lock:
                     self._counts["interruptions"] += 1
         finally:
@@ -182,12 +186,12 @@ class StdlibPoller(BasePoller):
         ns = nanoseconds(timeout)
         deadline = monotonic_ns() + ns
         while True:
-            found = self.poll(None if ns < 0 else max(deadline - monotonic_ns(), 0) / 1e9)
+            found, woken = self._wait(None if ns < 0 else max(deadline - monotonic_ns(), 0) / 1e9)
             with self._lock:
                 if self.closed:
                     closed()
                 pairs = [(self._keys[fd], events) for fd, events in found if fd in self._keys]
-            if pairs or not found:  # else another thread has unregistered every reported descriptor
+            if pairs or woken or not found:  # else another thread has unregistered every reported descriptor
                 return pairs
 
     def wait(self, timeout: float | None = None) -> int:
@@ -222,62 +226,66 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 closed()
             self._rebuild()
-            if self._epoll is not None:
-                waiter = _Waiter(self._eventfd)
-            else:
-                try:
-                    eventfd = self._spares.pop()
-                except IndexError:
-                    eventfd = EventFd()
-                waiter = _Waiter(eventfd)
+            waiter = _Waiter(self._spares.pop() if self._spares else open_pipe())
             self._entered.append(weakref.ref(waiter))
             return waiter
 
     def _leave(self, waiter: _Waiter) -> None:
         with self._lock:
-            others = [other for other in self._waiters() if other is not waiter]
+            waiter.left = True
+            others = self._waiters()
             self._entered = [weakref.ref(other) for other in others]
             if waiter.result is not None:
                 self._counts["waits"] += 1
                 self._counts["events"] += waiter.result[0]
                 self._counts["wakeups"] += waiter.result[1]
-            if self._epoll is None:
-                self._spares.append(waiter.eventfd)
+            self._spares.append(waiter.pipe)
             if self.closed:
                 if not others:
                     self._release()
-                elif self._epoll is not None:
-                    self._eventfd.set()  # one edge wakes one waiter, which sets the next one here
+            elif waiter.woken and not (waiter.result and waiter.result[1]):
+                self._wake()  # an exception has ended this wait, or it was too late
 
-    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> tuple[Events, bool] | None:
-        """Make one system call. Return the events of registered descriptors, and whether a wake-up was among them.
+    def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> Events | None:
+        """Wait once, and return the events of registered descriptors.
 
         Return None if the set has changed meanwhile, so that the events may be stale.
         """
-        if self._epoll is not None:
-            found = self._epoll.poll(timeout, limit)
-            with self._lock:
-                current = [(fd, events) for fd, events in found if fd in self._keys]
-                woken = any(fd == self._eventfd.fd for fd, _ in found)
-                self._counts["stale_events"] += len(found) - len(current) - woken
-                return current, woken
         with self._lock:
             if self.closed:  # by a signal handler, before this waiter was listed
                 closed()
-            woken = self._wake_pending
-            self._wake_pending = waiter.woken = False
+            if not waiter.pipe.is_ours():  # the program has closed it
+                waiter.pipe = open_pipe()
+            if self._wake_pending:
+                waiter.woken, self._wake_pending = True, False
             waiter.version = self._version
             # list() copies in one step: a signal handler may change the registrations.
-            interest = {waiter.eventfd.fd: READ} | {fd: key.events for fd, key in list(self._keys.items())}
-        found = (_ask_poll if self.mechanism == "poll" else _ask_select)(interest, 0 if woken else timeout)
+            interest = {} if self._epoll else {fd: key.events for fd, key in list(self._keys.items())}
+            interest[waiter.pipe.fd] = READ
+        try:
+            found = self._ask_kernel(interest, 0 if waiter.woken else timeout, limit)
+        except OSError:
+            if waiter.pipe.is_ours():
+                raise
+            found = []
         with self._lock:
-            if any(fd == waiter.eventfd.fd for fd, _ in found):
-                waiter.eventfd.clear()
-            woken |= waiter.woken
+            waiter.pipe.clear()
             if waiter.version != self._version:
-                self._wake_pending |= woken  # for the next call, which reports the events
                 return None
-            return self._cut([pair for pair in found if pair[0] != waiter.eventfd.fd], limit), woken
+            current = [(fd, events) for fd, events in found if fd in self._keys]
+            if self._epoll is None:
+                return self._cut(current, limit)
+            self._counts["stale_events"] += len(found) - len(current)
+            return current
+
+    def _ask_kernel(self, interest: dict[int, int], timeout: float | None, limit: int) -> Events:
+        if self._epoll is None:
+            return (_ask_poll if self.mechanism == "poll" else _ask_select)(interest, timeout)
+        found: Events = self._epoll.poll(0, limit)
+        if not found and timeout != 0:
+            _ask_poll(interest | {self._epoll.fileno(): READ}, timeout)
+            found = self._epoll.poll(0, limit)
+        return found
 
     def _cut(self, found: Events, limit: int) -> Events:
         """Return at most limit of the events; the next call begins after those, so that none starves."""
@@ -293,17 +301,17 @@ class StdlibPoller(BasePoller):
             if self.closed:
                 closed()
             self._rebuild()
-            if self._epoll is not None:
-                self._eventfd.set()
-                return
-            waiters = self._waiters()
-            if any(waiter.woken for waiter in waiters):
-                return  # the last wake-up is not consumed yet
-            if waiters:
-                waiters[0].woken = True
-                waiters[0].eventfd.set()
-            else:
-                self._wake_pending = True
+            self._wake()
+
+    def _wake(self) -> None:
+        """End one wait; with the lock held."""
+        waiters = self._waiters()
+        if any(waiter.woken for waiter in waiters):
+            return  # the last wake-up is not consumed yet
+        if waiters and waiters[0].pipe.set():
+            waiters[0].woken = True
+        else:
+            self._wake_pending = True
 
     def fileno(self) -> int:
         if self.closed:
@@ -322,25 +330,28 @@ class StdlibPoller(BasePoller):
         own = [waiter for waiter in self._waiters() if waiter.thread == threading.get_ident()]
         self._entered = [weakref.ref(waiter) for waiter in own]
         self._wake_pending = False
-        if self._epoll is None:
-            self._spares = []  # shared with the parent
-        elif self._fork == "rebuild":
-            self._inherited = not self.closed
+        self._spares = []  # shared with the parent
+        for waiter in own:
+            waiter.woken = False
+            waiter.pipe.renew()
+        self._inherited = self._epoll is not None and self._fork == "rebuild" and not self.closed
 
     def _rebuild(self) -> None:
-        """In a child, make an own epoll set and eventfd under the old numbers; with the lock held.
+        """In a child, put an own epoll set under the number of the parent's; with the lock held.
 
         The new set has those entries of the parent's set whose number still stands for the same file.
         """
         if not self._inherited:
             return
+        if not self._set.is_ours():
+            closed()
         from .audit import Entry, entries_of, has_fired, is_current
 
         inherited: Any = self._epoll
         try:
             entries = entries_of(inherited.fileno())
         except FileNotFoundError:  # no /proc
-            entries = [Entry(fd, key.events, fd, None) for fd, key in self._keys.items()]
+            entries = [Entry(fd, key.events, fd, None, None) for fd, key in self._keys.items()]
         with select.epoll() as epoll:
             for entry in entries:
                 if entry.fd not in self._keys or not is_current(entry):
@@ -349,8 +360,7 @@ class StdlibPoller(BasePoller):
                     self._fired.add(entry.fd)
                 else:
                     epoll.register(entry.fd, self._keys[entry.fd].events)
-            self._eventfd.renew()
-            epoll.register(self._eventfd.fd, select.EPOLLIN | select.EPOLLET)
+            self._set.add_witness(epoll)
             os.dup2(epoll.fileno(), inherited.fileno(), inheritable=False)
         self._inherited = False
         self._counts["renewals"] += 1
@@ -367,22 +377,20 @@ class StdlibPoller(BasePoller):
     def _entries(self) -> list[Entry]:
         from .audit import entries_of
 
-        return [entry for entry in entries_of(self.fileno()) if entry.fd != self._eventfd.fd]
+        return [entry for entry in entries_of(self.fileno()) if not self._set.is_witness(entry.fd)]
 
     # End of life
 
     def _close(self) -> None:
         waiters = self._waiters()
         for waiter in waiters:
-            waiter.eventfd.set()
+            waiter.pipe.set()
         if not waiters:
             self._release()
 
     def _release(self) -> None:
-        if self._epoll is not None:
-            self._epoll.close()
-            if self._eventfd is not None:
-                self._eventfd.close()
+        if self._set is not None:
+            self._set.close()
         while self._spares:
             self._spares.pop().close()
 
@@ -396,9 +404,11 @@ def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:
 
 
 def _ask_select(interest: dict[int, int], timeout: float | None) -> Events:
-    reads, writes, urgent = ([fd for fd in interest if interest[fd] & bit] for bit in (READ, WRITE, PRIORITY))
+    # Windows reports a connection that could not be made as exceptional, and not as writable.
+    exceptional = PRIORITY | WRITE if sys.platform == "win32" else PRIORITY
+    reads, writes, urgent = ([fd for fd in interest if interest[fd] & bits] for bits in (READ, WRITE, exceptional))
     found: dict[int, int] = {}
     for fds, bit in zip(select.select(reads, writes, urgent, timeout), (READ, WRITE, PRIORITY)):
         for fd in fds:
-            found[fd] = found.get(fd, 0) | bit
+            found[fd] = found.get(fd, 0) | (interest[fd] & bit or WRITE)
     return list(found.items())

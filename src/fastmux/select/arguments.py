@@ -1,12 +1,15 @@
 """Arguments as the standard ``select`` module takes them.
 
-Invalid arguments are rare, and their messages differ between versions: the standard functions raise them.
+Invalid arguments are rare, and their messages differ between versions: the standard functions raise them. The builtins
+of the extension call short(), for_poll() and for_select() for values that they do not convert themselves.
 """
 
 from __future__ import annotations
 
 from fastmux._binding import INT_MAX
 from fastmux._original import select
+from fastmux._timeouts import for_poll as for_poll
+from fastmux._timeouts import for_select as for_select
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +33,14 @@ def refuse(file: Any) -> NoReturn:
     """Raise the exception of the standard library for an invalid descriptor. (Its poll object opens no descriptor.)"""
     select.poll().register(file)
     raise TypeError("argument must be an int, or have a fileno() method.")
+
+
+def short(eventmask: Any) -> int:
+    """Return the event mask of a poll object as an int."""
+    if isinstance(eventmask, int) and 0 <= eventmask <= 0xFFFF:
+        return int.__int__(eventmask)
+    select.poll().register(0, eventmask)
+    raise OverflowError("Python int too large for C unsigned short")
 
 
 class NotCopied:

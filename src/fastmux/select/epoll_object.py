@@ -45,9 +45,10 @@ class epoll(NotCopied):  # noqa: N801
 
     _set: Any
 
-    def __new__(cls, sizehint: int = -1, flags: int = 0) -> epoll:
-        if sizehint.__class__ is not int or sizehint != -1 or flags.__class__ is not int or flags != 0:
-            select.epoll(sizehint, flags).close()  # raises for invalid arguments
+    def __new__(cls, *args: int, **kwargs: int) -> epoll:
+        """Take sizehint and flags, which have no effect."""
+        if args or kwargs:
+            select.epoll(*args, **kwargs).close()  # raises for invalid arguments
         return cls._around(-1)
 
     @classmethod

@@ -12,10 +12,6 @@ and ``fastmux.PEER_CLOSED``, ``EDGE``, ``ONESHOT`` and ``EXCLUSIVE``. Urgent dat
 from __future__ import annotations
 
 import sys
-from selectors import EVENT_READ as EVENT_READ
-from selectors import EVENT_WRITE as EVENT_WRITE
-from selectors import BaseSelector as BaseSelector
-from selectors import SelectorKey as SelectorKey
 
 from fastmux import _binding
 from fastmux._events import EVENT_PRIORITY as EVENT_PRIORITY
@@ -23,19 +19,15 @@ from fastmux._original import selectors as _standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final
+    from selectors import EVENT_READ as EVENT_READ
+    from selectors import EVENT_WRITE as EVENT_WRITE
+    from selectors import BaseSelector as BaseSelector
+    from selectors import SelectorKey as SelectorKey
 
     if sys.platform == "darwin":
         from selectors import KqueueSelector as KqueueSelector
 else:  # type checkers would take the standard selectors for the ones that are defined here
-    from selectors import *  # noqa: F403
-
-#: The standard objects that this module replaces.
-STANDARD: Final[dict[str, Any]] = {
-    name: getattr(_standard, name)
-    for name in ("DefaultSelector", "SelectSelector", "PollSelector", "EpollSelector")
-    if hasattr(_standard, name)
-}
+    globals().update({name: value for name, value in vars(_standard).items() if not name.startswith("_")})
 
 if TYPE_CHECKING or _binding.implementation == "c":
     from .select_selector import SelectSelector as SelectSelector
@@ -47,15 +39,10 @@ if TYPE_CHECKING or _binding.implementation == "c":
 
 #: The best selector of this system.
 if not TYPE_CHECKING:
-    DefaultSelector = globals()[_standard.DefaultSelector.__name__]
+    DefaultSelector = globals().get(_standard.DefaultSelector.__name__, _standard.DefaultSelector)
 elif sys.platform == "linux":
     DefaultSelector = EpollSelector
 else:
     from selectors import DefaultSelector as DefaultSelector
-
-if not TYPE_CHECKING:
-    for _name in STANDARD:  # where programs find them, and pickle looks for them
-        if globals()[_name].__module__.startswith("fastmux."):
-            globals()[_name].__module__ = __name__
 
 del TYPE_CHECKING  # no name of the standard module

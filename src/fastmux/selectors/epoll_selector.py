@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+from selectors import EVENT_READ, EVENT_WRITE
 
 from fastmux import _binding
 from fastmux._binding import NO_ARRAY, NOW, UNUSUAL, Waits, selector_now, selector_wait
 from fastmux._events import EDGE, EVENT_PRIORITY, EXCLUSIVE, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
+from fastmux._original import SelectorKey
 from fastmux._original import selectors as _standard
 from fastmux._timeouts import for_selector
 from fastmux.poller.fork import apply_in_children, check_policy
@@ -16,10 +17,7 @@ from .registrations import Registrations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from selectors import EpollSelector as _StandardEpoll
     from typing import Any, Final, NoReturn
-else:
-    _StandardEpoll = _standard.EpollSelector
 
 
 _CONDITIONS: Final = EVENT_READ | EVENT_WRITE | EVENT_PRIORITY | PEER_CLOSED
@@ -31,7 +29,7 @@ _FIRST_ROOM: Final = 64
 _MASKS: Final = (0, READ, WRITE, READ | WRITE)
 
 
-class EpollSelector(Registrations, Waits, _StandardEpoll):
+class EpollSelector(Registrations, Waits, _standard.EpollSelector):
     """The standard EpollSelector, faster; its timeouts have a resolution of nanoseconds.
 
     register() and modify() also take EVENT_PRIORITY, ``fastmux.PEER_CLOSED``, ``EDGE``, ``ONESHOT`` and ``EXCLUSIVE``.
@@ -55,7 +53,7 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
             self._mux = self._context = None
             self._ready = NO_ARRAY
         if fork != "share":
-            apply_in_children(self)
+            apply_in_children(self, EpollSelector.close)
         if fork == "rebuild" and self._mux is not None:
             _binding.set_shared(self._mux, False)  # the core makes the child's set
 
@@ -143,3 +141,6 @@ class EpollSelector(Registrations, Waits, _StandardEpoll):
         """
         if (result := _binding.wakeup(self._mux)) < 0:
             self._selector.fail(result)
+
+
+EpollSelector.__module__ = "fastmux.selectors"  # for pickle

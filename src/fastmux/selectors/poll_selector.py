@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from selectors import SelectorKey
-
-from fastmux._binding import BUSY, NOW, UNUSUAL, os_error, poll_keys, poll_keys_now
+from fastmux import select as _select
+from fastmux._binding import BUSY, NOW, UNUSUAL, os_error, poll_context, poll_keys, poll_keys_now, poll_object
+from fastmux._original import SelectorKey
 from fastmux._original import selectors as _standard
 from fastmux._timeouts import ONE_CALL, for_poll, for_selector
-from fastmux.select.poll_object import PollSet, make_set
 
 from .registrations import Registrations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from selectors import PollSelector as _StandardPoll
     from typing import Any
-else:
-    _StandardPoll = _standard.PollSelector
 
 
-class PollSelector(Registrations, _StandardPoll):
+class PollSelector(Registrations, _standard.PollSelector):
     """The standard PollSelector, faster; its timeouts have a resolution of nanoseconds."""
 
     _selector: Any
 
-    def _selector_cls(self) -> PollSet:
-        return make_set(self._fd_to_key)
+    def _selector_cls(self) -> Any:
+        return poll_object(_select._poll, self._fd_to_key)
 
     def __init__(self) -> None:
         super().__init__()
-        self._context = self._selector._context if type(self._selector) is PollSet else None
+        poll = self._selector
+        self._context = poll_context(poll, self._fd_to_key) if type(poll) is type(_select._poll) else None
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         """Wait for timeout seconds (None: for ever), and return ``(key, events)`` for each ready file."""
@@ -47,3 +44,6 @@ class PollSelector(Registrations, _StandardPoll):
         if result == BUSY:
             raise RuntimeError("concurrent poll() invocation")
         raise os_error(result)
+
+
+PollSelector.__module__ = "fastmux.selectors"  # for pickle

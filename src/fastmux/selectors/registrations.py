@@ -7,9 +7,8 @@ EpollSelector handles its additional events there (EDGE, for example), the stand
 
 from __future__ import annotations
 
-from selectors import SelectorKey
-
 from fastmux._binding import UNUSUAL, os_error, selector_modify, selector_register, selector_unregister
+from fastmux._original import SelectorKey
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

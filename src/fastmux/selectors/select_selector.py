@@ -5,14 +5,11 @@ from __future__ import annotations
 from fastmux import select as _select
 from fastmux._original import selectors as _standard
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from selectors import SelectSelector as _StandardSelect
-else:
-    _StandardSelect = _standard.SelectSelector
 
-
-class SelectSelector(_StandardSelect):
+class SelectSelector(_standard.SelectSelector):
     """The standard SelectSelector, without its limit of 1024."""
 
-    _select = staticmethod(_select.select)
+    _select = _select.select
+
+
+SelectSelector.__module__ = "fastmux.selectors"  # for pickle

@@ -1,0 +1,261 @@
+/* callbacks.c - queueing callbacks: call_soon() and its relatives, tasks and futures, and
+ * the loop's clock.
+ *
+ * Each handles the usual case. Debug mode, a closed loop and unusual arguments go to the
+ * method of the standard loop.
+ */
+#include "loop.h"
+
+#include <math.h>
+
+PyObject *fmux_standard(PyObject *self, PyObject *name, PyObject *const *args,
+                        Py_ssize_t count, PyObject *kwnames)
+{
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
+    PyObject *method = PyObject_GetAttr(fmux_objects.standard, name);
+    PyObject **all = PyMem_Malloc((size_t)(count + named + 1) * sizeof *all);
+    PyObject *result = NULL;
+    if (all == NULL)
+        PyErr_NoMemory();
+    if (all != NULL && method != NULL) {
+        all[0] = self;
+        for (Py_ssize_t i = 0; i < count + named; i++)
+            all[i + 1] = args[i];
+        result = fmux_python.vectorcall(method, all, (size_t)count + 1, kwnames);
+    }
+    PyMem_Free(all);
+    Py_XDECREF(method);
+    return result;
+}
+
+PyObject *fmux_keyword_context(PyObject *const *values, PyObject *kwnames,
+                               bool *valid_out)
+{
+    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
+    *valid_out = count == 0 ||
+                 (count == 1 && PyUnicode_CompareWithASCIIString(
+                                    PyTuple_GetItem(kwnames, 0), "context") == 0);
+    return count == 1 && *valid_out ? values[0] : NULL;
+}
+
+/* ---- time ------------------------------------------------------------------------ */
+
+/* Whether time.monotonic is what it was at the import: fake clocks replace it. */
+static bool fmux__is_monotonic(void)
+{
+    return PyDict_GetItemWithError(fmux_objects.time_dict,
+                                   fmux_names.monotonic) ==
+           fmux_objects.monotonic;
+}
+
+/* Whether the loop's time is that of the monotonic clock. */
+bool fmux_has_own_time(const fmux_loop_t *loop)
+{
+    if (loop->overridden || !fmux__is_monotonic())
+        return false;
+    PyObject *time =
+        PyObject_GetAttr((PyObject *)Py_TYPE(loop), fmux_names.time);
+    Py_XDECREF(time);
+    PyErr_Clear();
+    return time == fmux_objects.own_time;
+}
+
+double fmux_loop_now(void)
+{
+    return (double)fmux_now_ns() / 1e9;
+}
+
+PyObject *fmux_time(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return fmux__is_monotonic()
+               ? PyFloat_FromDouble(fmux_loop_now())
+               : fmux_standard(self, fmux_names.time, NULL, 0, NULL);
+}
+
+/* ---- queueing callbacks ------------------------------------------------------------ */
+
+PyObject *fmux_call_soon(PyObject *self, PyObject *const *args,
+                         Py_ssize_t count, PyObject *kwnames)
+{
+    fmux_loop_t *loop = (fmux_loop_t *)self;
+    bool valid;
+    PyObject *context = fmux_keyword_context(args + count, kwnames, &valid);
+    if (loop->closed || loop->debug || !valid || count < 1)
+        return fmux_standard(self, fmux_names.call_soon, args, count, kwnames);
+    PyObject *handle = fmux_handle_new(fmux_handle_type, self, args[0], args + 1,
+                                       count - 1, context);
+    if (handle != NULL && fmux_ring_push(loop->ready, handle) < 0)
+        Py_CLEAR(handle);
+    return handle;
+}
+
+static PyObject *fmux__schedule(fmux_loop_t *loop, double when,
+                                PyObject *when_object, PyObject *const *args,
+                                Py_ssize_t count, PyObject *context)
+{
+    PyObject *timer = fmux_handle_new(fmux_timer_type, (PyObject *)loop, args[0],
+                                      args + 1, count - 1, context);
+    if (timer == NULL)
+        return NULL;
+    fmux_handle_t *handle = fmux_handle(timer);
+    handle->when = when;
+    if (when_object != NULL && !PyFloat_CheckExact(when_object)) {
+        Py_INCREF(when_object);
+        handle->when_object = when_object;
+    }
+    if (fmux_heap_push(loop->scheduled, timer) < 0)
+        Py_CLEAR(timer);
+    else
+        handle->scheduled = 1;
+    return timer;
+}
+
+/* Whether number is exactly a float or an int; *out is its value. */
+static bool fmux__plain_number(PyObject *number, double *out)
+{
+    if (!PyFloat_CheckExact(number) && !PyLong_CheckExact(number))
+        return false;
+    *out = PyFloat_AsDouble(number);
+    if (*out != -1.0 || PyErr_Occurred() == NULL)
+        return true;
+    PyErr_Clear(); /* too large */
+    return false;
+}
+
+static PyObject *fmux__call_timed(PyObject *self, PyObject *name,
+                                  PyObject *const *args, Py_ssize_t count,
+                                  PyObject *kwnames)
+{
+    fmux_loop_t *loop = (fmux_loop_t *)self;
+    bool later = name == fmux_names.call_later, valid;
+    double when = 0.0;
+    PyObject *context = fmux_keyword_context(args + count, kwnames, &valid);
+    if (loop->closed || loop->debug || !valid || count < 2 ||
+        !PyList_CheckExact(loop->scheduled) ||
+        !fmux__plain_number(args[0], &when) || isnan(when) ||
+        (later && !fmux_has_own_time(loop))) {
+        loop->foreign = 1; /* a timer of the standard class, NaN perhaps */
+        return fmux_standard(self, name, args, count, kwnames);
+    }
+    if (later)
+        when += fmux_loop_now();
+    return fmux__schedule(loop, when, later ? NULL : args[0], args + 1,
+                          count - 1, context);
+}
+
+PyObject *fmux_call_later(PyObject *self, PyObject *const *args,
+                          Py_ssize_t count, PyObject *kwnames)
+{
+    return fmux__call_timed(self, fmux_names.call_later, args, count, kwnames);
+}
+
+PyObject *fmux_call_at(PyObject *self, PyObject *const *args,
+                       Py_ssize_t count, PyObject *kwnames)
+{
+    return fmux__call_timed(self, fmux_names.call_at, args, count, kwnames);
+}
+
+/* End the sleep of the loop's thread, if it sleeps: it checks the queue before, and
+ * that check, this one and all changes of the queue happen with the interpreter
+ * lock. Several callbacks need one wake-up. */
+static int fmux__wake(fmux_loop_t *loop)
+{
+    if (loop->standard || loop->array == NULL) {
+        return fmux_done(fmux_standard((PyObject *)loop,
+                                       fmux_names._write_to_self, NULL, 0, NULL));
+    }
+    if (loop->sleeping && !loop->woken) {
+        loop->woken = 1;
+        (void)fmux_wakeup(loop->context->mux); /* closed: nothing sleeps */
+    }
+    return 0;
+}
+
+PyObject *fmux_write_to_self(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    if (fmux__wake((fmux_loop_t *)self) < 0)
+        return NULL;
+    return fmux_none();
+}
+
+PyObject *fmux_call_soon_threadsafe(PyObject *self,
+                                    PyObject *const *args,
+                                    Py_ssize_t count, PyObject *kwnames)
+{
+    fmux_loop_t *loop = (fmux_loop_t *)self;
+    bool valid;
+    PyObject *context = fmux_keyword_context(args + count, kwnames, &valid);
+    if (loop->closed || loop->debug || !valid || count < 1) {
+        return fmux_standard(self, fmux_names.call_soon_threadsafe, args, count,
+                             kwnames);
+    }
+    PyObject *handle = fmux_handle_new(fmux_handle_type, self, args[0], args + 1,
+                                       count - 1, context);
+    if (handle != NULL && (fmux_ring_push(loop->ready, handle) < 0 ||
+                           fmux__wake(loop) < 0))
+        Py_CLEAR(handle);
+    return handle;
+}
+
+/* ---- tasks and futures --------------------------------------------------------------- */
+
+/* type(*args, loop=self, **keywords), for a type in a module. */
+static PyObject *fmux__construct(PyObject *module_dict, PyObject *name,
+                                 PyObject *self, PyObject *const *args,
+                                 Py_ssize_t count, PyObject *kwnames)
+{
+    enum { MOST = 8 };
+    PyObject *all[MOST + 2] = {NULL};
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
+    PyObject *type = PyDict_GetItemWithError(module_dict, name);
+    if (type == NULL || count + named > MOST) {
+        if (PyErr_Occurred() == NULL)
+            PyErr_SetString(PyExc_TypeError, "unexpected arguments");
+        return NULL;
+    }
+    PyObject *names = PyTuple_New(named + 1);
+    if (names == NULL)
+        return NULL;
+    for (Py_ssize_t i = 0; i < count; i++)
+        all[i + 1] = args[i];
+    all[count + 1] = self;
+    PyObject *loop_name = PyUnicode_InternFromString("loop");
+    (void)PyTuple_SetItem(names, 0, loop_name);
+    for (Py_ssize_t i = 0; i < named; i++) {
+        PyObject *keyword = PyTuple_GetItem(kwnames, i);
+        Py_INCREF(keyword);
+        (void)PyTuple_SetItem(names, i + 1, keyword);
+        all[count + 2 + i] = args[count + i];
+    }
+    Py_INCREF(type);
+    PyObject *result =
+        loop_name == NULL
+            ? NULL
+            : fmux_python.vectorcall(type, all + 1,
+                                     (size_t)count | FMUX_PLACE_BEFORE, names);
+    Py_DECREF(type);
+    Py_DECREF(names);
+    return result;
+}
+
+PyObject *fmux_create_task(PyObject *self, PyObject *const *args,
+                           Py_ssize_t count, PyObject *kwnames)
+{
+    fmux_loop_t *loop = (fmux_loop_t *)self;
+    bool factory =
+        loop->task_factory != NULL && loop->task_factory != Py_None;
+    if (factory || loop->debug || loop->closed || count != 1 ||
+        (kwnames != NULL && PyTuple_Size(kwnames) > 4))
+        return fmux_standard(self, fmux_names.create_task, args, count, kwnames);
+    return fmux__construct(fmux_objects.tasks_dict, fmux_names.Task, self, args,
+                           count, kwnames);
+}
+
+PyObject *fmux_create_future(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return fmux__construct(fmux_objects.futures_dict, fmux_names.Future, self,
+                           NULL, 0, NULL);
+}

@@ -1,0 +1,200 @@
+"""The descriptors of StdlibPoller: its epoll set, the pipe that ends a wait of another thread, and registered ones.
+
+A descriptor number is not a file: the program may have closed it and opened another file under it. A number is written
+to, read, replaced or closed only if it is ours. Pipes and sockets have an inode of their own, so fstat() identifies
+them. All epoll sets share one inode. So each set has a witness: a socket that reports nothing. If the kernel accepts a
+change of the witness in the set, then the number is still that of the set.
+
+On Windows select() takes sockets only, so a pair of them takes the place of the pipe. There is nothing to check there:
+os.close() does not take the number of a socket, and there are no forks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sys
+
+from fastmux._original import select
+
+if sys.platform != "win32":
+    import posix  # eventlet replaces os.read() and os.write() by functions that wait
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final
+
+
+def _identity(fd: int) -> tuple[int, int] | None:
+    try:
+        status = os.fstat(fd)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class OwnFile:
+    """A pipe end or a socket: its number, and whether the number still stands for it."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._identity = _identity(fd)
+
+    def is_ours(self) -> bool:
+        return self.fd >= 0 and _identity(self.fd) == self._identity
+
+    def close(self) -> None:
+        if self.is_ours():
+            os.close(self.fd)
+        self.fd = -1
+
+    __del__ = close
+
+
+class WakePipe:
+    """A pipe that one thread makes readable to end the wait of another."""
+
+    def __init__(self) -> None:
+        read_fd, write_fd = os.pipe()
+        os.set_blocking(read_fd, False)
+        os.set_blocking(write_fd, False)
+        self._ends = OwnFile(read_fd), OwnFile(write_fd)
+
+    @property
+    def fd(self) -> int:
+        return self._ends[0].fd
+
+    def is_ours(self) -> bool:
+        return all(end.is_ours() for end in self._ends)
+
+    def set(self) -> bool:
+        """Make it readable. Return False if the program has closed it."""
+        if not self.is_ours():
+            return False
+        with contextlib.suppress(BlockingIOError):  # full, so it is readable
+            posix.write(self._ends[1].fd, b"\0")
+        return True
+
+    def clear(self) -> None:
+        """Make it not readable."""
+        with contextlib.suppress(BlockingIOError):
+            while self.is_ours() and len(posix.read(self.fd, 512)) == 512:
+                pass
+
+    def renew(self) -> None:
+        """Put another pipe under the same numbers, separate from the one that a parent process shares."""
+        if self.is_ours():
+            new = WakePipe()
+            for mine, other in zip(self._ends, new._ends):
+                os.dup2(other.fd, mine.fd, inheritable=False)
+                mine._identity = other._identity
+
+    def close(self) -> None:
+        for end in self._ends:
+            end.close()
+
+
+class WakeSockets(WakePipe):
+    """A pair of sockets in place of the pipe, on Windows."""
+
+    def __init__(self) -> None:
+        import socket
+
+        self._sockets = socket.socketpair()
+        for end in self._sockets:
+            end.setblocking(False)
+            if end.family == socket.AF_INET:  # do not delay a byte until the last one is acknowledged
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def fd(self) -> int:
+        return self._sockets[0].fileno()
+
+    def is_ours(self) -> bool:
+        return True
+
+    def set(self) -> bool:
+        with contextlib.suppress(BlockingIOError):  # full, so it is readable
+            self._sockets[1].send(b"\0")
+        return True
+
+    def clear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._sockets[0].recv(4096):
+                pass
+
+    def close(self) -> None:
+        for end in self._sockets:
+            end.close()
+
+    __del__ = close  # without the warning of a socket
+
+
+#: Makes a pipe, or its substitute.
+open_pipe: Final[Callable[[], WakePipe]] = WakeSockets if sys.platform == "win32" else WakePipe
+
+
+class OwnEpoll:
+    """An epoll object and its witness."""
+
+    def __init__(self) -> None:
+        import _socket  # gevent and eventlet replace socket.socket
+
+        self._witness = OwnFile(_socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM).detach())
+        self.epoll: Any = select.epoll()
+        self.add_witness(self.epoll)
+
+    def add_witness(self, epoll: Any) -> None:
+        epoll.register(self._witness.fd, 0)
+
+    def is_witness(self, fd: int) -> bool:
+        return fd == self._witness.fd and self._witness.is_ours()
+
+    def is_ours(self) -> bool:
+        """Return whether the number of the set still stands for it."""
+        if not self._witness.is_ours():
+            return False
+        try:
+            self.epoll.modify(self._witness.fd, 0)
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        if self.is_ours():
+            self.epoll.close()
+        elif not self.epoll.closed:  # keep it to the end of the interpreter: its destructor would close the number
+            os.register_at_fork(before=self.epoll.fileno)
+        self._witness.close()
+
+
+def check_open(fd: int) -> None:
+    """Raise OSError (EBADF) if the number does not stand for an open file; on Windows, for an open socket."""
+    if sys.platform != "win32":
+        os.fstat(fd)
+        return
+    try:
+        select.select([fd], [], [], 0)  # os.fstat() does not take the number of a socket
+    except OSError:
+        message = f"{os.strerror(errno.EBADF)}: select() on Windows takes open sockets only"
+        raise OSError(errno.EBADF, message) from None
+
+
+def is_open(fd: int) -> bool:
+    """Return whether the number stands for an open file."""
+    try:
+        check_open(fd)
+    except OSError:
+        return False
+    return True
+
+
+def check_limit_of_select(fd: int, count: int) -> None:
+    """Raise ValueError if ``select.select`` does not take fd, as one of count descriptors."""
+    if sys.platform == "win32":
+        if count > 511:
+            raise ValueError("too many descriptors: select.select takes 512 on Windows, one of them for wake-ups")
+    elif fd > 1023:
+        raise ValueError(f"descriptor {fd} is too high: select.select takes those below 1024")

@@ -1,0 +1,415 @@
+"""Programs that change private attributes, cancel or collect at the worst moment: the event loop must not crash or lose
+anything."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib.util
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+
+import pytest
+
+import fastmux
+
+pytestmark = pytest.mark.skipif(fastmux.implementation == "python", reason="the standard library's own objects")
+TIMEOUT = 20
+
+
+@pytest.fixture
+def loop():
+    loop = fastmux.EventLoop()
+    loop.set_exception_handler(lambda loop, context: None)
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def peer():
+    """The other end of the connection of a transport."""
+    return []
+
+
+@pytest.fixture
+def connect(loop, peer):
+    """Make a transport with a protocol."""
+
+    def connect(protocol=asyncio.Protocol):
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        peer.append(theirs)
+        return loop.run_until_complete(loop.create_connection(protocol, sock=ours))[0]
+
+    yield connect
+    for sock in peer:
+        sock.close()
+    turns(loop, 3)
+
+
+def turns(loop, count=1):
+    for _ in range(count):
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+
+def nothing(*args):
+    pass
+
+
+class Callback:
+    """A callable that is freed with its last reference, unlike a function of this module."""
+
+    def __call__(self, *args):
+        pass
+
+
+# Handles
+
+
+@pytest.mark.parametrize("chained", [lambda handle: (handle,), lambda handle: (1, 2, 3, handle)], ids=["few", "many"])
+def test_long_chains_of_handles_are_freed_without_recursion(loop, chained):
+    handle = None
+    for _ in range(200_000):
+        handle = loop.call_soon(nothing, *chained(handle))
+    del handle
+    turns(loop)
+
+    assert not loop._ready
+
+
+def test_context_of_another_class_may_cancel_the_handle_that_runs_in_it(loop):
+    called = []
+
+    class Context:
+        def __getattribute__(self, name):
+            handle.cancel()
+            return lambda callback, *args: called.append((type(callback), len(args)))
+
+    handle = loop.call_soon(Callback(), Callback(), Callback(), context=Context())
+    turns(loop)
+
+    assert called == [(Callback, 2)]
+
+
+def test_context_of_another_class_takes_any_number_of_arguments(loop):
+    class Context:
+        def run(self, callback, *args):
+            callback(*args)
+
+    called = []
+    loop.call_soon(lambda *args: called.append(args), 1, 2, 3, 4, 5, context=Context())
+    turns(loop)
+
+    assert called == [(1, 2, 3, 4, 5)]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the collector runs between bytecodes")
+def test_collector_may_cancel_a_handle_while_its_arguments_are_read(loop):
+    cancelled = []
+
+    def cancel(phase, info):
+        if phase == "start" and handle is not None:
+            handle.cancel()
+            cancelled.append(1)
+
+    pairs = [tuple([n, n]) for n in range(5000)]  # so that the interpreter has none in reserve
+    handle = None
+    threshold = gc.get_threshold()
+    gc.callbacks.append(cancel)
+    try:
+        for _ in range(20):
+            handle = loop.call_soon(Callback(), Callback(), Callback())
+            gc.set_threshold(1)
+            args = handle._args
+            gc.set_threshold(*threshold)
+            assert args is None or [type(arg) for arg in args] == [Callback, Callback]
+            handle = None
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(cancel)
+    assert pairs
+    assert cancelled
+
+
+def test_destructor_of_an_old_repr_reads_the_new_one(loop):
+    class Text:
+        def __del__(self):
+            read.append(handle._repr)
+
+    class Named(Callback):
+        def __repr__(self):
+            handle._repr = Text()
+            return "named"
+
+    read: list[object] = []
+    handle = loop.call_soon(Named())
+    loop.set_debug(True)
+    handle.cancel()
+
+    assert [type(text) for text in read] == [str]
+
+
+def test_destructor_of_an_old_argument_may_set_the_arguments(loop):
+    class Argument:
+        def __del__(self):
+            handle._args = (first,)
+
+    first = Callback()
+    handle = loop.call_soon(nothing, Argument())
+    before = sys.getrefcount(first)
+    handle._args = (1, 2)
+
+    assert handle._args == (1, 2)
+    assert before == sys.getrefcount(first)
+
+
+# Timers
+
+
+class Replacing(asyncio.TimerHandle):
+    """A timer whose comparison replaces the heap."""
+
+    heap: object = None
+
+    def __lt__(self, other):
+        if self.heap is not None:
+            self._loop._scheduled = self.heap
+        return False
+
+    __gt__ = __lt__
+
+
+@pytest.mark.parametrize("heap", [[], (), None], ids=repr)
+@pytest.mark.parametrize("act", ["pop", "cancel", "push"])
+def test_comparison_of_timers_may_replace_the_heap(loop, heap, act):
+    first = loop.call_later(0, nothing)
+    for later in range(6):
+        timer = Replacing(loop.time() + 100 + later, nothing, (), loop)
+        timer.heap = [] if heap is None else heap
+        loop._scheduled.append(timer)
+    if act == "cancel":
+        first.cancel()
+    if act == "push":
+        loop.call_at(1, nothing)
+    turns(loop, 2)
+    loop._scheduled = []
+
+
+def test_timer_at_nan_behind_a_cancelled_one_does_not_sleep_for_ever(loop):
+    loop.call_later(0.001, nothing).cancel()
+    loop.call_later(0.5, loop.stop)._when = float("nan")
+    thread = threading.Timer(TIMEOUT, lambda: loop.call_soon_threadsafe(failed.append, 1))
+    failed = []
+    thread.start()
+    loop.run_forever()
+    thread.cancel()
+
+    assert not failed
+
+
+# The queue
+
+
+def test_methods_of_the_queue_lose_no_callback_of_another_thread(loop):
+    count, called = 20_000, []
+    handle = loop.call_soon(nothing)
+
+    def send():
+        for _ in range(count):
+            loop.call_soon_threadsafe(called.append, 1)
+
+    def look():
+        assert handle not in loop._ready
+        loop._ready.rotate(0)
+        loop.call_soon(look if thread.is_alive() else loop.stop)
+
+    thread = threading.Thread(target=send)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        turns(loop)
+        thread.start()
+        look()
+        loop.run_forever()
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+
+    turns(loop)
+    assert len(called) == count
+
+
+# Transports
+
+
+def test_negative_max_size_is_an_error_not_an_overflow(loop, connect, peer):
+    class Protocol(asyncio.Protocol):
+        def connection_lost(self, exc):
+            lost.append(type(exc))
+
+    lost: list[type] = []
+    transport = connect(Protocol)
+    transport.max_size = -1
+    peer[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+    peer[0].send(bytes(1 << 20))
+    turns(loop, 4)
+
+    assert lost == [ValueError]
+
+
+@pytest.mark.parametrize("buffer", [None, 5, Callback()], ids=["None", "int", "object"])
+def test_writes_with_another_object_as_buffer(connect, buffer):
+    transport = connect()
+    transport._buffer = buffer
+    for write in lambda: transport.write(b"x"), lambda: transport.writelines([b"x"]):
+        try:
+            write()
+        except (AttributeError, TypeError):
+            assert buffer
+    transport._buffer = []
+    transport.abort()
+
+
+def test_write_on_a_transport_without_loop(connect):
+    transport = connect()
+    loop = transport._loop
+    del transport._loop
+    transport.write(b"x")
+    transport._loop = loop
+    transport.abort()
+
+    with pytest.raises(AttributeError):
+        type(transport).__new__(type(transport)).write(b"x")
+
+
+def test_pause_writing_may_abort_amid_writelines(loop, connect):
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+        def pause_writing(self):
+            self.transport.abort()
+
+    transport = connect(Protocol)
+    fd = transport.get_extra_info("socket").fileno()
+    transport.writelines([bytes(4_000_000)] * 3)
+    turns(loop, 3)
+
+    assert transport.get_write_buffer_size() == 0
+    assert fd not in loop._selector.get_map()
+
+
+def test_writelines_with_a_wrong_line_keeps_none(loop, connect):
+    transport = connect()
+    transport.write(bytes(4_000_000))
+    before = transport.get_write_buffer_size()
+    with pytest.raises(TypeError):
+        transport.writelines([b"line", "text"])
+
+    assert before == transport.get_write_buffer_size()
+    transport.abort()
+
+
+def test_sendfile_after_gathered_writes(tmp_path):
+    async def main():
+        received = loop.create_future()
+
+        async def serve(reader, writer):
+            received.set_result(await reader.read())
+            writer.close()
+
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        with tempfile.TemporaryFile() as file:
+            file.write(b"file")
+            file.seek(0)
+            writer.write(b"head ")
+            await loop.sendfile(writer.transport, file)
+        writer.close()
+        server.close()
+        return await received
+
+    loop = fastmux.new_event_loop(gather_writes=True)
+    assert loop.run_until_complete(asyncio.wait_for(main(), TIMEOUT)) == b"head file"
+    loop.close()
+
+
+# The selector
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the collector runs between bytecodes")
+def test_collector_may_drop_the_selector_amid_add_reader(loop, connect, peer):
+    connect().abort()
+    turns(loop, 2)
+    selector, dropped = loop._selector, []
+
+    def drop(phase, info):
+        if phase == "start" and armed:
+            del loop._selector
+            dropped.append(1)
+            armed.clear()
+
+    armed: list[int] = []
+    threshold = gc.get_threshold()
+    gc.callbacks.append(drop)
+    try:
+        for wait in range(1, 8):
+            armed.append(1)
+            gc.set_threshold(wait)
+            try:
+                loop._add_reader(peer[0].fileno(), nothing)
+            except (AttributeError, KeyError, SystemError):
+                pass
+            gc.set_threshold(*threshold)
+            armed.clear()
+            loop._selector = selector
+            loop._remove_reader(peer[0].fileno())
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(drop)
+    assert dropped
+
+
+# Interpreters
+
+
+@pytest.mark.skipif(importlib.util.find_spec("_xxsubinterpreters") is None, reason="no interpreter with the same lock")
+def test_subinterpreter_takes_no_objects_of_the_main_one():
+    script = """if True:
+        import _xxsubinterpreters, fastmux
+        code = "import fastmux; loop = fastmux.EventLoop(); loop.call_soon(loop.stop); loop.run_forever(); loop.close()"
+        other = _xxsubinterpreters.create(isolated=False)
+        _xxsubinterpreters.run_string(other, code)
+        _xxsubinterpreters.destroy(other)
+        loop = fastmux.EventLoop()
+        reported = []
+        loop.set_exception_handler(lambda loop, context: reported.append(context["exception"]))
+        loop.call_soon(lambda: 1 / 0)
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        assert len(reported) == 1
+    """
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=TIMEOUT)
+
+
+def test_loop_without_memory_is_dropped_silently():
+    testcapi = pytest.importorskip("_testcapi")
+    errors: list[object] = []
+    hook, sys.unraisablehook = sys.unraisablehook, errors.append
+    try:
+        for count in range(1, 40):
+            testcapi.set_nomemory(count, count + 1)
+            try:
+                fastmux.EventLoop.__new__(fastmux.EventLoop)._closed = True
+            except MemoryError:
+                pass
+            finally:
+                testcapi.remove_mem_hooks()
+    finally:
+        sys.unraisablehook = hook
+    assert not errors
