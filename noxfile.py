@@ -285,6 +285,17 @@ def programs(session: nox.Session) -> None:
 
 
 @nox.session
+def ecosystem(session: nox.Session) -> None:
+    """Run the test suites of aiohttp, asyncssh, websockets and uvicorn on both event loops (``-- aiohttp`` for one).
+
+    Not in .ci/run: it takes 15 minutes, and downloads the suites.
+    """
+    place = Path(session.create_tmp()).resolve()
+    source = package(session)
+    session.run("python", "tests/ecosystem", "--fastmux", source, "--place", str(place), *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, with warnings and broken links as errors; run every code block on a wheel."""
     wheels = Path(session.create_tmp()).resolve() / "wheels"
