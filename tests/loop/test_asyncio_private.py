@@ -98,7 +98,7 @@ def test_a_transport_keeps_its_state_in_private_attributes():
 
 BORROWED = [
     name
-    for name, value in vars(getattr(stream, "SocketTransport", object)).items()
+    for name, value in vars(getattr(stream, "_SocketTransport", object)).items()
     if inspect.isfunction(value) and value.__module__ == selector_events.__name__
 ]
 
@@ -113,7 +113,7 @@ def test_a_method_of_the_standard_transport_uses_only_attributes_that_ours_has(n
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
     }
 
-    assert used - set(dir(stream.SocketTransport)) == set()
+    assert used - set(dir(stream._SocketTransport)) == set()
     assert "super" not in getattr(TRANSPORT, name).__code__.co_names
 
 

@@ -7,16 +7,17 @@ import socket
 from asyncio import sslproto
 from collections import deque
 from contextvars import Context, copy_context
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding, selectors
 
 from .asyncio_private import StandardLoop, source_of
-from .stream import SocketTransport
+from .stream import _SocketTransport
 
-_native: Any = _binding.import_loop()
-_Ring: Any = _native.Ring
-_LoopCore: Any = _native.LoopCore
+if TYPE_CHECKING:
+    from . import _native
+else:
+    _native = _binding.import_loop()
 
 #: The most descriptors that one wait reports.
 _ROWS: Final = 256
@@ -48,7 +49,7 @@ def _open_array(selector: Any) -> Any:
     return int(_binding.ffi.cast("uintptr_t", ready)), ready, selector._context, vars(selector)
 
 
-class _Queue(_Ring):  # type: ignore[misc]
+class _Queue(_native.Ring):
     """The queue of callbacks, with the rarely used methods of a deque: each makes a deque, and copies it back."""
 
 
@@ -69,7 +70,7 @@ for _name in set(dir(deque)) - set(dir(_native.Ring)) - {"__class_getitem__", "_
 _native.setup(_Queue, _report, _open_array, _binding.fail)
 
 
-class CoreLoop(_LoopCore, StandardLoop):  # type: ignore[misc]
+class CoreLoop(_native.LoopCore, StandardLoop):
     """The standard loop with the objects of the C core.
 
     A program may replace private parts: the selector, its select(), the clock, Handle._run. Then the standard loop's
@@ -97,7 +98,7 @@ class CoreLoop(_LoopCore, StandardLoop):  # type: ignore[misc]
             in_context: Any = {} if context is None else {"context": context}
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **in_context)
         self._ensure_fd_no_transport(sock)
-        return SocketTransport(self, sock, protocol, waiter, extra, server, context)
+        return _SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_ssl_transport(
         self,

@@ -16,6 +16,6 @@ class PortableLoop(StandardLoop):
     _uses_core = False
 
     def _make_socket_transport(self, *args: Any, **options: Any) -> Any:
-        transport: Any = super()._make_socket_transport(*args, **options)  # type: ignore[misc]
+        transport: Any = super()._make_socket_transport(*args, **options)
         transport.max_size = min(transport.max_size, _PIECE)
         return transport

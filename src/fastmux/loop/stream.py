@@ -13,30 +13,26 @@ from asyncio import constants, trsock
 from collections.abc import Sequence
 from inspect import signature
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding
 
 from .asyncio_private import StandardTransport, set_result_unless_cancelled
 
-_native: Any = _binding.import_loop()
-_Core: Any = _native.StreamCore
+if TYPE_CHECKING:
+    from . import _native
+else:
+    _native = _binding.import_loop()
+
 _logger = logging.getLogger("asyncio")
 #: The most buffers of one sendmsg() call.
 _BUFFERS: Final = 1024
 
 
-class SocketTransport(_Core):  # type: ignore[misc]
+class _SocketTransport(_native.StreamCore):
     """A connected stream socket."""
 
     __slots__ = ("__dict__", "__weakref__")
-
-    # Fields of the C type
-    _loop: Any
-    _sock: Any
-    _protocol: Any
-    _closing: bool
-    max_size: int
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
@@ -243,14 +239,14 @@ def _address(name: Any) -> Any:
 _TAKES_TRANSPORT: Final = "transport" in signature(asyncio.Server._attach).parameters  # type: ignore[attr-defined]
 
 
-def _attach(server: Any, transport: SocketTransport) -> None:
+def _attach(server: Any, transport: _SocketTransport) -> None:
     if _TAKES_TRANSPORT:
         server._attach(transport)
     else:
         server._attach()
 
 
-def _detach(server: Any, transport: SocketTransport) -> None:
+def _detach(server: Any, transport: _SocketTransport) -> None:
     if _TAKES_TRANSPORT:
         server._detach(transport)
     else:
