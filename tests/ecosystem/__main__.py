@@ -34,7 +34,7 @@ LOOPS = ("standard", "fastmux")
 #: Seconds for one run of a suite; the longest takes about 300.
 LIMIT = 1500
 #: Seconds for one test.
-TEST_LIMIT = 60
+TEST_LIMIT = 180
 #: Runs of a test that differs, on each loop.
 AGAIN = 3
 
