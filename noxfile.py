@@ -288,7 +288,7 @@ def programs(session: nox.Session) -> None:
 def ecosystem(session: nox.Session) -> None:
     """Run the test suites of aiohttp, asyncssh, websockets and uvicorn on both event loops (``-- aiohttp`` for one).
 
-    Not in .ci/run: it takes 15 minutes, and downloads the suites.
+    Not in .ci/run: it takes about 30 minutes, and downloads the suites.
     """
     place = Path(session.create_tmp()).resolve()
     source = package(session)

@@ -16,7 +16,8 @@ class Project(NamedTuple):
     tests: tuple[str, ...] = ("tests",)
     #: Options of pytest, instead of the project's own ``addopts``.
     options: tuple[str, ...] = ()
-    #: Where the suite is, if the source archive has none: a git repository with the version as a tag.
+    #: Where the suite is, if the source archive has none: a git repository with the version as a tag. To use a mirror:
+    #: git config --global url.MIRROR.insteadOf REPOSITORY
     repository: str | None = None
     #: The least number of tests that must run, a little below the present one.
     least: int = 1
@@ -31,6 +32,7 @@ PROJECTS = [
         ("aiofiles", "bcrypt", "fido2", "ifaddr", "pyOpenSSL", "setuptools"),
         # For root every file is readable: these tests fail, and their connections keep the suite waiting.
         options=("-k", "not not_readable"),
+        least=1700,
     ),
     Project(
         "aiohttp",
@@ -40,6 +42,7 @@ PROJECTS = [
          "pytest-codspeed", "pytest-cov", "pytest-mock", "pytest-xdist", "re-assert", "trustme", "zlib_ng"),
         # The ignored tests create no loop: each imports a module in a new interpreter.
         options=("--ignore=tests/test_circular_imports.py", "-m", "not dev_mode and not autobahn and not internal"),
+        least=5500,
     ),
     Project(
         "websockets",
