@@ -8,7 +8,7 @@
 PyTypeObject *fmux_handle_type, *fmux_timer_type;
 Py_ssize_t fmux_handle_offset;
 
-enum { FMUX__KEPT = 256 };
+enum { FMUX__KEPT = 1024 };
 
 /* Freed handles of one type. Used with the interpreter lock only. */
 typedef struct {
