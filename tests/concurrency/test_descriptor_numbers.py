@@ -149,12 +149,15 @@ def test_pipes_that_the_program_has_closed_are_replaced(make_poller, scanning_po
     in_child(child)
 
 
-@pytest.mark.parametrize("other", ["Poller", "StdlibPoller"])
+@pytest.mark.parametrize("other", [fastmux.Poller, fastmux.StdlibPoller])
 def test_a_number_that_another_poller_got_is_left_to_it(epoll_poller, other):
+    if "epoll" not in other.mechanisms:
+        pytest.skip("without epoll in the core")
+
     def child():
         number = epoll_poller.fileno()
         os.close(number)
-        second = getattr(fastmux, other)("epoll")
+        second = other("epoll")
         use(epoll_poller)
         epoll_poller.close()
         second.wakeup()
