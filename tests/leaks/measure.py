@@ -15,7 +15,7 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 WARM_UP, FEWEST = 0.2, 200
 #: Growth that is no leak. (Memory: the kernel counts pages for each CPU, and adds them up now and then. Blocks: caches
 #: of the interpreter. Bytes: growth of a table of the interpreter.)
-MARGINS = {"memory": 1024 * 1024, "blocks": 180, "bytes": 16 * 1024, "descriptors": 0}
+MARGINS = {"memory": 1024 * 1024, "blocks": 100, "bytes": 16 * 1024, "descriptors": 0}
 
 
 class Info(ctypes.Structure):

@@ -34,16 +34,6 @@ needs_core = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def pair():
-    """Two connected non-blocking sockets."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        yield ours, theirs
-
-
 def duplicate(transport):
     """Return a non-blocking socket on the file of a transport."""
     sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
@@ -386,8 +376,8 @@ def test_a_forwarder_whose_peer_is_set_after_the_await_forwards_the_first_data(l
 
 
 @pytest.mark.parametrize("reader_first", [True, False], ids=["reader first", "callback first"])
-def test_a_callback_comes_before_a_reader_that_is_added_together_with_it(loop, run, pair, reader_first):
-    ours, theirs = pair
+def test_a_callback_comes_before_a_reader_that_is_added_together_with_it(loop, run, socketpair, reader_first):
+    ours, theirs = socketpair
     order = []
 
     def add():
@@ -409,8 +399,8 @@ def test_a_callback_comes_before_a_reader_that_is_added_together_with_it(loop, r
     assert order[:2] == ["callback", "reader"]
 
 
-def test_a_callback_comes_before_a_writer_that_is_added_together_with_it(loop, run, pair):
-    ours, _ = pair
+def test_a_callback_comes_before_a_writer_that_is_added_together_with_it(loop, run, socketpair):
+    ours, _ = socketpair
     order = []
 
     def add():
@@ -824,8 +814,8 @@ def test_lines_may_be_any_buffer(loop, run, kind, size):
     assert run(main()) == b"<" + data + b">"
 
 
-def test_lines_of_all_kinds_go_through_a_stream(loop, run, pair):
-    ours, theirs = pair
+def test_lines_of_all_kinds_go_through_a_stream(loop, run, socketpair):
+    ours, theirs = socketpair
 
     async def main():
         _, writer = await asyncio.open_connection(sock=ours)

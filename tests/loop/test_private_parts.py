@@ -48,16 +48,6 @@ def tool():
 
 
 @pytest.fixture
-def pair():
-    """Two connected non-blocking sockets."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        yield ours, theirs
-
-
-@pytest.fixture
 def watch():
     """Stop a loop after some seconds of real time, if its own clock does not end the test."""
     threads = []
@@ -119,9 +109,9 @@ def wrap(monkeypatch):
     monkeypatch.undo()
 
 
-async def use_every_kind_of_handle(loop, pair):
+async def use_every_kind_of_handle(loop, socketpair):
     """Run callbacks that are called soon, soon threadsafe, later, and when a file is ready."""
-    ours, theirs = pair
+    ours, theirs = socketpair
     called = []
 
     def soon():
@@ -154,22 +144,22 @@ async def use_every_kind_of_handle(loop, pair):
 KINDS = {"soon", "threadsafe", "later", "reader", "writer"}
 
 
-def test_handle_run_that_was_wrapped_before_sees_all_callbacks(loop, run, pair, wrap):
+def test_handle_run_that_was_wrapped_before_sees_all_callbacks(loop, run, socketpair, wrap):
     seen = wrap()
-    run(use_every_kind_of_handle(loop, pair))
+    run(use_every_kind_of_handle(loop, socketpair))
 
     assert KINDS & set(seen) == KINDS
 
 
-def test_handle_run_that_is_wrapped_while_the_loop_runs_sees_all_callbacks(loop, run, pair, wrap):
+def test_handle_run_that_is_wrapped_while_the_loop_runs_sees_all_callbacks(loop, run, socketpair, wrap):
     """Some turns later: the loop does not look at it for each callback."""
 
     async def main():
-        await use_every_kind_of_handle(loop, pair)
+        await use_every_kind_of_handle(loop, socketpair)
         seen = wrap()
         await turns(20)
         seen.clear()
-        await use_every_kind_of_handle(loop, pair)
+        await use_every_kind_of_handle(loop, socketpair)
         return KINDS & set(seen)
 
     assert run(main()) == KINDS
@@ -258,9 +248,9 @@ def test_a_replaced_select_is_called_in_every_turn(loop, run):
     assert run(main()) in (9, 10)
 
 
-def test_what_a_replaced_select_returns_is_processed(loop, run, pair):
+def test_what_a_replaced_select_returns_is_processed(loop, run, socketpair):
     """It keeps a ready file back until it is told not to."""
-    ours, theirs = pair
+    ours, theirs = socketpair
     order = []
     keeping = True
 
@@ -307,7 +297,7 @@ def test_a_replaced_select_is_used_by_connections(loop, run):
     assert run(main())
 
 
-def test_a_selector_of_its_own_class_with_select_works(loop, run, pair):
+def test_a_selector_of_its_own_class_with_select_works(loop, run, socketpair):
     """loop._selector itself is wrapped."""
 
     class Wrapper:
@@ -325,10 +315,10 @@ def test_a_selector_of_its_own_class_with_select_works(loop, run, pair):
     async def main():
         selector = loop._selector
         loop._selector = Wrapper(selector)
-        await use_every_kind_of_handle(loop, pair)
+        await use_every_kind_of_handle(loop, socketpair)
         calls = loop._selector.calls
         loop._selector = selector
-        await use_every_kind_of_handle(loop, pair)
+        await use_every_kind_of_handle(loop, socketpair)
         return calls > 0
 
     assert run(main())
@@ -979,8 +969,8 @@ def test_a_connection_works_while_debug_mode_is_turned_on_and_off(loop, run, fac
     assert run(main()) == (b"ping" * 3, b"ping" * 3)
 
 
-def test_readers_and_timers_survive_a_change_of_debug_mode(loop, run, pair):
-    ours, theirs = pair
+def test_readers_and_timers_survive_a_change_of_debug_mode(loop, run, socketpair):
+    ours, theirs = socketpair
     order = []
 
     async def main():

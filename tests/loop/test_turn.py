@@ -12,7 +12,6 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,16 +22,6 @@ import pytest
 import fastmux
 
 TIMEOUT = 20
-
-
-@pytest.fixture
-def pair():
-    """Two connected non-blocking sockets."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.setblocking(False)
-        yield ours, theirs
 
 
 def run(loop, main):
@@ -49,8 +38,8 @@ def turns(loop, count=1):
 # Order
 
 
-def test_queued_callbacks_run_first_then_ready_files_then_timers(loop, pair):
-    ours, theirs = pair
+def test_queued_callbacks_run_first_then_ready_files_then_timers(loop, socketpair):
+    ours, theirs = socketpair
     order = []
     loop.add_reader(ours, lambda: (order.append("reader"), loop.remove_reader(ours)))
     theirs.send(b"x")
@@ -62,8 +51,8 @@ def test_queued_callbacks_run_first_then_ready_files_then_timers(loop, pair):
     assert order == ["queued", "reader", "timer", "queued meanwhile"]
 
 
-def test_reader_comes_before_writer_of_the_same_socket(loop, pair):
-    ours, theirs = pair
+def test_reader_comes_before_writer_of_the_same_socket(loop, socketpair):
+    ours, theirs = socketpair
     order = []
     loop.add_writer(ours, order.append, "writer")
     loop.add_reader(ours, order.append, "reader")
@@ -75,8 +64,8 @@ def test_reader_comes_before_writer_of_the_same_socket(loop, pair):
     assert order == ["reader", "writer"]
 
 
-def test_stop_ends_with_the_turn_not_before(loop, pair):
-    ours, theirs = pair
+def test_stop_ends_with_the_turn_not_before(loop, socketpair):
+    ours, theirs = socketpair
     order = []
     theirs.send(b"x")
     loop.add_reader(ours, order.append, "reader")
@@ -89,8 +78,8 @@ def test_stop_ends_with_the_turn_not_before(loop, pair):
     assert order == ["behind stop", "reader", "timer"]
 
 
-def test_a_chain_of_callbacks_starves_no_reader(loop, pair):
-    ours, theirs = pair
+def test_a_chain_of_callbacks_starves_no_reader(loop, socketpair):
+    ours, theirs = socketpair
     theirs.send(b"x")
     count = 0
 
@@ -107,8 +96,8 @@ def test_a_chain_of_callbacks_starves_no_reader(loop, pair):
     assert count <= 2
 
 
-def test_cancelled_handles_do_not_run(loop, pair):
-    ours, theirs = pair
+def test_cancelled_handles_do_not_run(loop, socketpair):
+    ours, theirs = socketpair
     theirs.send(b"x")
     ran = []
     loop.call_soon(lambda: (handle.cancel(), timer.cancel(), loop.remove_reader(ours)))
@@ -134,8 +123,8 @@ def test_many_cancelled_timers_are_forgotten(loop):
 # Contexts and exceptions
 
 
-def test_callbacks_run_in_the_context_that_they_were_given(loop, pair):
-    ours, theirs = pair
+def test_callbacks_run_in_the_context_that_they_were_given(loop, socketpair):
+    ours, theirs = socketpair
     theirs.send(b"x")
     variable = contextvars.ContextVar("variable", default="none")
     seen = []
@@ -160,8 +149,8 @@ def test_callbacks_run_in_the_context_that_they_were_given(loop, pair):
     ]
 
 
-def test_an_exception_in_a_callback_goes_to_the_handler_and_the_others_run(loop, pair):
-    ours, theirs = pair
+def test_an_exception_in_a_callback_goes_to_the_handler_and_the_others_run(loop, socketpair):
+    ours, theirs = socketpair
     theirs.send(b"x")
     contexts = []
     loop.set_exception_handler(lambda loop, context: contexts.append(context))
@@ -187,8 +176,8 @@ def test_without_a_handler_an_exception_is_logged(loop, caplog):
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_an_exit_leaves_the_loop_and_the_rest_runs_next_time(loop, pair, error):
-    ours, theirs = pair
+def test_an_exit_leaves_the_loop_and_the_rest_runs_next_time(loop, socketpair, error):
+    ours, theirs = socketpair
     theirs.send(b"x")
     ran = []
 
@@ -208,8 +197,8 @@ def test_an_exit_leaves_the_loop_and_the_rest_runs_next_time(loop, pair, error):
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_an_exit_from_a_reader_leaves_the_timers_for_next_time(loop, pair, error):
-    ours, theirs = pair
+def test_an_exit_from_a_reader_leaves_the_timers_for_next_time(loop, socketpair, error):
+    ours, theirs = socketpair
     theirs.send(b"x")
     ran = []
 

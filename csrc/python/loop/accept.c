@@ -31,12 +31,12 @@ static PyObject *fmux__wrap(PyObject *listener, int fd)
     if (PyErr_Occurred() != NULL)
         return NULL;
     PyObject *class = (PyObject *)Py_TYPE(listener);
-    PyObject *conn = PyObject_CallMethod(class, "__new__", "O", class);
+    PyObject *conn = FMUX_CALL(fmux_objects.socket_new, class);
     PyObject *zero = PyLong_FromLong(0);
     PyObject *none =
         conn == NULL || zero == NULL ||
-                PyObject_SetAttrString(conn, "_io_refs", zero) < 0 ||
-                PyObject_SetAttrString(conn, "_closed", Py_False) < 0
+                PyObject_SetAttr(conn, fmux_names._io_refs, zero) < 0 ||
+                PyObject_SetAttr(conn, fmux_names._closed, Py_False) < 0
             ? NULL
             : PyObject_CallFunction(fmux_objects.socket_init, "Oiiii", conn,
                                     family, type | SOCK_NONBLOCK, proto, fd);

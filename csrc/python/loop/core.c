@@ -20,7 +20,7 @@ static int fmux__set_ready(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
     fmux_loop_t *loop = (fmux_loop_t *)self;
-    PyObject *ring, *none;
+    PyObject *ring;
     if (value != NULL && PyObject_TypeCheck(value, fmux_ring_type)) {
         Py_INCREF(value);
         ring = value;
@@ -28,13 +28,10 @@ static int fmux__set_ready(PyObject *self, PyObject *value, void *unused)
         ring = PyObject_CallNoArgs(fmux_objects.queue);
         if (ring == NULL)
             return -1;
-        none = PyObject_CallMethod(ring, "extend", "O",
-                                   value == NULL ? Py_None : value);
-        if (none == NULL) {
+        if (fmux_done(FMUX_CALL_METHOD(extend, ring, value == NULL ? Py_None : value)) < 0) {
             Py_DECREF(ring);
             return -1;
         }
-        Py_DECREF(none);
     }
     PyObject *old = (PyObject *)loop->ready;
     loop->ready = (fmux_ring_t *)ring;
@@ -201,10 +198,8 @@ static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
 static int fmux__clear(PyObject *self)
 {
     fmux_loop_t *loop = (fmux_loop_t *)self;
-    PyObject *none = PyObject_CallMethod((PyObject *)loop->ready, "clear", NULL);
-    if (none == NULL)
+    if (fmux_done(FMUX_CALL_METHOD(clear, (PyObject *)loop->ready)) < 0)
         PyErr_Clear();
-    Py_XDECREF(none);
     if (PyList_CheckExact(loop->scheduled))
         (void)PyList_SetSlice(loop->scheduled, 0, PyList_Size(loop->scheduled),
                               NULL);

@@ -265,16 +265,23 @@ static int fmux__run(PyObject *self)
     return 0;
 }
 
-int fmux_handle_run(PyObject *object)
+int fmux_handle_is_cancelled(PyObject *object)
 {
     if (fmux_is_handle(object))
-        return fmux_handle(object)->cancelled ? 0 : fmux__run(object);
+        return fmux_handle(object)->cancelled;
     PyObject *cancelled = PyObject_GetAttr(object, fmux_names._cancelled);
     int truth = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
     Py_XDECREF(cancelled);
-    if (truth != 0)
-        return truth < 0 ? -1 : 0;
-    return fmux_done(FMUX_CALL_METHOD(_run, object));
+    return truth;
+}
+
+int fmux_handle_run(PyObject *object)
+{
+    int cancelled = fmux_handle_is_cancelled(object);
+    if (cancelled != 0)
+        return cancelled < 0 ? -1 : 0;
+    return fmux_is_handle(object) ? fmux__run(object)
+                                  : fmux_done(FMUX_CALL_METHOD(_run, object));
 }
 
 /* ---- methods ---------------------------------------------------------------------- */

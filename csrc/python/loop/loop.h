@@ -75,9 +75,8 @@ typedef struct {
     PyObject *futures_dict; /* of asyncio.futures */
     PyObject *standard;     /* asyncio.SelectorEventLoop */
     PyObject *fileno;       /* _socket.socket.fileno */
-    PyObject *socket_accept, *socket_init; /* likewise: _accept, __init__ */
+    PyObject *socket_accept, *socket_new, *socket_init; /* its _accept, __new__, __init__ */
     PyObject *socket_family, *socket_type, *socket_proto; /* their __get__ */
-    PyObject *buffered;     /* asyncio.BufferedProtocol */
     PyObject *deque;        /* collections.deque */
     PyObject *report;       /* report(handle, exception) */
     PyObject *open_array;   /* open_array(selector): (array, owner) or None */
@@ -86,16 +85,17 @@ typedef struct {
 
 extern fmux_objects_t fmux_objects;
 
-/* Interned names; an underscore at the end is left off. */
+/* Interned names; an underscore at the end is left off. (The interpreter caches look-ups
+ * by the address of the name: a new string for each call would fill that cache.) */
 /* clang-format off */
 #define FMUX_NAMES(X) \
-    X(_cancelled) X(_run) X(_when) X(_scheduled) X(_run_once) \
+    X(_cancelled) X(_run) X(_run_once) \
     X(_write_to_self) X(_add_reader) X(_add_writer) X(_remove_reader) \
     X(_remove_writer) X(_timer_handle_cancelled) X(_fatal_error) X(_flush) \
-    X(append) X(clear) X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) \
+    X(append) X(clear) X(extend) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) \
     X(_lost_write) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
-    X(send) X(sendmsg) X(_context) X(call_at) X(call_later) X(call_soon) \
-    X(call_soon_threadsafe) X(cancel) X(create_task) X(create_future) \
+    X(send) X(sendmsg) X(call_at) X(call_later) X(call_soon) \
+    X(call_soon_threadsafe) X(cancel) X(create_task) \
     X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
     X(Task)
@@ -190,6 +190,9 @@ PyObject *fmux_handle_new(PyTypeObject *type, PyObject *loop,
 /* Run one handle of any class that is not cancelled. Returns 0, or -1 with an
  * exception that ends the turn. */
 int fmux_handle_run(PyObject *handle);
+
+/* Whether a handle of any class is cancelled; -1 with an exception. */
+int fmux_handle_is_cancelled(PyObject *handle);
 
 /* Whether asyncio.Handle._run was replaced. */
 bool fmux_handle_is_wrapped(void);

@@ -172,7 +172,6 @@ static int fmux__find_objects(void)
         (o->tasks_dict = fmux__dict_of("asyncio.tasks")) != NULL &&
         (o->futures_dict = fmux__dict_of("asyncio.futures")) != NULL &&
         (o->standard = fmux__find("asyncio", "SelectorEventLoop")) != NULL &&
-        (o->buffered = fmux__find("asyncio", "BufferedProtocol")) != NULL &&
         (o->deque = fmux__find("collections", "deque")) != NULL;
     if (!found)
         return -1;
@@ -189,6 +188,7 @@ static int fmux__find_objects(void)
     found =
         (o->fileno = PyObject_GetAttrString(socket, "fileno")) != NULL &&
         (o->socket_accept = PyObject_GetAttrString(socket, "_accept")) != NULL &&
+        (o->socket_new = PyObject_GetAttrString(socket, "__new__")) != NULL &&
         (o->socket_init = PyObject_GetAttrString(socket, "__init__")) != NULL &&
         (o->socket_family = fmux__getter(socket, "family")) != NULL &&
         (o->socket_type = fmux__getter(socket, "type")) != NULL &&

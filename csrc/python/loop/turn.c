@@ -123,14 +123,10 @@ static int fmux__queue(fmux_loop_t *loop, PyObject *key, PyObject *handle,
 {
     if (handle == NULL || handle == Py_None)
         return 0;
-    if (fmux_is_handle(handle) && !fmux_handle(handle)->cancelled)
-        return fmux_ring_push(loop->ready, handle);
-    PyObject *cancelled = PyObject_GetAttr(handle, fmux_names._cancelled);
-    int truth = cancelled == NULL ? -1 : PyObject_IsTrue(cancelled);
-    Py_XDECREF(cancelled);
-    if (truth < 0)
+    int cancelled = fmux_handle_is_cancelled(handle);
+    if (cancelled < 0)
         return -1;
-    if (truth == 0)
+    if (cancelled == 0)
         return fmux_ring_push(loop->ready, handle);
     return fmux_done(fmux_python.vectorcall_method(
         remove, FMUX_PASS((PyObject *)loop, PyTuple_GetItem(key, 0))));

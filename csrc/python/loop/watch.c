@@ -18,8 +18,8 @@ static PyObject *fmux__key(fmux_loop_t *loop, PyObject *fd)
         Py_XINCREF(key);
         return key;
     }
-    PyObject *map = PyObject_CallMethod(loop->selector, "get_map", NULL);
-    key = map == NULL ? NULL : PyObject_CallMethod(map, "get", "O", fd);
+    PyObject *map = FMUX_CALL_METHOD(get_map, loop->selector);
+    key = map == NULL ? NULL : FMUX_CALL_METHOD(get, map, fd);
     Py_XDECREF(map);
     if (key == Py_None)
         Py_CLEAR(key);
