@@ -12,7 +12,7 @@ import ctypes
 import fcntl
 import functools
 import gc
-import linecache
+import inspect
 import math
 import mmap
 import os
@@ -96,11 +96,17 @@ class Slices:
         return data
 
 
+_lines, _first = inspect.getsourcelines(asyncio.BaseEventLoop.run_forever)
+#: Lines of run_forever() that run a turn. Read here: a signal handler that is interrupted while it reads a file leaves the
+#: file open.
+TURN_LINES = {number for number, line in enumerate(_lines, _first) if "_run_once" in line}
+
+
 def in_a_turn(frame):
     """Whether a frame runs inside of a turn of run_forever(), not in its set-up or clean-up."""
     while frame is not None and frame.f_code is not asyncio.BaseEventLoop.run_forever.__code__:
         frame = frame.f_back
-    return frame is not None and "_run_once" in linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+    return frame is not None and frame.f_lineno in TURN_LINES
 
 
 def send_in_pieces(sockets):
