@@ -97,8 +97,8 @@ class Slices:
 
 
 _lines, _first = inspect.getsourcelines(asyncio.BaseEventLoop.run_forever)
-#: Lines of run_forever() that run a turn. Read here: a signal handler that is interrupted while it reads a file leaves the
-#: file open.
+#: Lines of run_forever() that run a turn. Read here: a signal handler that is interrupted while it reads a file leaves
+#: the file open.
 TURN_LINES = {number for number, line in enumerate(_lines, _first) if "_run_once" in line}
 
 

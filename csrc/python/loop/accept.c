@@ -110,10 +110,8 @@ PyObject *fmux_accept(PyObject *module, PyObject *listener)
         fd = fmux__accept_internet(fd, &address);
         if (fd == -EAGAIN || fd == -EWOULDBLOCK)
             return fmux_none();
-        if (fd < 0 && PyErr_Occurred() == NULL) {
-            errno = -fd;
-            PyErr_SetFromErrno(PyExc_OSError);
-        }
+        if (fd < 0 && PyErr_Occurred() == NULL)
+            (void)fmux_raise(fd);
     } else {
         fd = fmux__accept_other(listener, &address);
     }
