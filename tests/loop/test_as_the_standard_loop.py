@@ -271,14 +271,14 @@ async def by_address(loop, factory, listening, connect):
     return transport, protocol, accepted
 
 
-async def by_internet_address(loop, factory, tmp_path):
+async def by_internet_address(loop, factory):
     listening = socket.create_server(("127.0.0.1", 0))
     address = listening.getsockname()
     return await by_address(loop, factory, listening, lambda factory: loop.create_connection(factory, *address))
 
 
-async def by_path(loop, factory, tmp_path):
-    path = str(tmp_path / "listening")
+async def by_path(loop, factory):
+    path = "listening"  # in an empty working directory: the kernel takes at most 107 bytes
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(path)
     listening.listen()
@@ -286,7 +286,12 @@ async def by_path(loop, factory, tmp_path):
 
 
 def by_socket(connect_by):
-    return lambda loop, factory, tmp_path: over_a_pair(loop, factory, connect_by)
+    return lambda loop, factory: over_a_pair(loop, factory, connect_by)
+
+
+@pytest.fixture
+def empty_working_directory(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
 
 
 ways_to_connect = pytest.mark.parametrize(
@@ -303,8 +308,9 @@ ways_to_connect = pytest.mark.parametrize(
 
 
 @ways_to_connect
+@pytest.mark.usefixtures("empty_working_directory")
 @pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
-def test_the_await_returns_before_the_first_data_is_delivered(loop, run, tmp_path, open_connection, factory):
+def test_the_await_returns_before_the_first_data_is_delivered(loop, run, open_connection, factory):
     order = []
 
     class Ordered(factory):
@@ -314,7 +320,7 @@ def test_the_await_returns_before_the_first_data_is_delivered(loop, run, tmp_pat
 
     async def main():
         _, protocol, sockets = await open_connection(
-            loop, lambda: Ordered(on_data=lambda _: order.append("data_received")), tmp_path
+            loop, lambda: Ordered(on_data=lambda _: order.append("data_received"))
         )
         order.append("await returns")
         await until(lambda: protocol.data)
@@ -326,10 +332,11 @@ def test_the_await_returns_before_the_first_data_is_delivered(loop, run, tmp_pat
 
 
 @ways_to_connect
+@pytest.mark.usefixtures("empty_working_directory")
 @pytest.mark.parametrize("factory", [Recorder, BufferedRecorder])
-def test_a_protocol_that_is_set_after_the_await_gets_the_first_data(loop, run, tmp_path, open_connection, factory):
+def test_a_protocol_that_is_set_after_the_await_gets_the_first_data(loop, run, open_connection, factory):
     async def main():
-        transport, first, sockets = await open_connection(loop, Recorder, tmp_path)
+        transport, first, sockets = await open_connection(loop, Recorder)
         second = factory()
         transport.set_protocol(second)
         second.connection_made(transport)
@@ -341,9 +348,10 @@ def test_a_protocol_that_is_set_after_the_await_gets_the_first_data(loop, run, t
 
 
 @ways_to_connect
-def test_a_transport_that_is_paused_after_the_await_has_read_nothing(loop, run, tmp_path, open_connection):
+@pytest.mark.usefixtures("empty_working_directory")
+def test_a_transport_that_is_paused_after_the_await_has_read_nothing(loop, run, open_connection):
     async def main():
-        transport, protocol, sockets = await open_connection(loop, Recorder, tmp_path)
+        transport, protocol, sockets = await open_connection(loop, Recorder)
         transport.pause_reading()
         await settle()
         with duplicate(transport) as dup:
