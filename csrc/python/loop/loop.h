@@ -1,5 +1,5 @@
 /* loop.h - the objects of the event loop: handles, the queue of callbacks, the turn,
- * the stream transport.
+ * the transports.
  *
  * They are heap types of the module fastmux._loop, whose PyInit function is in the
  * same library as the module that cffi generates. Each has a standard counterpart
@@ -293,6 +293,85 @@ bool fmux_has_own_time(const fmux_loop_t *loop);
 
 /* The monotonic clock in seconds, as time.monotonic(). */
 double fmux_loop_now(void);
+
+/* ---- transport.c ---------------------------------------------------------------- */
+
+/* The part of a transport behind that of the standard base class, whose own
+ * attributes stay unused: the members below hide them. */
+typedef struct {
+    PyObject *loop;
+    PyObject *sock; /* of a pipe: the file object */
+    PyObject *protocol;
+    PyObject *extra;
+    PyObject *server;
+    PyObject *buffer;       /* a deque of what is not sent yet; NULL before the first */
+    PyObject *empty_waiter; /* of a stream */
+    PyObject *address;      /* of a datagram socket */
+    Py_ssize_t max_size;    /* bytes of one receive */
+    Py_ssize_t high_water, low_water;
+    Py_ssize_t gathered; /* bytes since the last flush */
+    int fd;
+    int conn_lost; /* connection_lost() is scheduled, or was called */
+    char closing, paused, eof, protocol_paused, protocol_connected;
+    char buffered;  /* the protocol is a BufferedProtocol */
+    char gathering; /* in loop->gathered: its buffer is sent after the turn */
+} fmux_transport_t;
+
+extern Py_ssize_t fmux_transport_offset;
+
+static inline fmux_transport_t *fmux_transport(PyObject *self)
+{
+    return (fmux_transport_t *)((char *)self + fmux_transport_offset);
+}
+
+enum { FMUX_PIECE = 256 * 1024 }; /* max_size of a new transport */
+
+/* Received data on its way into a bytes object. Used with the interpreter lock, and
+ * no Python code runs between receiving and copying. */
+extern char fmux_piece[FMUX_PIECE];
+
+/* Call self._fatal_error(exception, message) for the exception that is set, unless
+ * that one ends the program. */
+PyObject *fmux_fatal(PyObject *self, const char *message);
+
+/* The number of a socket, -1 if it is closed, detached or NULL; -2 with an exception. */
+int fmux_socket_number(PyObject *sock);
+
+/* Whether a program has replaced a method of socket.socket: then it is called. */
+bool fmux_is_patched(PyObject *sock, PyObject *name, PyObject *original);
+
+static inline bool fmux_try_again(void)
+{
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
+}
+
+/* Whether the buffer is not empty. */
+bool fmux_is_buffering(const fmux_transport_t *transport);
+
+/* The buffer: a new reference, or NULL with an exception. */
+PyObject *fmux_transport_buffer(PyObject *self);
+
+#define FMUX_TRANSPORT_MEMBER(name, code, field) \
+    FMUX_MEMBER(name, code, 0, fmux_transport_t, field)
+
+/* The members of all transports. */
+#define FMUX_TRANSPORT_MEMBERS                                              \
+    FMUX_TRANSPORT_MEMBER("_loop", T_OBJECT, loop),                         \
+        FMUX_TRANSPORT_MEMBER("_protocol", T_OBJECT, protocol),             \
+        FMUX_TRANSPORT_MEMBER("_extra", T_OBJECT, extra),                   \
+        FMUX_TRANSPORT_MEMBER("max_size", T_PYSSIZET, max_size),            \
+        FMUX_TRANSPORT_MEMBER("_high_water", T_PYSSIZET, high_water),       \
+        FMUX_TRANSPORT_MEMBER("_low_water", T_PYSSIZET, low_water),         \
+        FMUX_TRANSPORT_MEMBER("_conn_lost", T_INT, conn_lost),              \
+        FMUX_TRANSPORT_MEMBER("_closing", T_BOOL, closing),                 \
+        FMUX_TRANSPORT_MEMBER("_paused", T_BOOL, paused),                   \
+        FMUX_TRANSPORT_MEMBER("_protocol_paused", T_BOOL, protocol_paused), \
+        FMUX_TRANSPORT_MEMBER("_protocol_connected", T_BOOL, protocol_connected)
+
+/* Make the type of a transport, a subclass of the standard _FlowControlMixin. Adds the
+ * offset to the members, once. Returns 0, or -1 with an exception. */
+int fmux_transport_make(PyObject *module, const char *name, PyMethodDef *methods,
+                        PyMemberDef *members);
 
 /* ---- stream_transport.c --------------------------------------------------------- */
 

@@ -1,0 +1,190 @@
+/* transport.c - the state that all transports have in common, and its life.
+ *
+ * A descriptor number is not a file: each system call asks the socket object for its
+ * number first, so a socket that was closed or detached behind the transport's back
+ * is EBADF, as in the standard transport, and never another file.
+ */
+#include "loop.h"
+
+Py_ssize_t fmux_transport_offset;
+char fmux_piece[FMUX_PIECE];
+
+/* ---- calls of Python methods ------------------------------------------------ */
+
+PyObject *fmux_fatal(PyObject *self, const char *message)
+{
+    if (fmux_is_exit())
+        return NULL;
+    PyObject *exception = fmux_take_exception();
+    PyObject *text = PyUnicode_FromString(message);
+    PyObject *none =
+        text == NULL ? NULL : FMUX_CALL_METHOD(_fatal_error, self, exception, text);
+    Py_XDECREF(exception);
+    Py_XDECREF(text);
+    return none;
+}
+
+int fmux_socket_number(PyObject *sock)
+{
+    if (sock == NULL || sock == Py_None)
+        return -1;
+    PyObject *number = FMUX_CALL(fmux_objects.fileno, sock);
+    if (number == NULL)
+        return -2;
+    long fd = PyLong_AsLong(number);
+    Py_DECREF(number);
+    return (int)fd;
+}
+
+bool fmux_is_patched(PyObject *sock, PyObject *name, PyObject *original)
+{
+    if (sock == NULL || sock == Py_None)
+        return false;
+    PyObject *method = PyObject_GetAttr((PyObject *)Py_TYPE(sock), name);
+    Py_XDECREF(method);
+    PyErr_Clear();
+    return method != original;
+}
+
+/* ---- the buffer of what is not sent yet --------------------------------------- */
+
+bool fmux_is_buffering(const fmux_transport_t *transport)
+{
+    int full = transport->buffer == NULL ? 0 : PyObject_IsTrue(transport->buffer);
+    if (full < 0)
+        PyErr_Clear(); /* a program has replaced it by a strange object */
+    return full > 0;
+}
+
+PyObject *fmux_transport_buffer(PyObject *self)
+{
+    fmux_transport_t *transport = fmux_transport(self);
+    if (transport->buffer == NULL &&
+        (transport->buffer = PyObject_CallNoArgs(fmux_objects.deque)) == NULL)
+        return NULL;
+    Py_INCREF(transport->buffer);
+    return transport->buffer;
+}
+
+static PyObject *fmux__get_buffer(PyObject *self, void *unused)
+{
+    (void)unused;
+    return fmux_transport_buffer(self);
+}
+
+static int fmux__set_buffer(PyObject *self, PyObject *value, void *unused)
+{
+    (void)unused;
+    fmux_transport_t *transport = fmux_transport(self);
+    PyObject *old = transport->buffer;
+    Py_XINCREF(value);
+    transport->buffer = value;
+    Py_XDECREF(old);
+    return 0;
+}
+
+/* ---- life ------------------------------------------------------------------------ */
+
+static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
+{
+    fmux_transport_t *transport = fmux_transport(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(transport->loop);
+    Py_VISIT(transport->sock);
+    Py_VISIT(transport->protocol);
+    Py_VISIT(transport->extra);
+    Py_VISIT(transport->server);
+    Py_VISIT(transport->buffer);
+    Py_VISIT(transport->empty_waiter);
+    Py_VISIT(transport->address);
+    return 0;
+}
+
+static int fmux__clear(PyObject *self)
+{
+    fmux_transport_t *transport = fmux_transport(self);
+    Py_CLEAR(transport->loop);
+    Py_CLEAR(transport->sock);
+    Py_CLEAR(transport->protocol);
+    Py_CLEAR(transport->extra);
+    Py_CLEAR(transport->server);
+    Py_CLEAR(transport->buffer);
+    Py_CLEAR(transport->empty_waiter);
+    Py_CLEAR(transport->address);
+    return 0;
+}
+
+static void fmux__dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)fmux__clear(self);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
+    Py_DECREF(type);
+}
+
+static PyObject *fmux__new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    (void)args;
+    (void)keywords;
+    PyObject *self = PyType_GenericAlloc(type, 0);
+    if (self != NULL)
+        fmux_transport(self)->max_size = FMUX_PIECE;
+    return self;
+}
+
+/* ---- the types --------------------------------------------------------------------- */
+
+static PyGetSetDef fmux__attributes[] = {
+    {"_buffer", fmux__get_buffer, fmux__set_buffer, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+/* The standard base class, whose own fields stay in front; sets the offset of ours. */
+static PyObject *fmux__base(void)
+{
+    PyObject *transports = PyImport_ImportModule("asyncio.transports");
+    PyObject *base =
+        transports == NULL
+            ? NULL
+            : PyObject_GetAttrString(transports, "_FlowControlMixin");
+    PyObject *size =
+        base == NULL ? NULL : PyObject_GetAttrString(base, "__basicsize__");
+    Py_XDECREF(transports);
+    if (size == NULL)
+        Py_CLEAR(base);
+    else
+        fmux_transport_offset = PyLong_AsSsize_t(size);
+    Py_XDECREF(size);
+    return base;
+}
+
+int fmux_transport_make(PyObject *module, const char *name, PyMethodDef *methods,
+                        PyMemberDef *members)
+{
+    PyObject *base = fmux__base();
+    if (base == NULL)
+        return -1;
+    for (PyMemberDef *m = members; m->name != NULL; m++)
+        m->offset += fmux_transport_offset;
+    PyType_Slot slots[] = {
+        {Py_tp_doc, "The state of a transport."},
+        {Py_tp_new, fmux__new},
+        {Py_tp_methods, methods},
+        {Py_tp_getset, fmux__attributes},
+        {Py_tp_members, members},
+        {Py_tp_traverse, fmux__traverse},
+        {Py_tp_clear, fmux__clear},
+        {Py_tp_dealloc, fmux__dealloc},
+        {0, NULL},
+    };
+    PyType_Spec spec = {
+        .name = name,
+        .basicsize = (int)(fmux_transport_offset + (Py_ssize_t)sizeof(fmux_transport_t)),
+        .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+        .slots = slots,
+    };
+    PyTypeObject *type = fmux_make_type(module, &spec, base);
+    Py_DECREF(base);
+    return type == NULL ? -1 : 0; /* the module keeps it */
+}
