@@ -1,4 +1,4 @@
-"""Time asyncio calls that need no socket, in CPU time of the whole process.
+"""Time asyncio calls, in CPU time of the whole process.
 
     python -m benchmarks.calls.asyncio LOOP CALL COUNT
 
@@ -8,6 +8,7 @@ Prints the nanoseconds per call.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 import threading
 import time
@@ -114,6 +115,33 @@ async def queue_ping_pong(count: int) -> None:
     await replying
 
 
+class Receiver(asyncio.DatagramProtocol):
+    """Set a future after a number of datagrams."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.done: Any = None
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.left -= 1
+        if not self.left:
+            self.done.set_result(None)
+
+
+async def datagrams(count: int) -> None:
+    """Receive datagrams in bursts of 100, which a receive buffer of the usual size holds."""
+    loop = asyncio.get_running_loop()
+    transport, receiver = await loop.create_datagram_endpoint(Receiver, local_addr=("127.0.0.1", 0))
+    with socket.socket(type=socket.SOCK_DGRAM) as sender:
+        sender.connect(transport.get_extra_info("sockname"))
+        for _ in range(count // 100):
+            receiver.left, receiver.done = 100, loop.create_future()
+            for _ in range(100):
+                sender.send(b"x" * 64)
+            await receiver.done
+    transport.close()
+
+
 CALLS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     "sleep": sleep,
     "call_soon-batches": call_soon_batches,
@@ -124,6 +152,7 @@ CALLS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     "future": future,
     "timeout": timeout,
     "queue-ping-pong": queue_ping_pong,
+    "datagrams": datagrams,
 }
 
 

@@ -83,6 +83,7 @@ WORKLOADS = [
     Workload("10 writes of 20 B, 100", ECHO, "pieces", echo(100, 200)),
     Workload("connect to close, 10", ECHO, "closing", echo(10, 64, "1", "close"), unsupported=("rloop",)),
     Workload("sock_recv, 64 B, 100", ECHO, "sockets", echo(100, 64), quick=True),
+    Workload("datagrams, 64 B, 20", ECHO, "datagrams", echo(20, 64, "1", "datagrams"), quick=True),
     Workload("p99 beside bulk", ECHO, "protocol", beside_bulk),
     Workload("memory per connection", ECHO, "protocol", memory, unit="byte"),
 ]
@@ -96,6 +97,7 @@ CALLS = {
     "create_task, await": ("task", 20_000),
     "future, await": ("future", 20_000),
     "queues, ping-pong": ("queue-ping-pong", 10_000),
+    "datagrams, bursts of 100": ("datagrams", 10_000),
     "asyncio.timeout": ("timeout", 20_000),
 }
 if not hasattr(asyncio, "timeout"):
@@ -179,10 +181,11 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
     results.note(
         "asyncio: CPU time of the server process per request. A row names the API of the server (buffered: "
         "BufferedProtocol), the message size and the number of connections. HTTP: 100 connections of wrk. connect to "
-        "close: one request per connection. The calls without sockets: CPU time of the process per call."
+        "close: one request per connection. datagrams: UDP, one in flight per client. The calls: CPU time of the process per call; of the bursts, "
+        "per datagram with sending it."
     )
     if settings.quick:
-        results.note("asyncio: a quick run skips most workloads, and the calls without sockets.")
+        results.note("asyncio: a quick run skips most workloads, and the calls.")
     else:
         results.note(
             "asyncio, p99 beside bulk: not CPU time, but the latency of one echo while four connections exchange "

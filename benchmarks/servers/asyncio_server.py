@@ -60,6 +60,14 @@ class BufferedEcho(asyncio.BufferedProtocol):
         self.transport.write(self.buffer[:nbytes])
 
 
+class DatagramEcho(asyncio.DatagramProtocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(data, addr)
+
+
 async def echo_stream(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
         writer.write(data)
@@ -96,7 +104,7 @@ def announce(sock: Any) -> None:
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
         address = "unix", address.decode().lstrip("\0")
-    else:
+    elif sock.type == socket.SOCK_STREAM:
         set_options(sock)
     print("listening on {}:{}".format(*address), flush=True)
 
@@ -122,6 +130,13 @@ async def serve_unix() -> None:
         await asyncio.get_running_loop().create_future()
 
 
+async def serve_datagrams() -> None:
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.create_datagram_endpoint(DatagramEcho, local_addr=ADDRESS)
+    announce(transport.get_extra_info("socket"))
+    await loop.create_future()
+
+
 async def serve_sockets() -> None:
     loop = asyncio.get_running_loop()
     with socket.create_server(ADDRESS, backlog=4096) as sock:
@@ -143,6 +158,7 @@ WORKLOADS: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
     "megabyte": lambda: serve_streams(reply_megabyte),
     "unix": serve_unix,
     "sockets": serve_sockets,
+    "datagrams": serve_datagrams,
 }
 
 

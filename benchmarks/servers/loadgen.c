@@ -1,16 +1,17 @@
 /* loadgen.c - load generator for echo servers: many connections, with one
  * message at a time in flight on each, which is compared when it is back.
  *
- *     loadgen HOST PORT CONNECTIONS SIZE SECONDS PID [REPEAT [close]]
+ *     loadgen HOST PORT CONNECTIONS SIZE SECONDS PID [REPEAT [close | datagrams]]
  *
  * HOST "unix" makes PORT the abstract name of a Unix socket. With REPEAT, the reply is
  * so many copies of the message. With "close", the server closes after a reply
- * and the client connects again, which is part of the request.
+ * and the client connects again, which is part of the request. With "datagrams", each
+ * client is a UDP socket.
  *
  * Prints one line of JSON, including the CPU time of the server process PID
  * since every connection got its first reply. The exit status is 0 if the
  * measurement completed, even with errors in the replies. loadgen.py is the
- * same in Python, without Unix sockets, REPEAT and "close".
+ * same in Python, without Unix sockets and what follows PID.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -51,6 +52,7 @@ static socklen_t address_size;
 static int size;       /* bytes per message */
 static int reply;      /* bytes per reply: a multiple of size */
 static bool closing;   /* the server closes after each reply */
+static int type = SOCK_STREAM;
 static int in_flight;  /* messages without a complete echo */
 static int64_t errors, wrong;
 static char *letters[LETTERS]; /* one message body per letter */
@@ -141,10 +143,10 @@ static bool send_rest(client_t *client)
 static void open_connection(client_t *client)
 {
     int one = 1;
-    client->fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    client->fd = socket(address.ss_family, type | SOCK_CLOEXEC, 0);
     if (client->fd < 0 || connect(client->fd, (struct sockaddr *)&address, address_size) < 0)
         die("connect");
-    if (address.ss_family == AF_INET) {
+    if (address.ss_family == AF_INET && type == SOCK_STREAM) {
         setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         /* A default such as BBR sends from a timer, whose cost would be part
          * of the measurement. */
@@ -264,7 +266,7 @@ static int64_t drive(clockid_t server, int64_t end, int64_t deadline)
 int main(int argc, char **argv)
 {
     if (argc < 7 || argc > 9) {
-        fprintf(stderr, "usage: loadgen HOST PORT CONNECTIONS SIZE SECONDS PID [REPEAT [close]]\n");
+        fprintf(stderr, "usage: loadgen HOST PORT CONNECTIONS SIZE SECONDS PID [REPEAT [close | datagrams]]\n");
         return 2;
     }
     struct sockaddr_in *internet = (struct sockaddr_in *)&address;
@@ -287,7 +289,10 @@ int main(int argc, char **argv)
     size = atoi(argv[4]);
     double seconds = atof(argv[5]);
     int repeat = argc > 7 ? atoi(argv[7]) : 1;
-    closing = argc > 8;
+    if (argc > 8 && strcmp(argv[8], "datagrams") == 0)
+        type = SOCK_DGRAM;
+    else
+        closing = argc > 8;
     if (!valid || connections < 1 || size < HEADER || size > MAX_SIZE || repeat < 1 || repeat > 16 * MAX_SIZE / size) {
         fprintf(stderr, "loadgen: HOST must be an IPv4 address or unix, SIZE %d to %d\n", HEADER, MAX_SIZE);
         return 2;

@@ -5,11 +5,8 @@
  */
 #include "loop.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 /* descriptor.__get__(sock), an int; -1 with an exception. */
@@ -47,33 +44,16 @@ static PyObject *fmux__wrap(PyObject *listener, int fd)
     return conn;
 }
 
-/* The address as a Python object: as socket.accept() returns it. */
-static PyObject *fmux__address(const struct sockaddr_storage *address)
-{
-    char host[INET6_ADDRSTRLEN];
-    if (address->ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const void *)address;
-        (void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-        return Py_BuildValue("si", host, (int)ntohs(in->sin_port));
-    }
-    const struct sockaddr_in6 *in = (const void *)address;
-    (void)inet_ntop(AF_INET6, &in->sin6_addr, host, sizeof host);
-    return Py_BuildValue("siII", host, (int)ntohs(in->sin6_port),
-                         (unsigned)ntohl(in->sin6_flowinfo),
-                         (unsigned)in->sin6_scope_id);
-}
-
 /* Accept from a socket of the Internet families. Returns the descriptor, and sets
  * *address_out; or -errno, or -1 with an exception and *address_out NULL. */
 static int fmux__accept_internet(int fd, PyObject **address_out)
 {
-    struct sockaddr_storage address;
-    socklen_t length = sizeof address;
-    int conn = accept4(fd, (struct sockaddr *)&address, &length,
+    fmux_address_t address = {.length = sizeof address.any};
+    int conn = accept4(fd, (struct sockaddr *)&address.any, &address.length,
                        SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (conn < 0)
         return -errno;
-    *address_out = fmux__address(&address);
+    *address_out = fmux_address_object(&address);
     if (*address_out == NULL)
         close(conn);
     return *address_out == NULL ? -1 : conn;

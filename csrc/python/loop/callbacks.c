@@ -8,11 +8,11 @@
 
 #include <math.h>
 
-PyObject *fmux_standard(PyObject *self, PyObject *name, PyObject *const *args,
-                        Py_ssize_t count, PyObject *kwnames)
+PyObject *fmux_call_of(PyObject *class, PyObject *self, PyObject *name,
+                       PyObject *const *args, Py_ssize_t count, PyObject *kwnames)
 {
     Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
-    PyObject *method = PyObject_GetAttr(fmux_objects.standard, name);
+    PyObject *method = PyObject_GetAttr(class, name);
     PyObject **all = PyMem_Malloc((size_t)(count + named + 1) * sizeof *all);
     PyObject *result = NULL;
     if (all == NULL)

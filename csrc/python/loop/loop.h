@@ -17,7 +17,10 @@
 
 #include <structmember.h>
 
+#include <netinet/in.h>
 #include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 /* A member of a type: its name, its type code, its field. */
 #define FMUX_MEMBER(name, code, offset, type, field) \
@@ -40,6 +43,7 @@ typedef struct {
     int (*context_exit)(PyObject *context);
     int (*get_buffer)(PyObject *object, void *buffer, int flags);
     void (*release_buffer)(void *buffer);
+    int (*audit)(const char *event, const char *format, ...);
 } fmux_python_t;
 
 extern fmux_python_t fmux_python;
@@ -69,11 +73,13 @@ typedef struct {
     PyObject *time_dict;    /* of the module time */
     PyObject *monotonic;    /* time.monotonic, as it was at the import */
     PyObject *own_time;     /* LoopCore.time */
-    PyObject *recv, *recv_into, *send, *sendmsg; /* of socket.socket, likewise */
+    PyObject *recv, *recv_into, *recvfrom; /* of socket.socket, likewise */
+    PyObject *send, *sendmsg, *sendto;
     PyObject *queue;        /* the class of loop._ready, a subclass of Ring */
     PyObject *tasks_dict;   /* of asyncio.tasks */
     PyObject *futures_dict; /* of asyncio.futures */
     PyObject *standard;     /* asyncio.SelectorEventLoop */
+    PyObject *standard_datagram; /* its transport for datagrams */
     PyObject *fileno;       /* _socket.socket.fileno */
     PyObject *socket_accept, *socket_new, *socket_init; /* its _accept, __new__, __init__ */
     PyObject *socket_family, *socket_type, *socket_proto; /* their __get__ */
@@ -94,7 +100,8 @@ extern fmux_objects_t fmux_objects;
     X(_remove_writer) X(_timer_handle_cancelled) X(_fatal_error) X(_flush) \
     X(append) X(clear) X(extend) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) \
     X(_lost_write) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
-    X(send) X(sendmsg) X(call_at) X(call_later) X(call_soon) \
+    X(recvfrom) X(send) X(sendmsg) X(sendto) X(peername) X(_read_ready) \
+    X(datagram_received) X(error_received) X(call_at) X(call_later) X(call_soon) \
     X(call_soon_threadsafe) X(cancel) X(create_task) \
     X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
@@ -278,9 +285,16 @@ fmux_fast_t fmux_add_reader, fmux_add_writer;
 PyObject *fmux_remove_reader(PyObject *self, PyObject *fd);
 PyObject *fmux_remove_writer(PyObject *self, PyObject *fd);
 
+/* class.name(self, *args) */
+PyObject *fmux_call_of(PyObject *class, PyObject *self, PyObject *name,
+                       PyObject *const *args, Py_ssize_t count, PyObject *kwnames);
+
 /* Call the method of the standard loop that has this name. */
-PyObject *fmux_standard(PyObject *self, PyObject *name, PyObject *const *args,
-                        Py_ssize_t count, PyObject *kwnames);
+static inline PyObject *fmux_standard(PyObject *self, PyObject *name, PyObject *const *args,
+                                      Py_ssize_t count, PyObject *kwnames)
+{
+    return fmux_call_of(fmux_objects.standard, self, name, args, count, kwnames);
+}
 
 /* The context in the keywords of a call, borrowed; NULL without one. Sets
  * *valid_out to whether there is no other keyword. */
@@ -294,6 +308,25 @@ bool fmux_has_own_time(const fmux_loop_t *loop);
 /* The monotonic clock in seconds, as time.monotonic(). */
 double fmux_loop_now(void);
 
+/* ---- address.c ------------------------------------------------------------------- */
+
+typedef struct {
+    union {
+        struct sockaddr_storage any;
+        struct sockaddr_in in;
+        struct sockaddr_in6 in6;
+        struct sockaddr_un un;
+    };
+    socklen_t length; /* 0: no address */
+} fmux_address_t;
+
+/* The address as socket.recvfrom() returns it; NULL with an exception. */
+PyObject *fmux_address_object(const fmux_address_t *address);
+
+/* Convert the address of an Internet socket that needs no name resolution. Returns false,
+ * without an exception, for all others. */
+bool fmux_address_parse(PyObject *object, int family, fmux_address_t *address_out);
+
 /* ---- transport.c ---------------------------------------------------------------- */
 
 /* The part of a transport behind that of the standard base class, whose own
@@ -306,11 +339,12 @@ typedef struct {
     PyObject *server;
     PyObject *buffer;       /* a deque of what is not sent yet; NULL before the first */
     PyObject *empty_waiter; /* of a stream */
-    PyObject *address;      /* of a datagram socket */
+    PyObject *address;      /* of a datagram socket: its only receiver */
     Py_ssize_t max_size;    /* bytes of one receive */
     Py_ssize_t high_water, low_water;
     Py_ssize_t gathered; /* bytes since the last flush */
     int fd;
+    int family;    /* of a datagram socket */
     int conn_lost; /* connection_lost() is scheduled, or was called */
     char closing, paused, eof, protocol_paused, protocol_connected;
     char buffered;  /* the protocol is a BufferedProtocol */
@@ -344,6 +378,12 @@ static inline bool fmux_try_again(void)
 {
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR;
 }
+
+/* Receive up to most bytes. NULL without an exception: the end of a stream, or an error
+ * of recv(2) in errno; *got_out is its result. address_out, with its length, for
+ * datagrams; NULL for streams. */
+PyObject *fmux_receive(int fd, Py_ssize_t most, fmux_address_t *address_out,
+                       ssize_t *got_out);
 
 /* Whether the buffer is not empty. */
 bool fmux_is_buffering(const fmux_transport_t *transport);
@@ -379,6 +419,10 @@ int fmux_transport_make(PyObject *module, const char *name, PyMethodDef *methods
 int fmux_stream_flush(PyObject *transport);
 
 int fmux_stream_init(PyObject *module);
+
+/* ---- datagram_transport.c --------------------------------------------------------- */
+
+int fmux_datagram_init(PyObject *module);
 
 /* ---- accept.c --------------------------------------------------------------- */
 

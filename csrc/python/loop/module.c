@@ -86,6 +86,7 @@ static int fmux__find_functions(void)
         "PyContext_Exit",
         "PyObject_GetBuffer",
         "PyBuffer_Release",
+        "PySys_Audit",
     };
     enum { COUNT = sizeof names / sizeof *names };
     _Static_assert(sizeof fmux_python == COUNT * sizeof(void *),
@@ -172,6 +173,8 @@ static int fmux__find_objects(void)
         (o->tasks_dict = fmux__dict_of("asyncio.tasks")) != NULL &&
         (o->futures_dict = fmux__dict_of("asyncio.futures")) != NULL &&
         (o->standard = fmux__find("asyncio", "SelectorEventLoop")) != NULL &&
+        (o->standard_datagram = fmux__find("asyncio.selector_events",
+                                           "_SelectorDatagramTransport")) != NULL &&
         (o->deque = fmux__find("collections", "deque")) != NULL;
     if (!found)
         return -1;
@@ -180,7 +183,9 @@ static int fmux__find_objects(void)
             (o->recv = PyObject_GetAttr(socket, fmux_names.recv)) != NULL &&
             (o->recv_into = PyObject_GetAttr(socket, fmux_names.recv_into)) != NULL &&
             (o->send = PyObject_GetAttr(socket, fmux_names.send)) != NULL &&
-            (o->sendmsg = PyObject_GetAttr(socket, fmux_names.sendmsg)) != NULL;
+            (o->sendmsg = PyObject_GetAttr(socket, fmux_names.sendmsg)) != NULL &&
+            (o->recvfrom = PyObject_GetAttr(socket, fmux_names.recvfrom)) != NULL &&
+            (o->sendto = PyObject_GetAttr(socket, fmux_names.sendto)) != NULL;
     Py_XDECREF(socket);
     socket = found ? fmux__find("_socket", "socket") : NULL;
     if (socket == NULL)
@@ -247,7 +252,7 @@ PyMODINIT_FUNC PyInit__loop(void)
         (fmux__find_functions() < 0 || fmux__intern_names() < 0 ||
          fmux__find_objects() < 0 || fmux_ring_init(module) < 0 ||
          fmux_handles_init(module) < 0 || fmux_core_init(module) < 0 ||
-         fmux_stream_init(module) < 0))
+         fmux_stream_init(module) < 0 || fmux_datagram_init(module) < 0))
         Py_CLEAR(module);
     return module;
 }

@@ -3,7 +3,6 @@
  */
 #include "loop.h"
 
-#include <sys/socket.h>
 #include <sys/uio.h>
 
 enum {
@@ -73,37 +72,6 @@ static PyObject *fmux__fill(PyObject *self, fmux_transport_t *stream,
                      self, "Fatal error: protocol.buffer_updated() call failed.");
 }
 
-/* Receive, and make a bytes object. NULL without an exception: *got_out <= 0. */
-static PyObject *fmux__receive(int fd, Py_ssize_t most, ssize_t *got_out)
-{
-    if (most < 0) { /* recv() would take it as a huge size */
-        PyErr_SetString(PyExc_ValueError, "negative buffersize in recv");
-        return NULL;
-    }
-    if (most <= FMUX_PIECE) {
-        *got_out = recv(fd, fmux_piece, (size_t)most, MSG_DONTWAIT);
-        return *got_out > 0 ? PyBytes_FromStringAndSize(fmux_piece, *got_out)
-                            : NULL;
-    }
-    /* A program has asked for larger pieces. */
-    PyObject *data = PyBytes_FromStringAndSize(NULL, most);
-    if (data == NULL) {
-        *got_out = 1;
-        return NULL;
-    }
-    *got_out = recv(fd, PyBytes_AsString(data), (size_t)most, MSG_DONTWAIT);
-    if (*got_out > 0) {
-        PyObject *part =
-            PyBytes_FromStringAndSize(PyBytes_AsString(data), *got_out);
-        Py_DECREF(data);
-        return part;
-    }
-    int error = errno;
-    Py_DECREF(data);
-    errno = error;
-    return NULL;
-}
-
 static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -130,7 +98,7 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
         return result;
     }
     errno = EBADF;
-    PyObject *data = fd < 0 ? NULL : fmux__receive(fd, stream->max_size, &got);
+    PyObject *data = fd < 0 ? NULL : fmux_receive(fd, stream->max_size, NULL, &got);
     if (data == NULL) {
         result = PyErr_Occurred() != NULL
                      ? fmux_fatal(self, "Fatal read error on socket transport")

@@ -46,6 +46,44 @@ bool fmux_is_patched(PyObject *sock, PyObject *name, PyObject *original)
     return method != original;
 }
 
+/* ---- receiving ------------------------------------------------------------------- */
+
+static ssize_t fmux__receive(int fd, void *data, Py_ssize_t most, fmux_address_t *address_out)
+{
+    if (address_out == NULL)
+        return recv(fd, data, (size_t)most, MSG_DONTWAIT);
+    address_out->length = sizeof address_out->any;
+    return recvfrom(fd, data, (size_t)most, MSG_DONTWAIT,
+                    (struct sockaddr *)&address_out->any, &address_out->length);
+}
+
+PyObject *fmux_receive(int fd, Py_ssize_t most, fmux_address_t *address_out, ssize_t *got_out)
+{
+    ssize_t least = address_out == NULL; /* a datagram may be empty */
+    if (most < 0) { /* recv() would take it as a huge size */
+        PyErr_Format(PyExc_ValueError, "negative buffersize in %s",
+                     address_out == NULL ? "recv" : "recvfrom");
+        return NULL;
+    }
+    if (most <= FMUX_PIECE) {
+        *got_out = fmux__receive(fd, fmux_piece, most, address_out);
+        return *got_out >= least ? PyBytes_FromStringAndSize(fmux_piece, *got_out) : NULL;
+    }
+    /* A program has asked for larger pieces. */
+    PyObject *data = PyBytes_FromStringAndSize(NULL, most), *part = NULL;
+    if (data == NULL) {
+        *got_out = 1;
+        return NULL;
+    }
+    *got_out = fmux__receive(fd, PyBytes_AsString(data), most, address_out);
+    int error = errno;
+    if (*got_out >= least)
+        part = PyBytes_FromStringAndSize(PyBytes_AsString(data), *got_out);
+    Py_DECREF(data);
+    errno = error;
+    return part;
+}
+
 /* ---- the buffer of what is not sent yet --------------------------------------- */
 
 bool fmux_is_buffering(const fmux_transport_t *transport)

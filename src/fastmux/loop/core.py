@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastmux import _binding, selectors
 
 from .asyncio_private import StandardLoop, source_of
+from .datagram import FAMILIES, _DatagramTransport
 from .stream import _SocketTransport
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ _ROWS: Final = 256
 #: Programs may replace the name in the module.
 _Socket: Final = socket.socket
 #: Methods of a socket that the C code replaces by system calls.
-_SOCKET_METHODS: Final = frozenset(("recv", "recv_into", "send", "sendmsg", "fileno"))
+_SOCKET_METHODS: Final = frozenset(("recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto", "fileno"))
 #: Methods that the standard turn calls on the loop. If a subclass has its own, all turns are the standard loop's.
 _TURN_METHODS: Final = ("time", "_process_events", "_add_callback", "_timer_handle_cancelled")
 
@@ -99,6 +100,14 @@ class CoreLoop(_native.LoopCore, StandardLoop):
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **in_context)
         self._ensure_fd_no_transport(sock)
         return _SocketTransport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_datagram_transport(
+        self, sock: Any, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
+    ) -> Any:
+        if not _is_plain(sock) or self._debug or sock.family not in FAMILIES or sock.type != socket.SOCK_DGRAM:
+            return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
+        self._ensure_fd_no_transport(sock)
+        return _DatagramTransport(self, sock, protocol, address, waiter, extra)
 
     def _make_ssl_transport(
         self,
