@@ -272,6 +272,11 @@ static PyMethodDef fmux__methods[] = {
     FMUX_METHOD("_add_writer", fmux_add_writer, FMUX__FAST, NULL),
     FMUX_METHOD("_remove_reader", fmux_remove_reader, METH_O, NULL),
     FMUX_METHOD("_remove_writer", fmux_remove_writer, METH_O, NULL),
+    FMUX_METHOD("_start_reading", fmux_start_reading, METH_O,
+                "Return a future and a handle that sets its result as soon as a "
+                "descriptor is readable."),
+    FMUX_METHOD("_start_writing", fmux_start_writing, METH_O,
+                "The same for writing."),
     FMUX_METHOD("_write_to_self", fmux_write_to_self, METH_NOARGS, NULL),
     FMUX_METHOD("_run_once", fmux_run_once, METH_NOARGS, NULL),
     {NULL, NULL, 0, NULL},

@@ -84,6 +84,7 @@ typedef struct {
     PyObject *socket_accept, *socket_new, *socket_init; /* its _accept, __new__, __init__ */
     PyObject *socket_family, *socket_type, *socket_proto; /* their __get__ */
     PyObject *deque;        /* collections.deque */
+    PyObject *set_ready;    /* our function */
     PyObject *report;       /* report(handle, exception) */
     PyObject *open_array;   /* open_array(selector): (array, owner) or None */
     PyObject *fail;         /* fail(result): raises */
@@ -101,7 +102,8 @@ extern fmux_objects_t fmux_objects;
     X(append) X(clear) X(extend) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) \
     X(_lost_write) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
     X(recvfrom) X(send) X(sendmsg) X(sendto) X(peername) X(_read_ready) \
-    X(datagram_received) X(error_received) X(call_at) X(call_later) X(call_soon) \
+    X(datagram_received) X(error_received) X(gettimeout) X(done) X(set_result) \
+    X(_transports) X(data) X(_ensure_fd_no_transport) X(call_at) X(call_later) X(call_soon) \
     X(call_soon_threadsafe) X(cancel) X(create_task) \
     X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
@@ -289,6 +291,11 @@ PyObject *fmux_remove_writer(PyObject *self, PyObject *fd);
 PyObject *fmux_call_of(PyObject *class, PyObject *self, PyObject *name,
                        PyObject *const *args, Py_ssize_t count, PyObject *kwnames);
 
+/* sock_calls.c: (future, handle), whose handle watches a descriptor and sets the future's
+ * result. */
+PyObject *fmux_start_reading(PyObject *self, PyObject *fd);
+PyObject *fmux_start_writing(PyObject *self, PyObject *fd);
+
 /* Call the method of the standard loop that has this name. */
 static inline PyObject *fmux_standard(PyObject *self, PyObject *name, PyObject *const *args,
                                       Py_ssize_t count, PyObject *kwnames)
@@ -432,5 +439,16 @@ PyObject *fmux_accept(PyObject *module, PyObject *listener);
 
 /* set_nodelay(sock): set TCP_NODELAY, if it is a TCP socket. */
 PyObject *fmux_set_nodelay(PyObject *module, PyObject *sock);
+
+/* ---- sock_calls.c ------------------------------------------------------------- */
+
+/* attempt(function, *args): function(*args), or None if it would block. */
+PyObject *fmux_attempt(PyObject *module, PyObject *const *args, Py_ssize_t count);
+
+/* receive(sock, size): sock.recv(size), or None if it would block. */
+PyObject *fmux_sock_receive(PyObject *module, PyObject *const *args, Py_ssize_t count);
+
+/* set_ready(future): set the result None, unless the future is done. */
+PyObject *fmux_set_ready(PyObject *module, PyObject *future);
 
 #endif

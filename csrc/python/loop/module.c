@@ -232,6 +232,12 @@ static PyMethodDef fmux__functions[] = {
      "accept(listener): accept a connection; return (socket, address), or None."},
     {"set_nodelay", fmux_set_nodelay, METH_O,
      "set_nodelay(sock): set TCP_NODELAY, if it is a TCP socket."},
+    FMUX_METHOD("attempt", fmux_attempt, METH_FASTCALL,
+                "attempt(function, *args): function(*args), or None if it would block."),
+    FMUX_METHOD("receive", fmux_sock_receive, METH_FASTCALL,
+                "receive(sock, size): sock.recv(size), or None if it would block."),
+    {"set_ready", fmux_set_ready, METH_O,
+     "set_ready(future): set the result None, unless the future is done."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -248,8 +254,10 @@ PyMODINIT_FUNC PyInit__loop(void);
 PyMODINIT_FUNC PyInit__loop(void)
 {
     PyObject *module = PyModule_Create(&fmux__module);
+    if (module != NULL)
+        fmux_objects.set_ready = PyObject_GetAttrString(module, "set_ready");
     if (module != NULL &&
-        (fmux__find_functions() < 0 || fmux__intern_names() < 0 ||
+        (fmux_objects.set_ready == NULL || fmux__find_functions() < 0 || fmux__intern_names() < 0 ||
          fmux__find_objects() < 0 || fmux_ring_init(module) < 0 ||
          fmux_handles_init(module) < 0 || fmux_core_init(module) < 0 ||
          fmux_stream_init(module) < 0 || fmux_datagram_init(module) < 0))

@@ -37,6 +37,14 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
         return -1;
     }
     if ((events & (FMUX__READ | FMUX__WRITE)) == 0) {
+        if (array_context != NULL && PyLong_CheckExact(fd)) {
+            key = fmux_borrow(fmux_selector_unregister(fmux_give(array_context), fmux_give(fd)));
+            if (key != NULL && !PyLong_CheckExact(key))
+                return fmux_done(key);
+            Py_XDECREF(key);
+            if (key == NULL)
+                return -1;
+        }
         return fmux_done(FMUX_CALL_METHOD(unregister, selector, fd));
     }
     /* The garbage collector may run code that replaces loop._selector. */

@@ -13,6 +13,7 @@ from fastmux import _binding, selectors
 
 from .asyncio_private import StandardLoop, source_of
 from .datagram import FAMILIES, _DatagramTransport
+from .sock_calls import SockCalls
 from .stream import _SocketTransport
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ for _name in set(dir(deque)) - set(dir(_native.Ring)) - {"__class_getitem__", "_
 _native.setup(_Queue, _report, _open_array, _binding.fail)
 
 
-class CoreLoop(_native.LoopCore, StandardLoop):
+class CoreLoop(SockCalls):
     """The standard loop with the objects of the C core.
 
     A program may replace private parts: the selector, its select(), the clock, Handle._run. Then the standard loop's

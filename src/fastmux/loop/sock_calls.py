@@ -1,0 +1,93 @@
+"""sock_recv() etc.: the methods of the loop for sockets without a transport. See csrc/python/loop/sock_calls.c."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+from fastmux import _binding
+
+from .asyncio_private import StandardLoop
+
+if TYPE_CHECKING:
+    from . import _native
+else:
+    _native = _binding.import_loop()
+
+#: Programs may replace the name in the module.
+_Socket: Final = socket.socket
+_ACCEPT: Final = socket.socket.accept
+
+
+class SockCalls(_native.LoopCore, StandardLoop):
+    """The methods in front of the standard ones, which get other classes of sockets, and all calls in debug mode."""
+
+    async def _readable(self, fd: int) -> None:
+        future, handle = self._start_reading(fd)
+        try:
+            await future
+        finally:
+            if not handle._cancelled:  # else it is another reader's
+                self._remove_reader(fd)
+
+    async def _writable(self, fd: int) -> None:
+        future, handle = self._start_writing(fd)
+        try:
+            await future
+        finally:
+            if not handle._cancelled:
+                self._remove_writer(fd)
+
+    async def sock_recv(self, sock: Any, n: int) -> bytes:
+        """Receive up to n bytes."""
+        if sock.__class__ is not _Socket or self._debug:
+            return await super().sock_recv(sock, n)
+        while (data := _native.receive(sock, n)) is None:
+            await self._readable(sock.fileno())
+        return data
+
+    async def sock_recv_into(self, sock: Any, buf: Any) -> int:
+        """Receive into buf, and return the number of bytes."""
+        if sock.__class__ is not _Socket or self._debug:
+            return await super().sock_recv_into(sock, buf)
+        while (count := _native.attempt(sock.recv_into, buf)) is None:
+            await self._readable(sock.fileno())
+        return count
+
+    async def sock_recvfrom(self, sock: Any, bufsize: int) -> Any:
+        """Receive a datagram of up to bufsize bytes, and return it with the address of its sender."""
+        if sock.__class__ is not _Socket or self._debug:
+            return await super().sock_recvfrom(sock, bufsize)
+        while (received := _native.attempt(sock.recvfrom, bufsize)) is None:
+            await self._readable(sock.fileno())
+        return received
+
+    async def sock_sendall(self, sock: Any, data: Any) -> None:
+        """Send all of data."""
+        if sock.__class__ is not _Socket or self._debug:
+            return await super().sock_sendall(sock, data)
+        sent = _native.attempt(sock.send, data) or 0
+        if data.__class__ is bytes and sent == len(data):
+            return
+        view = memoryview(data).cast("B")
+        while sent < len(view):
+            await self._writable(sock.fileno())
+            sent += _native.attempt(sock.send, view[sent:]) or 0
+
+    async def sock_sendto(self, sock: Any, data: Any, address: Any) -> int:
+        """Send a datagram to an address, and return the number of bytes."""
+        if sock.__class__ is not _Socket or self._debug:
+            return await super().sock_sendto(sock, data, address)
+        while (count := _native.attempt(sock.sendto, data, address)) is None:
+            await self._writable(sock.fileno())
+        return count
+
+    async def sock_accept(self, sock: Any) -> tuple[Any, Any]:
+        """Accept a connection, and return its socket and the address of its other end."""
+        # A socket that is not blocking: the C function would hold the interpreter lock.
+        plain = sock.__class__ is _Socket and _Socket.accept is _ACCEPT and not self._debug
+        if not plain or sock.gettimeout() != 0:
+            return await super().sock_accept(sock)
+        while (accepted := _native.attempt(_native.accept, sock)) is None:
+            await self._readable(sock.fileno())
+        return accepted
