@@ -95,7 +95,7 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
 {
     (void)unused;
     fmux_transport_t *transport = fmux_transport(self);
-    if (fmux_is_patched(transport->sock, fmux_names.recvfrom, fmux_objects.recvfrom))
+    if (fmux_is_patched(transport->sock, fmux_names.recvfrom))
         return fmux_call_of(fmux_objects.standard_datagram, self, fmux_names._read_ready,
                             NULL, 0, NULL);
     const fmux_ring_t *queue = fmux__queue(transport);
@@ -149,8 +149,8 @@ static bool fmux__receiver(const fmux_transport_t *transport, PyObject *given,
 static bool fmux__is_send_patched(PyObject *sock, const fmux_address_t *address)
 {
     return address->length > 0
-               ? fmux_is_patched(sock, fmux_names.sendto, fmux_objects.sendto)
-               : fmux_is_patched(sock, fmux_names.send, fmux_objects.send);
+               ? fmux_is_patched(sock, fmux_names.sendto)
+               : fmux_is_patched(sock, fmux_names.send);
 }
 
 /* Call the hooks of sys.addaudithook(), and send. Returns -1 with errno or an

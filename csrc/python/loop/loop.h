@@ -73,14 +73,15 @@ typedef struct {
     PyObject *time_dict;    /* of the module time */
     PyObject *monotonic;    /* time.monotonic, as it was at the import */
     PyObject *own_time;     /* LoopCore.time */
-    PyObject *recv, *recv_into, *recvfrom; /* of socket.socket, likewise */
-    PyObject *send, *sendmsg, *sendto;
+    PyObject *socket_class; /* socket.socket */
+    PyObject *socket_dict;  /* its __dict__: has the methods that a program has patched */
     PyObject *queue;        /* the class of loop._ready, a subclass of Ring */
     PyObject *tasks_dict;   /* of asyncio.tasks */
     PyObject *futures_dict; /* of asyncio.futures */
     PyObject *standard;     /* asyncio.SelectorEventLoop */
     PyObject *standard_datagram; /* its transport for datagrams */
-    PyObject *fileno;       /* _socket.socket.fileno */
+    PyObject *socket_base;  /* _socket.socket */
+    PyObject *fileno;       /* its fileno */
     PyObject *socket_accept, *socket_new, *socket_init; /* its _accept, __new__, __init__ */
     PyObject *socket_family, *socket_type, *socket_proto; /* their __get__ */
     PyObject *deque;        /* collections.deque */
@@ -104,7 +105,7 @@ extern fmux_objects_t fmux_objects;
     X(recvfrom) X(send) X(sendmsg) X(sendto) X(peername) X(_read_ready) \
     X(datagram_received) X(error_received) X(gettimeout) X(done) X(set_result) \
     X(_transports) X(data) X(_ensure_fd_no_transport) X(call_at) X(call_later) X(call_soon) \
-    X(call_soon_threadsafe) X(cancel) X(create_task) \
+    X(call_soon_threadsafe) X(cancel) X(create_task) X(close) \
     X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
     X(Task)
@@ -378,8 +379,8 @@ PyObject *fmux_fatal(PyObject *self, const char *message);
 /* The number of a socket, -1 if it is closed, detached or NULL; -2 with an exception. */
 int fmux_socket_number(PyObject *sock);
 
-/* Whether a program has replaced a method of socket.socket: then it is called. */
-bool fmux_is_patched(PyObject *sock, PyObject *name, PyObject *original);
+/* Whether a method of a socket, inherited by socket.socket, was replaced: then it is called. */
+bool fmux_is_patched(PyObject *sock, PyObject *name);
 
 static inline bool fmux_try_again(void)
 {

@@ -150,6 +150,25 @@ static PyObject *fmux__dict_of(const char *module_name)
     return dict;
 }
 
+/* The dict of a class behind its __dict__, which is a read-only proxy. */
+static PyObject *fmux__type_dict(PyObject *type)
+{
+    PyObject *proxy = PyObject_GetAttrString(type, "__dict__");
+    PyObject *referents = fmux__find("gc", "get_referents");
+    PyObject *list = proxy == NULL || referents == NULL ? NULL : FMUX_CALL(referents, proxy);
+    PyObject *dict = NULL;
+    if (list != NULL && PyList_Size(list) == 1 && PyDict_Check(PyList_GetItem(list, 0))) {
+        dict = PyList_GetItem(list, 0);
+        Py_INCREF(dict);
+    } else if (list != NULL) {
+        PyErr_SetString(PyExc_ImportError, "the dict of a class cannot be found");
+    }
+    Py_XDECREF(proxy);
+    Py_XDECREF(referents);
+    Py_XDECREF(list);
+    return dict;
+}
+
 /* owner.name.__get__ */
 static PyObject *fmux__getter(PyObject *owner, const char *name)
 {
@@ -175,21 +194,13 @@ static int fmux__find_objects(void)
         (o->standard = fmux__find("asyncio", "SelectorEventLoop")) != NULL &&
         (o->standard_datagram = fmux__find("asyncio.selector_events",
                                            "_SelectorDatagramTransport")) != NULL &&
-        (o->deque = fmux__find("collections", "deque")) != NULL;
+        (o->deque = fmux__find("collections", "deque")) != NULL &&
+        (o->socket_base = fmux__find("_socket", "socket")) != NULL &&
+        (o->socket_class = fmux__find("socket", "socket")) != NULL &&
+        (o->socket_dict = fmux__type_dict(o->socket_class)) != NULL;
     if (!found)
         return -1;
-    PyObject *socket = fmux__find("socket", "socket");
-    found = socket != NULL &&
-            (o->recv = PyObject_GetAttr(socket, fmux_names.recv)) != NULL &&
-            (o->recv_into = PyObject_GetAttr(socket, fmux_names.recv_into)) != NULL &&
-            (o->send = PyObject_GetAttr(socket, fmux_names.send)) != NULL &&
-            (o->sendmsg = PyObject_GetAttr(socket, fmux_names.sendmsg)) != NULL &&
-            (o->recvfrom = PyObject_GetAttr(socket, fmux_names.recvfrom)) != NULL &&
-            (o->sendto = PyObject_GetAttr(socket, fmux_names.sendto)) != NULL;
-    Py_XDECREF(socket);
-    socket = found ? fmux__find("_socket", "socket") : NULL;
-    if (socket == NULL)
-        return -1;
+    PyObject *socket = o->socket_base;
     found =
         (o->fileno = PyObject_GetAttrString(socket, "fileno")) != NULL &&
         (o->socket_accept = PyObject_GetAttrString(socket, "_accept")) != NULL &&
@@ -198,7 +209,6 @@ static int fmux__find_objects(void)
         (o->socket_family = fmux__getter(socket, "family")) != NULL &&
         (o->socket_type = fmux__getter(socket, "type")) != NULL &&
         (o->socket_proto = fmux__getter(socket, "proto")) != NULL;
-    Py_DECREF(socket);
     return found ? 0 : -1;
 }
 

@@ -48,7 +48,7 @@ PyObject *fmux_sock_receive(PyObject *module, PyObject *const *args, Py_ssize_t 
     int overflow = 1;
     long most = PyLong_CheckExact(size) ? PyLong_AsLongAndOverflow(size, &overflow) : 0;
     if (overflow != 0 || most <= 0 || most > FMUX_PIECE ||
-        fmux_is_patched(sock, fmux_names.recv, fmux_objects.recv))
+        fmux_is_patched(sock, fmux_names.recv))
         return fmux__recv(sock, size);
     if (PyErr_CheckSignals() < 0)
         return NULL;

@@ -82,8 +82,8 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
     if (PyErr_CheckSignals() < 0)
         return NULL;
     if (stream->buffered
-            ? fmux_is_patched(stream->sock, fmux_names.recv_into, fmux_objects.recv_into)
-            : fmux_is_patched(stream->sock, fmux_names.recv, fmux_objects.recv))
+            ? fmux_is_patched(stream->sock, fmux_names.recv_into)
+            : fmux_is_patched(stream->sock, fmux_names.recv))
         return FMUX_CALL_METHOD(_read_by_method, self);
     int fd = fmux_socket_number(stream->sock);
     PyObject *protocol = stream->protocol;
@@ -238,7 +238,7 @@ static PyObject *fmux__write(PyObject *self, PyObject *data)
         result = fmux__gather(self, data, &buffer);
     } else if (fmux_is_buffering(stream)) {
         result = fmux__keep(self, fmux_names._keep_rest, data, 0);
-    } else if (fmux_is_patched(stream->sock, fmux_names.send, fmux_objects.send)) {
+    } else if (fmux_is_patched(stream->sock, fmux_names.send)) {
         result = FMUX_CALL_METHOD(_write_by_method, self, data);
     } else {
         piece = (struct iovec){buffer.buf, (size_t)buffer.len};
@@ -332,7 +332,7 @@ static PyObject *fmux__writelines(PyObject *self, PyObject *iterable)
     } else if (fmux__gathers(stream, 0)) {
         result = fmux__gather_lines(self, lines);
     } else if (count > FMUX__LINES || fmux_is_buffering(stream) ||
-               fmux_is_patched(stream->sock, fmux_names.sendmsg, fmux_objects.sendmsg)) {
+               fmux_is_patched(stream->sock, fmux_names.sendmsg)) {
         result = fmux__keep(self, fmux_names._keep_lines, lines, 0);
     } else {
         ssize_t sent = fmux__send_lines(stream, lines, &total);

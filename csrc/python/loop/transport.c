@@ -9,6 +9,10 @@
 Py_ssize_t fmux_transport_offset;
 char fmux_piece[FMUX_PIECE];
 
+/* Where a socket object has its number: in every CPython behind the head that all
+ * objects have. 0: elsewhere, so fileno() is called. */
+static Py_ssize_t fmux__number_offset;
+
 /* ---- calls of Python methods ------------------------------------------------ */
 
 PyObject *fmux_fatal(PyObject *self, const char *message)
@@ -28,6 +32,8 @@ int fmux_socket_number(PyObject *sock)
 {
     if (sock == NULL || sock == Py_None)
         return -1;
+    if (fmux__number_offset > 0 && (PyObject *)Py_TYPE(sock) == fmux_objects.socket_class)
+        return *(const int *)((const char *)sock + fmux__number_offset);
     PyObject *number = FMUX_CALL(fmux_objects.fileno, sock);
     if (number == NULL)
         return -2;
@@ -36,14 +42,33 @@ int fmux_socket_number(PyObject *sock)
     return (int)fd;
 }
 
-bool fmux_is_patched(PyObject *sock, PyObject *name, PyObject *original)
+bool fmux_is_patched(PyObject *sock, PyObject *name)
 {
     if (sock == NULL || sock == Py_None)
         return false;
-    PyObject *method = PyObject_GetAttr((PyObject *)Py_TYPE(sock), name);
-    Py_XDECREF(method);
-    PyErr_Clear();
-    return method != original;
+    return (PyObject *)Py_TYPE(sock) != fmux_objects.socket_class ||
+           PyDict_GetItemWithError(fmux_objects.socket_dict, name) != NULL;
+}
+
+/* Set fmux__number_offset, if a socket object has its number where it is expected. */
+static void fmux__find_number(void)
+{
+    PyObject *size = PyObject_GetAttrString((PyObject *)&PyBaseObject_Type, "__basicsize__");
+    PyObject *sock = PyObject_CallNoArgs(fmux_objects.socket_class), *none = NULL;
+    int is_socket = sock == NULL ? 0 : PyObject_IsInstance(sock, fmux_objects.socket_base);
+    if (size != NULL && is_socket == 1) {
+        Py_ssize_t offset = PyLong_AsSsize_t(size);
+        const int *number = (const int *)((const char *)sock + offset);
+        int open = fmux_socket_number(sock);
+        bool is_there = open >= 0 && *number == open;
+        none = FMUX_CALL_METHOD(close, sock);
+        if (none != NULL && is_there && *number == -1)
+            fmux__number_offset = offset;
+    }
+    PyErr_Clear(); /* no descriptor is left, or a program has replaced the class */
+    Py_XDECREF(none);
+    Py_XDECREF(sock);
+    Py_XDECREF(size);
 }
 
 /* ---- receiving ------------------------------------------------------------------- */
@@ -203,6 +228,8 @@ int fmux_transport_make(PyObject *module, const char *name, PyMethodDef *methods
     PyObject *base = fmux__base();
     if (base == NULL)
         return -1;
+    if (fmux__number_offset == 0)
+        fmux__find_number();
     for (PyMemberDef *m = members; m->name != NULL; m++)
         m->offset += fmux_transport_offset;
     PyType_Slot slots[] = {
