@@ -250,6 +250,13 @@ static PyMemberDef fmux__members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+/* Futures, tasks and programs ask this often. */
+static PyObject *fmux__get_debug(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((fmux_loop_t *)self)->debug);
+}
+
 #define FMUX__FAST (METH_FASTCALL | METH_KEYWORDS)
 
 static PyMethodDef fmux__methods[] = {
@@ -268,6 +275,8 @@ static PyMethodDef fmux__methods[] = {
                 "Return a new future of this loop."),
     FMUX_METHOD("time", fmux_time, METH_NOARGS,
                 "Return the time of the loop's clock, in seconds."),
+    FMUX_METHOD("get_debug", fmux__get_debug, METH_NOARGS,
+                "Return whether debug mode is on."),
     FMUX_METHOD("_add_reader", fmux_add_reader, FMUX__FAST, NULL),
     FMUX_METHOD("_add_writer", fmux_add_writer, FMUX__FAST, NULL),
     FMUX_METHOD("_remove_reader", fmux_remove_reader, METH_O, NULL),

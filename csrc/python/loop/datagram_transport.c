@@ -222,6 +222,8 @@ static PyObject *fmux__sendto(PyObject *self, PyObject *const *args, Py_ssize_t 
 /* ---- the type ------------------------------------------------------------------------ */
 
 static PyMethodDef fmux__methods[] = {
+    FMUX_METHOD("is_closing", fmux_is_closing, METH_NOARGS,
+                "Return whether the transport is closing or closed."),
     FMUX_METHOD("_read_ready", fmux__read_ready, METH_NOARGS, NULL),
     FMUX_METHOD("sendto", fmux__sendto, METH_FASTCALL | METH_KEYWORDS,
                 "Send a datagram now, or keep it if the socket does not take it."),

@@ -393,6 +393,9 @@ static inline bool fmux_try_again(void)
 PyObject *fmux_receive(int fd, Py_ssize_t most, fmux_address_t *address_out,
                        ssize_t *got_out);
 
+/* transport.is_closing() */
+PyObject *fmux_is_closing(PyObject *self, PyObject *unused);
+
 /* Whether the buffer is not empty. */
 bool fmux_is_buffering(const fmux_transport_t *transport);
 

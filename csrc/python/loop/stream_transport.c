@@ -353,6 +353,8 @@ static PyObject *fmux__writelines(PyObject *self, PyObject *iterable)
 /* ---- the type ------------------------------------------------------------------------ */
 
 static PyMethodDef fmux__methods[] = {
+    FMUX_METHOD("is_closing", fmux_is_closing, METH_NOARGS,
+                "Return whether the transport is closing or closed."),
     FMUX_METHOD("_read_ready", fmux__read_ready, METH_NOARGS, NULL),
     FMUX_METHOD("write", fmux__write, METH_O,
                 "Send data now, and keep what the socket does not take."),

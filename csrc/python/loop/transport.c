@@ -109,6 +109,12 @@ PyObject *fmux_receive(int fd, Py_ssize_t most, fmux_address_t *address_out, ssi
     return part;
 }
 
+PyObject *fmux_is_closing(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(fmux_transport(self)->closing);
+}
+
 /* ---- the buffer of what is not sent yet --------------------------------------- */
 
 bool fmux_is_buffering(const fmux_transport_t *transport)

@@ -85,7 +85,6 @@ class _SocketTransport(_native.StreamCore):
     abort = StandardTransport.abort
     can_write_eof = StandardTransport.can_write_eof
     get_protocol = StandardTransport.get_protocol
-    is_closing = StandardTransport.is_closing
     is_reading = StandardTransport.is_reading
     pause_reading = StandardTransport.pause_reading
     resume_reading = StandardTransport.resume_reading
