@@ -16,6 +16,7 @@ import inspect
 import math
 import mmap
 import os
+import selectors
 import signal
 import socket
 import termios
@@ -27,7 +28,7 @@ import fastmux
 
 from .connections import BufferedRecorder, Recorder, batch, close, connect, settle, until
 
-TIMEOUT = 20
+TIMEOUT = 50
 
 needs_core = pytest.mark.skipif(
     fastmux.implementation != "c" or "epoll" not in fastmux.Poller.mechanisms, reason="the standard loop may lose data"
@@ -117,13 +118,24 @@ def send_in_pieces(sockets):
             sock.sendall(data[start : start + PIECE])
 
 
-@needs_core
-@pytest.mark.parametrize("kind", [Lists, Slices], ids=["Protocol", "BufferedProtocol"])
-def test_a_signal_handler_that_raises_out_of_the_loop_loses_no_data(start_thread, kind):
-    """The standard loop receives in one bytecode instruction and delivers in a later one."""
-    loop = fastmux.EventLoop()
-    stored, pairs = [kind() for _ in range(CONNECTIONS)], [socket.socketpair() for _ in range(CONNECTIONS)]
-    ours, theirs = zip(*pairs)
+def receive_all(sockets):
+    """Return what each socket receives up to its end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+    received = dict.fromkeys(sockets, b"")
+    with selectors.DefaultSelector() as selector:
+        for sock in sockets:
+            selector.register(sock, selectors.EVENT_READ)
+        while selector.get_map():
+            for key, _ in selector.select():
+                data = key.fileobj.recv(10 * PIECE)
+                received[key.fileobj] += data
+                if not data:
+                    selector.unregister(key.fileobj)
+    return list(received.values())
+
+
+def run_under_interruptions(loop, unfinished):
+    """Run a loop whose turns are interrupted by exceptions of a signal handler; return how often."""
     interruptions, armed = 0, False
 
     def interrupt(signum, frame):
@@ -137,18 +149,12 @@ def test_a_signal_handler_that_raises_out_of_the_loop_loses_no_data(start_thread
         interruptions += 1
         raise KeyboardInterrupt
 
-    async def open_all():
-        for store, sock in zip(stored, ours):
-            await loop.create_connection(lambda store=store: store.protocol, sock=sock)
-
-    loop.run_until_complete(open_all())
     previous = signal.signal(signal.SIGALRM, interrupt)
-    sender = start_thread(send_in_pieces, theirs)
     deadline = time.monotonic() + TIMEOUT
     gc.disable()  # no exception comes out of its callbacks
     signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
     try:
-        while (sender.is_alive() or any(map(pending, ours))) and time.monotonic() < deadline:
+        while unfinished() and time.monotonic() < deadline:
             armed = True
             with contextlib.suppress(KeyboardInterrupt):
                 loop.run_forever()
@@ -156,16 +162,69 @@ def test_a_signal_handler_that_raises_out_of_the_loop_loses_no_data(start_thread
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, previous)
         gc.enable()
-    loop.run_until_complete(settle())
-    received = [store.data() for store in stored]
+    return interruptions
+
+
+def finish(loop):
+    """Abort all connections of a loop and close it."""
     for transport in list(loop._transports.values()):
         transport.abort()
     loop.run_until_complete(settle())
     loop.close()
+
+
+def open_connections(loop, protocols):
+    """Connect protocols; return their sockets, and those of their peers."""
+    ours, theirs = zip(*[socket.socketpair() for _ in protocols])
+
+    async def open_all():
+        for protocol, sock in zip(protocols, ours):
+            await loop.create_connection(lambda protocol=protocol: protocol, sock=sock)
+
+    loop.run_until_complete(open_all())
+    return ours, theirs
+
+
+@needs_core
+@pytest.mark.parametrize("kind", [Lists, Slices], ids=["Protocol", "BufferedProtocol"])
+def test_a_signal_handler_that_raises_out_of_the_loop_loses_no_data(start_thread, kind):
+    """The standard loop receives in one bytecode instruction and delivers in a later one."""
+    loop = fastmux.EventLoop()
+    stored = [kind() for _ in range(CONNECTIONS)]
+    ours, theirs = open_connections(loop, [store.protocol for store in stored])
+    sender = start_thread(send_in_pieces, theirs)
+
+    interruptions = run_under_interruptions(loop, lambda: sender.is_alive() or any(map(pending, ours)))
+
+    loop.run_until_complete(settle())
+    received = [store.data() for store in stored]
+    finish(loop)
     for sock in theirs:
         sock.close()
-
     assert [number for number, data in enumerate(received) if data != pattern(number)] == []
+    assert interruptions > 3
+
+
+@needs_core
+def test_a_signal_handler_that_raises_out_of_the_loop_sends_nothing_twice(start_thread):
+    """The standard loop sends in one bytecode instruction and shortens its buffer in a later one."""
+    loop = fastmux.EventLoop()
+    protocols = [asyncio.Protocol() for _ in range(CONNECTIONS)]
+    _, theirs = open_connections(loop, protocols)
+    for number, transport in enumerate(list(loop._transports.values())):
+        data = pattern(number)
+        transport.writelines([data[start : start + PIECE] for start in range(0, BYTES, PIECE)])
+        transport.write_eof()
+    received = []
+    receiver = start_thread(lambda: received.extend(receive_all(theirs)))
+
+    interruptions = run_under_interruptions(loop, receiver.is_alive)
+
+    finish(loop)
+    for sock in theirs:
+        sock.close()
+    assert [number for number, data in enumerate(received) if data != pattern(number)] == []
+    assert len(received) == CONNECTIONS
     assert interruptions > 3
 
 

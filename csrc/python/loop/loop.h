@@ -100,12 +100,13 @@ extern fmux_objects_t fmux_objects;
     X(_cancelled) X(_run) X(_run_once) \
     X(_write_to_self) X(_add_reader) X(_add_writer) X(_remove_reader) \
     X(_remove_writer) X(_timer_handle_cancelled) X(_fatal_error) X(_flush) \
-    X(append) X(clear) X(extend) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) \
+    X(append) X(clear) X(extend) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) \
     X(_lost_write) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
     X(recvfrom) X(send) X(sendmsg) X(sendto) X(peername) X(_read_ready) \
     X(datagram_received) X(error_received) X(gettimeout) X(done) X(set_result) \
     X(_transports) X(data) X(_ensure_fd_no_transport) X(call_at) X(call_later) X(call_soon) \
-    X(call_soon_threadsafe) X(cancel) X(create_task) X(close) \
+    X(call_soon_threadsafe) X(cancel) X(create_task) X(close) X(popleft) X(_write_ready) X(_write_ready_by_method) \
+    X(_write_failed) X(_after_sending) X(_maybe_pause_protocol) \
     X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
     X(Task)
@@ -424,10 +425,19 @@ PyObject *fmux_transport_buffer(PyObject *self);
 int fmux_transport_make(PyObject *module, const char *name, PyMethodDef *methods,
                         PyMemberDef *members);
 
-/* ---- stream_transport.c --------------------------------------------------------- */
+/* ---- stream_send.c ---------------------------------------------------------------- */
+
+/* Methods of a stream transport. */
+PyObject *fmux_stream_write(PyObject *self, PyObject *data);
+PyObject *fmux_stream_writelines(PyObject *self, PyObject *iterable);
+PyObject *fmux_stream_write_ready(PyObject *self, PyObject *unused);
+PyObject *fmux_stream_keep(PyObject *self, PyObject *args);
+PyObject *fmux_stream_drop(PyObject *self, PyObject *number);
 
 /* Send what a transport has gathered. Returns 0, or -1 with an exception. */
 int fmux_stream_flush(PyObject *transport);
+
+/* ---- stream_transport.c --------------------------------------------------------- */
 
 int fmux_stream_init(PyObject *module);
 

@@ -1,14 +1,9 @@
-/* stream_transport.c - the hot methods of the transport of a stream socket: receive and
- * deliver, write, writelines. fastmux.loop.stream has all others.
+/* stream_transport.c - the transport of a stream socket: receive and deliver.
+ * stream_send.c has the sending half, fastmux.loop.stream the methods that are called rarely.
  */
 #include "loop.h"
 
-#include <sys/uio.h>
-
-enum {
-    FMUX__LONG = 64 * 1024, /* a send that releases the interpreter lock */
-    FMUX__LINES = 64        /* buffers of one sendmsg() */
-};
+#include <sys/socket.h>
 
 /* ---- receiving ----------------------------------------------------------------- */
 
@@ -114,251 +109,20 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
     return result;
 }
 
-/* ---- sending ----------------------------------------------------------------------- */
-
-/* Send n pieces. Returns the number of bytes sent, which is 0 if the socket is full;
- * or -1 with an exception. */
-static ssize_t fmux__send(const fmux_transport_t *stream,
-                          struct iovec *pieces, size_t count, Py_ssize_t total)
-{
-    int fd = fmux_socket_number(stream->sock);
-    if (fd == -2)
-        return -1;
-    PyThreadState *state =
-        total >= FMUX__LONG ? PyEval_SaveThread() : NULL;
-    struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
-    errno = EBADF;
-    ssize_t sent =
-        fd < 0 ? -1
-        : count == 1
-            ? send(fd, pieces->iov_base, pieces->iov_len,
-                   MSG_DONTWAIT | MSG_NOSIGNAL)
-            : sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    int error = errno;
-    if (state != NULL)
-        PyEval_RestoreThread(state);
-    errno = error;
-    if (sent < 0 && fmux_try_again())
-        return 0;
-    if (sent < 0)
-        PyErr_SetFromErrno(PyExc_OSError);
-    return sent;
-}
-
-/* Refuse to write after write_eof() or during sendfile(). */
-static bool fmux__may_write(const fmux_transport_t *stream,
-                            const char *after_eof, const char *in_sendfile)
-{
-    if (stream->eof)
-        PyErr_SetString(PyExc_RuntimeError, after_eof);
-    else if (stream->empty_waiter != NULL && stream->empty_waiter != Py_None)
-        PyErr_SetString(PyExc_RuntimeError, in_sendfile);
-    else
-        return true;
-    return false;
-}
-
-/* self.method(data, sent), which keeps what was not sent. */
-static PyObject *fmux__keep(PyObject *self, PyObject *method, PyObject *data,
-                            ssize_t sent)
-{
-    PyObject *number = PyLong_FromSsize_t(sent);
-    PyObject *none =
-        number == NULL ? NULL
-                       : fmux_python.vectorcall_method(method, FMUX_PASS(self, data, number));
-    Py_XDECREF(number);
-    return none;
-}
-
-/* With gather_writes: keep small data for fmux_stream_flush. */
-static bool fmux__gathers(const fmux_transport_t *stream, Py_ssize_t length)
-{
-    return length < FMUX__LONG &&
-           (stream->gathering ||
-            (stream->loop != NULL && PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
-             ((fmux_loop_t *)stream->loop)->gathers && !fmux_is_buffering(stream) &&
-             stream->loop != NULL));
-}
-
-static PyObject *fmux__gather(PyObject *self, PyObject *data, const fmux_buffer_t *buffer)
-{
-    fmux_transport_t *stream = fmux_transport(self);
-    /* Before the garbage collector can run code that sets _loop. */
-    if (!stream->gathering && PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
-        PyList_Append(((fmux_loop_t *)stream->loop)->gathered, self) < 0)
-        return NULL;
-    PyObject *kept = fmux_transport_buffer(self), *piece = data, *none = NULL;
-    if (PyBytes_CheckExact(data))
-        Py_INCREF(piece);
-    else
-        piece = PyBytes_FromStringAndSize(buffer->buf, buffer->len);
-    if (kept != NULL && piece != NULL) {
-        stream->gathering = 1;
-        stream->gathered += buffer->len;
-        none = FMUX_CALL_METHOD(append, kept, piece);
-    }
-    Py_XDECREF(kept);
-    Py_XDECREF(piece);
-    if (none != NULL && stream->gathered >= FMUX__LONG && fmux_stream_flush(self) < 0)
-        Py_CLEAR(none);
-    return none;
-}
-
-static PyObject *fmux__write(PyObject *self, PyObject *data)
-{
-    fmux_transport_t *stream = fmux_transport(self);
-    fmux_buffer_t buffer = {.obj = NULL};
-    struct iovec piece;
-    if (PyBytes_CheckExact(data)) {
-        buffer.buf = PyBytes_AsString(data);
-        buffer.len = PyBytes_Size(data);
-    } else if (!PyBytes_Check(data) && !PyByteArray_Check(data) &&
-               !PyMemoryView_Check(data)) {
-        PyObject *name =
-            PyObject_GetAttrString((PyObject *)Py_TYPE(data), "__name__");
-        if (name != NULL)
-            PyErr_Format(PyExc_TypeError,
-                         "data argument must be a bytes-like object, not %R",
-                         name);
-        Py_XDECREF(name);
-        return NULL;
-    }
-    if (!fmux__may_write(stream, "Cannot call write() after write_eof()",
-                         "unable to write; sendfile is in progress"))
-        return NULL;
-    if (buffer.buf == NULL &&
-        fmux_python.get_buffer(data, &buffer, FMUX_BUFFER_READ) < 0)
-        return fmux_fatal(self, "Fatal write error on socket transport");
-    PyObject *result = NULL;
-    if (buffer.len == 0) {
-        result = fmux_none();
-    } else if (stream->conn_lost != 0) {
-        result = FMUX_CALL_METHOD(_lost_write, self);
-    } else if (fmux__gathers(stream, buffer.len)) {
-        result = fmux__gather(self, data, &buffer);
-    } else if (fmux_is_buffering(stream)) {
-        result = fmux__keep(self, fmux_names._keep_rest, data, 0);
-    } else if (fmux_is_patched(stream->sock, fmux_names.send)) {
-        result = FMUX_CALL_METHOD(_write_by_method, self, data);
-    } else {
-        piece = (struct iovec){buffer.buf, (size_t)buffer.len};
-        ssize_t sent = fmux__send(stream, &piece, 1, buffer.len);
-        if (sent < 0) {
-            result = fmux_fatal(self, "Fatal write error on socket transport");
-        } else if (sent == buffer.len) {
-            result = fmux_none();
-        } else {
-            result = fmux__keep(self, fmux_names._keep_rest, data, sent);
-        }
-    }
-    if (buffer.obj != NULL)
-        fmux_python.release_buffer(&buffer);
-    return result;
-}
-
-/* Send a tuple of at most FMUX__LINES buffers at once. Returns as fmux__send. */
-static ssize_t fmux__send_lines(const fmux_transport_t *stream,
-                                PyObject *lines, Py_ssize_t *total_out)
-{
-    fmux_buffer_t buffers[FMUX__LINES];
-    struct iovec pieces[FMUX__LINES];
-    Py_ssize_t count = PyTuple_Size(lines), filled = 0;
-    ssize_t sent = -1;
-    *total_out = 0;
-    for (; filled < count; filled++) {
-        if (fmux_python.get_buffer(PyTuple_GetItem(lines, filled),
-                                   &buffers[filled], FMUX_BUFFER_READ) < 0)
-            break;
-        pieces[filled] = (struct iovec){buffers[filled].buf,
-                                        (size_t)buffers[filled].len};
-        *total_out += buffers[filled].len;
-    }
-    if (filled == count)
-        sent = fmux__send(stream, pieces, (size_t)count, *total_out);
-    while (filled > 0)
-        fmux_python.release_buffer(&buffers[--filled]);
-    return sent;
-}
-
-int fmux_stream_flush(PyObject *self)
-{
-    fmux_transport_t *stream = fmux_transport(self);
-    stream->gathering = 0;
-    stream->gathered = 0;
-    if (stream->conn_lost != 0 || !fmux_is_buffering(stream))
-        return 0;
-    PyObject *lines = PySequence_Tuple(stream->buffer), *result = NULL;
-    Py_ssize_t count = lines == NULL ? 0 : PyTuple_Size(lines), total = -1;
-    ssize_t sent = count == 0 || count > FMUX__LINES ? 0 : fmux__send_lines(stream, lines, &total);
-    if (count > 0 && sent == total && !stream->closing && !stream->eof && !stream->protocol_paused &&
-        (stream->empty_waiter == NULL || stream->empty_waiter == Py_None)) {
-        result = FMUX_CALL_METHOD(clear, stream->buffer);
-    } else if (lines != NULL) {
-        PyErr_Clear(); /* _flush() sends once more, and handles the error */
-        result = fmux__keep(self, fmux_names._flush, Py_None, sent < 0 ? 0 : sent);
-    }
-    Py_XDECREF(lines);
-    Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
-}
-
-/* With gather_writes, each line is one write. */
-static PyObject *fmux__gather_lines(PyObject *self, PyObject *lines)
-{
-    PyObject *none = fmux_none();
-    for (Py_ssize_t i = 0; none != NULL && i < PyTuple_Size(lines); i++) {
-        PyObject *view = PyMemoryView_FromObject(PyTuple_GetItem(lines, i));
-        Py_DECREF(none);
-        none = view == NULL ? NULL : fmux__write(self, view);
-        Py_XDECREF(view);
-    }
-    return none;
-}
-
-static PyObject *fmux__writelines(PyObject *self, PyObject *iterable)
-{
-    fmux_transport_t *stream = fmux_transport(self);
-    if (!fmux__may_write(stream, "Cannot call writelines() after write_eof()",
-                         "unable to writelines; sendfile is in progress"))
-        return NULL;
-    PyObject *lines = PySequence_Tuple(iterable), *result;
-    if (lines == NULL)
-        return NULL;
-    Py_ssize_t count = PyTuple_Size(lines), total = 0;
-    if (count == 0) {
-        result = fmux_none();
-    } else if (stream->conn_lost != 0) {
-        result = FMUX_CALL_METHOD(_lost_write, self);
-    } else if (fmux__gathers(stream, 0)) {
-        result = fmux__gather_lines(self, lines);
-    } else if (count > FMUX__LINES || fmux_is_buffering(stream) ||
-               fmux_is_patched(stream->sock, fmux_names.sendmsg)) {
-        result = fmux__keep(self, fmux_names._keep_lines, lines, 0);
-    } else {
-        ssize_t sent = fmux__send_lines(stream, lines, &total);
-        if (sent < 0 && !PyErr_ExceptionMatches(PyExc_OSError)) {
-            result = NULL; /* not bytes-like: the caller's error */
-        } else if (sent < 0) {
-            result = fmux_fatal(self, "Fatal write error on socket transport");
-        } else if (sent == total) {
-            result = fmux_none();
-        } else {
-            result = fmux__keep(self, fmux_names._keep_lines, lines, sent);
-        }
-    }
-    Py_DECREF(lines);
-    return result;
-}
-
 /* ---- the type ------------------------------------------------------------------------ */
 
 static PyMethodDef fmux__methods[] = {
     FMUX_METHOD("is_closing", fmux_is_closing, METH_NOARGS,
                 "Return whether the transport is closing or closed."),
     FMUX_METHOD("_read_ready", fmux__read_ready, METH_NOARGS, NULL),
-    FMUX_METHOD("write", fmux__write, METH_O,
+    FMUX_METHOD("_write_ready", fmux_stream_write_ready, METH_NOARGS, NULL),
+    FMUX_METHOD("_keep", fmux_stream_keep, METH_VARARGS,
+                "_keep(lines, sent): keep the rest of a tuple of buffers, and send it later."),
+    FMUX_METHOD("_drop", fmux_stream_drop, METH_O,
+                "_drop(sent): remove what was sent from the buffer."),
+    FMUX_METHOD("write", fmux_stream_write, METH_O,
                 "Send data now, and keep what the socket does not take."),
-    FMUX_METHOD("writelines", fmux__writelines, METH_O,
+    FMUX_METHOD("writelines", fmux_stream_writelines, METH_O,
                 "Send a list of bytes-like objects in one system call."),
     {NULL, NULL, 0, NULL},
 };

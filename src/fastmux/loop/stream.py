@@ -10,7 +10,6 @@ import asyncio
 import logging
 import socket
 from asyncio import constants, trsock
-from collections.abc import Sequence
 from inspect import signature
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -123,7 +122,7 @@ class _SocketTransport(_native.StreamCore):
             self._fatal_error(exc, "Fatal write error on socket transport")
             return
         if sent < memoryview(data).nbytes:
-            self._keep_rest(data, sent)
+            self._keep((data,), sent)
 
     # Sending what the socket did not take at once
 
@@ -136,52 +135,30 @@ class _SocketTransport(_native.StreamCore):
             _logger.warning("socket.send() raised exception.")
         self._conn_lost += 1
 
-    def _keep_rest(self, data: Any, sent: int) -> None:
-        """Send the rest of data when the socket is writable."""
-        self._keep_lines((data,), sent)
-
-    def _keep_lines(self, lines: Sequence[Any], sent: int) -> None:
-        """Send the rest of several buffers when the socket is writable. The caller may change its own meanwhile."""
-        views = [memoryview(line).cast("B") for line in lines]
-        if not self._buffer:
-            self._loop._add_writer(self._sock_fd, self._write_ready)
-        for line, view in zip(lines, views):
-            if sent < len(view):
-                self._buffer.append(view[sent:] if isinstance(line, bytes) else memoryview(bytes(view[sent:])))
-            sent = max(0, sent - len(view))
-        self._maybe_pause_protocol()  # which may close the transport
-
-    def _write_ready(self) -> None:
-        """Send from the buffer; called when the socket is writable."""
-        if self._conn_lost:
-            return
-        buffer = self._buffer
+    def _write_ready_by_method(self) -> None:
         try:
-            sent = self._sock.sendmsg(list(islice(buffer, _BUFFERS)))
+            sent = self._sock.sendmsg(list(islice(self._buffer, _BUFFERS)))
         except (BlockingIOError, InterruptedError):
             return
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
-            self._loop._remove_writer(self._sock_fd)
-            buffer.clear()
-            self._fatal_error(exc, "Fatal write error on socket transport")
-            if self._empty_waiter is not None:
-                self._empty_waiter.set_exception(exc)
+            self._write_failed(exc)
             return
-        self._sent(sent)
+        self._drop(sent)
+        self._after_sending()
 
-    def _sent(self, sent: int) -> None:
-        """Remove what was sent from the buffer; after the last of it, continue what waits for that."""
-        buffer = self._buffer
-        while sent:
-            first = buffer.popleft()
-            if len(first) > sent:
-                buffer.appendleft(memoryview(first)[sent:])
-                break
-            sent -= len(first)
+    def _write_failed(self, exc: BaseException) -> None:
+        self._loop._remove_writer(self._sock_fd)
+        self._buffer.clear()
+        self._fatal_error(exc, "Fatal write error on socket transport")
+        if self._empty_waiter is not None:
+            self._empty_waiter.set_exception(exc)
+
+    def _after_sending(self) -> None:
+        """Continue what waits for the buffer to become shorter, or empty."""
         self._maybe_resume_protocol()  # which may append
-        if not buffer:
+        if not self._buffer:
             self._loop._remove_writer(self._sock_fd)
             if self._empty_waiter is not None:
                 self._empty_waiter.set_result(None)
@@ -190,12 +167,9 @@ class _SocketTransport(_native.StreamCore):
             elif self._eof:
                 self._sock.shutdown(socket.SHUT_WR)
 
-    def _flush(self, _: None, sent: int) -> None:
+    def _flush(self) -> None:
         """Continue after a turn's gathered data was sent, or a part of it."""
-        if sent:
-            self._sent(sent)
-        else:
-            self._write_ready()
+        self._write_ready()
         if self._buffer and not self._conn_lost:
             self._loop._add_writer(self._sock_fd, self._write_ready)
             self._maybe_pause_protocol()
