@@ -22,22 +22,6 @@ _ACCEPT: Final = socket.socket.accept
 class SockCalls(_native.LoopCore, StandardLoop):
     """The methods in front of the standard ones, which get other classes of sockets, and all calls in debug mode."""
 
-    async def _readable(self, fd: int) -> None:
-        future, handle = self._start_reading(fd)
-        try:
-            await future
-        finally:
-            if not handle._cancelled:  # else it is another reader's
-                self._remove_reader(fd)
-
-    async def _writable(self, fd: int) -> None:
-        future, handle = self._start_writing(fd)
-        try:
-            await future
-        finally:
-            if not handle._cancelled:
-                self._remove_writer(fd)
-
     async def sock_recv(self, sock: Any, n: int) -> bytes:
         """Receive up to n bytes."""
         if sock.__class__ is not _Socket or self._debug:
@@ -66,13 +50,13 @@ class SockCalls(_native.LoopCore, StandardLoop):
         """Send all of data."""
         if sock.__class__ is not _Socket or self._debug:
             return await super().sock_sendall(sock, data)
-        sent = _native.attempt(sock.send, data) or 0
+        sent = _native.send(sock, data) or 0
         if data.__class__ is bytes and sent == len(data):
             return
         view = memoryview(data).cast("B")
         while sent < len(view):
             await self._writable(sock.fileno())
-            sent += _native.attempt(sock.send, view[sent:]) or 0
+            sent += _native.send(sock, view[sent:]) or 0
 
     async def sock_sendto(self, sock: Any, data: Any, address: Any) -> int:
         """Send a datagram to an address, and return the number of bytes."""
