@@ -135,6 +135,7 @@ static bool fmux__receiver(const fmux_transport_t *transport, PyObject *given,
     if (peer != Py_None) {
         address_out->length = 0;
         return (PyTuple_CheckExact(peer) && PyTuple_Size(peer) > 0) ||
+               (PyBytes_CheckExact(peer) && PyBytes_Size(peer) > 0) ||
                (PyUnicode_CheckExact(peer) && PyUnicode_GetLength(peer) > 0);
     }
     if (has_own)
