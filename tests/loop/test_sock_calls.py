@@ -273,6 +273,10 @@ def udp_pair():
     return pair
 
 
+in_new_versions = pytest.mark.skipif(not hasattr(asyncio.SelectorEventLoop, "sock_sendto"), reason="new in Python 3.11")
+
+
+@in_new_versions
 def test_datagrams_are_received_with_their_sender(loop, run):
     async def main():
         first, second = udp_pair()
@@ -290,7 +294,7 @@ def test_datagrams_are_received_with_their_sender(loop, run):
     assert received == [(b"abc", sender), (b"", sender)]
 
 
-@pytest.mark.skipif(not hasattr(asyncio.SelectorEventLoop, "sock_sendto"), reason="new in Python 3.11")
+@in_new_versions
 def test_datagrams_are_sent_when_the_socket_takes_them(loop, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the kernel takes at most 107 bytes
 
@@ -469,9 +473,12 @@ calls = pytest.mark.parametrize("name", [name for name in CALLS if hasattr(async
 
 @calls
 def test_a_socket_of_tls_is_refused(loop, run, name):
-    with ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_socket(socket.socket(), server_hostname="localhost") as sock:
-        with pytest.raises(TypeError, match="SSLSocket"):
-            run(getattr(loop, name)(sock, *CALLS[name]))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    with (
+        context.wrap_socket(socket.socket(), server_hostname="localhost") as sock,
+        pytest.raises(TypeError, match="SSLSocket"),
+    ):
+        run(getattr(loop, name)(sock, *CALLS[name]))
 
 
 @calls

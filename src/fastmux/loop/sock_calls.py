@@ -30,7 +30,7 @@ class SockCalls(_native.LoopCore, StandardLoop):
             await self._readable(sock.fileno())
         return data
 
-    async def sock_recv_into(self, sock: Any, buf: Any) -> int:
+    async def sock_recv_into(self, sock: Any, buf: Any) -> Any:
         """Receive into buf, and return the number of bytes."""
         if sock.__class__ is not _Socket or self._debug:
             return await super().sock_recv_into(sock, buf)
@@ -49,7 +49,8 @@ class SockCalls(_native.LoopCore, StandardLoop):
     async def sock_sendall(self, sock: Any, data: Any) -> None:
         """Send all of data."""
         if sock.__class__ is not _Socket or self._debug:
-            return await super().sock_sendall(sock, data)
+            await super().sock_sendall(sock, data)
+            return
         sent = _native.send(sock, data) or 0
         if data.__class__ is bytes and sent == len(data):
             return
@@ -58,7 +59,7 @@ class SockCalls(_native.LoopCore, StandardLoop):
             await self._writable(sock.fileno())
             sent += _native.send(sock, view[sent:]) or 0
 
-    async def sock_sendto(self, sock: Any, data: Any, address: Any) -> int:
+    async def sock_sendto(self, sock: Any, data: Any, address: Any) -> Any:
         """Send a datagram to an address, and return the number of bytes."""
         if sock.__class__ is not _Socket or self._debug:
             return await super().sock_sendto(sock, data, address)
@@ -66,7 +67,7 @@ class SockCalls(_native.LoopCore, StandardLoop):
             await self._writable(sock.fileno())
         return count
 
-    async def sock_accept(self, sock: Any) -> tuple[Any, Any]:
+    async def sock_accept(self, sock: Any) -> Any:
         """Accept a connection, and return its socket and the address of its other end."""
         # A socket that is not blocking: the C function would hold the interpreter lock.
         plain = sock.__class__ is _Socket and _Socket.accept is _ACCEPT and not self._debug
@@ -75,3 +76,8 @@ class SockCalls(_native.LoopCore, StandardLoop):
         while (accepted := _native.attempt(_native.accept, sock)) is None:
             await self._readable(sock.fileno())
         return accepted
+
+
+for _name in ("sock_recvfrom", "sock_sendto"):
+    if not hasattr(StandardLoop, _name):  # new in Python 3.11
+        delattr(SockCalls, _name)
