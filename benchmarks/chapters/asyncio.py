@@ -181,8 +181,8 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
     results.note(
         "asyncio: CPU time of the server process per request. A row names the API of the server (buffered: "
         "BufferedProtocol), the message size and the number of connections. HTTP: 100 connections of wrk. connect to "
-        "close: one request per connection. datagrams: UDP, one in flight per client. The calls: CPU time of the process per call; of the bursts, "
-        "per datagram with sending it."
+        "close: one request per connection. datagrams: UDP, one in flight per client. The calls: CPU time of the "
+        "process per call; of the bursts, per datagram with sending it."
     )
     if settings.quick:
         results.note("asyncio: a quick run skips most workloads, and the calls.")

@@ -322,11 +322,44 @@ async def talk() -> None:
         await end.wait_closed()
 
 
+class Answer(asyncio.DatagramProtocol):
+    """Answer each datagram."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        self.transport.sendto(data, addr)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set_result(None)
+
+
+async def exchange_datagrams() -> None:
+    """Exchange datagrams with a transport, and cancel a wait for one."""
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.create_datagram_endpoint(Answer, local_addr=("127.0.0.1", 0))
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.connect(transport.get_extra_info("sockname"))
+        for _ in range(3):
+            await loop.sock_sendall(sock, b"word")
+            expect(b"word", await loop.sock_recv(sock, 100))
+        receiving = loop.create_task(loop.sock_recv(sock, 100))
+        await asyncio.sleep(0)
+        receiving.cancel()
+        await asyncio.wait([receiving])
+    transport.close()
+    await protocol.lost
+
+
 def run_loop(stack: ExitStack) -> Step:
     def step() -> None:
         loop = fastmux.new_event_loop()
         try:
             loop.run_until_complete(talk())
+            loop.run_until_complete(exchange_datagrams())
         finally:
             loop.close()
 

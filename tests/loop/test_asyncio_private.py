@@ -35,6 +35,7 @@ METHODS = [
     (LOOP, "_check_closed", []),
     (LOOP, "_ensure_fd_no_transport", ["fd"]),
     (LOOP, "_accept_connection", None),
+    (LOOP, "_make_datagram_transport", ["sock", "protocol", "address", "waiter", "extra"]),
     (LOOP, "_make_socket_transport", ["sock", "protocol", "waiter", "extra", "server", *CONTEXT]),
     (LOOP, "_make_ssl_transport", None),
     (LOOP, "_process_events", ["event_list"]),
@@ -92,6 +93,24 @@ def test_a_transport_keeps_its_state_in_private_attributes():
     loop = LOOP()
     try:
         assert loop.run_until_complete(main()) == []
+    finally:
+        loop.close()
+
+
+def test_a_datagram_transport_keeps_its_state_in_private_attributes():
+    async def main():
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+        names = {"_loop", "_sock", "_sock_fd", "_protocol", "_buffer", "_conn_lost", "_closing", "_paused", "_address"}
+        missing = [name for name in names | {"_extra", "max_size"} if not hasattr(transport, name)]
+        known = transport._extra["peername"], loop._transports.data[transport._sock_fd]() is transport
+        transport.close()
+        await asyncio.sleep(0)
+        return missing, known
+
+    loop = LOOP()
+    try:
+        assert loop.run_until_complete(main()) == ([], (None, True))
     finally:
         loop.close()
 

@@ -215,14 +215,18 @@ static PyObject *fmux__construct(PyObject *module_dict, PyObject *name,
             PyErr_SetString(PyExc_TypeError, "unexpected arguments");
         return NULL;
     }
-    PyObject *names = PyTuple_New(named + 1);
-    if (names == NULL)
+    static PyObject *only_loop; /* ("loop",) */
+    if (only_loop == NULL && (only_loop = PyTuple_Pack(1, fmux_names.loop)) == NULL)
         return NULL;
+    PyObject *names = only_loop;
+    if (named > 0 && (names = PyTuple_New(named + 1)) == NULL)
+        return NULL;
+    Py_INCREF(named == 0 ? names : fmux_names.loop);
+    if (named > 0)
+        (void)PyTuple_SetItem(names, 0, fmux_names.loop);
     for (Py_ssize_t i = 0; i < count; i++)
         all[i + 1] = args[i];
     all[count + 1] = self;
-    PyObject *loop_name = PyUnicode_InternFromString("loop");
-    (void)PyTuple_SetItem(names, 0, loop_name);
     for (Py_ssize_t i = 0; i < named; i++) {
         PyObject *keyword = PyTuple_GetItem(kwnames, i);
         Py_INCREF(keyword);
@@ -230,11 +234,8 @@ static PyObject *fmux__construct(PyObject *module_dict, PyObject *name,
         all[count + 2 + i] = args[count + i];
     }
     Py_INCREF(type);
-    PyObject *result =
-        loop_name == NULL
-            ? NULL
-            : fmux_python.vectorcall(type, all + 1,
-                                     (size_t)count | FMUX_PLACE_BEFORE, names);
+    PyObject *result = fmux_python.vectorcall(type, all + 1,
+                                              (size_t)count | FMUX_PLACE_BEFORE, names);
     Py_DECREF(type);
     Py_DECREF(names);
     return result;

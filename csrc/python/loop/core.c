@@ -132,6 +132,13 @@ static PyObject *fmux__get_flag(PyObject *self, void *offset)
     return PyBool_FromLong(*((char *)self + (uintptr_t)offset));
 }
 
+/* Every future asks for it. */
+static PyObject *fmux__get_debug(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((fmux_loop_t *)self)->debug);
+}
+
 /* As in an attribute of Python, any object may be assigned. */
 static int fmux__set_flag(PyObject *self, PyObject *value, void *offset)
 {
@@ -281,11 +288,11 @@ static PyMethodDef fmux__methods[] = {
     FMUX_METHOD("_add_writer", fmux_add_writer, FMUX__FAST, NULL),
     FMUX_METHOD("_remove_reader", fmux_remove_reader, METH_O, NULL),
     FMUX_METHOD("_remove_writer", fmux_remove_writer, METH_O, NULL),
-    FMUX_METHOD("_start_reading", fmux_start_reading, METH_O,
-                "Return a future and a handle that sets its result as soon as a "
-                "descriptor is readable."),
-    FMUX_METHOD("_start_writing", fmux_start_writing, METH_O,
-                "The same for writing."),
+    FMUX_METHOD("_readable", fmux_readable, METH_O,
+                "Return an awaitable that waits until a descriptor is readable."),
+    FMUX_METHOD("_writable", fmux_writable, METH_O, "The same for writing."),
+    FMUX_METHOD("get_debug", fmux__get_debug, METH_NOARGS,
+                "Return whether debug mode is on."),
     FMUX_METHOD("_write_to_self", fmux_write_to_self, METH_NOARGS, NULL),
     FMUX_METHOD("_run_once", fmux_run_once, METH_NOARGS, NULL),
     {NULL, NULL, 0, NULL},

@@ -11,26 +11,36 @@
 
 enum { FMUX__MOST = 64 }; /* datagrams of one call: others want their turn, too */
 
-/* The last address that was received. Most datagrams come from the same one as the
- * one before, or are answers to it. */
-static fmux_address_t fmux__last;
-static PyObject *fmux__last_object;
+enum { FMUX__SENDERS = 64 };
+
+/* Addresses with their objects, each in a place that depends on its host and port. Most datagrams
+ * come from a known sender, or are answers to the last one. */
+static struct {
+    fmux_address_t address;
+    PyObject *object;
+} fmux__senders[FMUX__SENDERS], *fmux__last = fmux__senders;
 
 /* ---- receiving ----------------------------------------------------------------- */
 
 static PyObject *fmux__sender(const fmux_address_t *address)
 {
-    if (fmux__last_object == NULL || fmux__last.length != address->length ||
-        memcmp(&fmux__last.any, &address->any, address->length) != 0) {
-        PyObject *object = fmux_address_object(address), *old = fmux__last_object;
+    unsigned place = 0;
+    if (address->any.ss_family == AF_INET)
+        place = ntohs(address->in.sin_port) + ntohl(address->in.sin_addr.s_addr);
+    else if (address->any.ss_family == AF_INET6)
+        place = ntohs(address->in6.sin6_port) + address->in6.sin6_addr.s6_addr[15];
+    fmux__last = &fmux__senders[place % FMUX__SENDERS];
+    if (fmux__last->object == NULL || fmux__last->address.length != address->length ||
+        memcmp(&fmux__last->address.any, &address->any, address->length) != 0) {
+        PyObject *object = fmux_address_object(address), *old = fmux__last->object;
         if (object == NULL)
             return NULL;
-        fmux__last = *address;
-        fmux__last_object = object;
+        fmux__last->address = *address;
+        fmux__last->object = object;
         Py_XDECREF(old);
     }
-    Py_INCREF(fmux__last_object);
-    return fmux__last_object;
+    Py_INCREF(fmux__last->object);
+    return fmux__last->object;
 }
 
 /* protocol.error_received(exception) for the OSError that is set; any other exception
@@ -135,12 +145,13 @@ static bool fmux__receiver(const fmux_transport_t *transport, PyObject *given,
     if (peer != Py_None) {
         address_out->length = 0;
         return (PyTuple_CheckExact(peer) && PyTuple_Size(peer) > 0) ||
+               (PyBytes_CheckExact(peer) && PyBytes_Size(peer) > 0) ||
                (PyUnicode_CheckExact(peer) && PyUnicode_GetLength(peer) > 0);
     }
     if (has_own)
         return false;
-    if (given == fmux__last_object) {
-        *address_out = fmux__last;
+    if (given == fmux__last->object && fmux__last->address.length > 0) {
+        *address_out = fmux__last->address;
         return address_out->any.ss_family == transport->family;
     }
     return fmux_address_parse(given, transport->family, address_out);

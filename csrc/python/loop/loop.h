@@ -103,7 +103,7 @@ extern fmux_objects_t fmux_objects;
     X(append) X(clear) X(extend) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) \
     X(_lost_write) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
     X(recvfrom) X(send) X(sendmsg) X(sendto) X(peername) X(_read_ready) \
-    X(datagram_received) X(error_received) X(gettimeout) X(done) X(set_result) \
+    X(datagram_received) X(error_received) X(gettimeout) X(done) X(set_result) X(throw_) X(loop) \
     X(_transports) X(data) X(_ensure_fd_no_transport) X(call_at) X(call_later) X(call_soon) \
     X(call_soon_threadsafe) X(cancel) X(create_task) X(close) X(popleft) X(_write_ready) X(_write_ready_by_method) \
     X(_write_failed) X(_after_sending) X(_maybe_pause_protocol) \
@@ -293,10 +293,9 @@ PyObject *fmux_remove_writer(PyObject *self, PyObject *fd);
 PyObject *fmux_call_of(PyObject *class, PyObject *self, PyObject *name,
                        PyObject *const *args, Py_ssize_t count, PyObject *kwnames);
 
-/* sock_calls.c: (future, handle), whose handle watches a descriptor and sets the future's
- * result. */
-PyObject *fmux_start_reading(PyObject *self, PyObject *fd);
-PyObject *fmux_start_writing(PyObject *self, PyObject *fd);
+/* sock_calls.c */
+PyObject *fmux_readable(PyObject *self, PyObject *fd);
+PyObject *fmux_writable(PyObject *self, PyObject *fd);
 
 /* Call the method of the standard loop that has this name. */
 static inline PyObject *fmux_standard(PyObject *self, PyObject *name, PyObject *const *args,
@@ -461,6 +460,11 @@ PyObject *fmux_attempt(PyObject *module, PyObject *const *args, Py_ssize_t count
 
 /* receive(sock, size): sock.recv(size), or None if it would block. */
 PyObject *fmux_sock_receive(PyObject *module, PyObject *const *args, Py_ssize_t count);
+
+/* send(sock, data): sock.send(data), or None if it would block. */
+PyObject *fmux_sock_send(PyObject *module, PyObject *const *args, Py_ssize_t count);
+
+int fmux_sock_calls_init(PyObject *module);
 
 /* set_ready(future): set the result None, unless the future is done. */
 PyObject *fmux_set_ready(PyObject *module, PyObject *future);

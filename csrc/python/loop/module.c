@@ -246,6 +246,8 @@ static PyMethodDef fmux__functions[] = {
                 "attempt(function, *args): function(*args), or None if it would block."),
     FMUX_METHOD("receive", fmux_sock_receive, METH_FASTCALL,
                 "receive(sock, size): sock.recv(size), or None if it would block."),
+    FMUX_METHOD("send", fmux_sock_send, METH_FASTCALL,
+                "send(sock, data): sock.send(data), or None if it would block."),
     {"set_ready", fmux_set_ready, METH_O,
      "set_ready(future): set the result None, unless the future is done."},
     {NULL, NULL, 0, NULL},
@@ -264,13 +266,12 @@ PyMODINIT_FUNC PyInit__loop(void);
 PyMODINIT_FUNC PyInit__loop(void)
 {
     PyObject *module = PyModule_Create(&fmux__module);
-    if (module != NULL)
-        fmux_objects.set_ready = PyObject_GetAttrString(module, "set_ready");
     if (module != NULL &&
-        (fmux_objects.set_ready == NULL || fmux__find_functions() < 0 || fmux__intern_names() < 0 ||
+        (fmux__find_functions() < 0 || fmux__intern_names() < 0 ||
          fmux__find_objects() < 0 || fmux_ring_init(module) < 0 ||
          fmux_handles_init(module) < 0 || fmux_core_init(module) < 0 ||
-         fmux_stream_init(module) < 0 || fmux_datagram_init(module) < 0))
+         fmux_stream_init(module) < 0 || fmux_datagram_init(module) < 0 ||
+         fmux_sock_calls_init(module) < 0))
         Py_CLEAR(module);
     return module;
 }

@@ -36,13 +36,22 @@ if TYPE_CHECKING:
         def _start_serving(self, protocol_factory: Any, sock: Any, *args: Any, **options: Any) -> None: ...
         def _stop_serving(self, sock: Any) -> None: ...
         def _write_to_self(self) -> None: ...
+        async def sock_recvfrom(self, sock: Any, bufsize: int) -> Any: ...
+        async def sock_sendto(self, sock: Any, data: Any, address: Any) -> Any: ...
+
+    class StandardDatagramTransport(asyncio.DatagramTransport):
+        max_size: int
+
+        def __init__(
+            self, loop: Any, sock: Any, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
+        ) -> None: ...
 
 else:
     StandardLoop = asyncio.SelectorEventLoop
+    StandardDatagramTransport = selector_events._SelectorDatagramTransport
 
 #: The test lists which of its methods call each other.
 StandardTransport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
-StandardDatagramTransport: Any = selector_events._SelectorDatagramTransport  # type: ignore[attr-defined]
 #: Sets the result of a future that may have been cancelled.
 set_result_unless_cancelled: Any = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 #: Returns the name and the place of a function, for the message about an exception in a callback.

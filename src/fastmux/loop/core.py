@@ -1,9 +1,10 @@
-"""The event loop on the C core: the standard selector loop, with handles, timers, the turn and the stream transport in
-C (csrc/python/loop)."""
+"""The event loop on the C core: the standard selector loop, with handles, timers, the turn and the transports in C
+(csrc/python/loop)."""
 
 from __future__ import annotations
 
 import socket
+import sys
 from asyncio import sslproto
 from collections import deque
 from contextvars import Context, copy_context
@@ -107,7 +108,8 @@ class CoreLoop(SockCalls):
     ) -> Any:
         if not _is_plain(sock) or self._debug or sock.family not in FAMILIES or sock.type != socket.SOCK_DGRAM:
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
-        self._ensure_fd_no_transport(sock)
+        if sys.version_info >= (3, 12):  # as in the standard method
+            self._ensure_fd_no_transport(sock)
         return _DatagramTransport(self, sock, protocol, address, waiter, extra)
 
     def _make_ssl_transport(

@@ -22,22 +22,6 @@ _ACCEPT: Final = socket.socket.accept
 class SockCalls(_native.LoopCore, StandardLoop):
     """The methods in front of the standard ones, which get other classes of sockets, and all calls in debug mode."""
 
-    async def _readable(self, fd: int) -> None:
-        future, handle = self._start_reading(fd)
-        try:
-            await future
-        finally:
-            if not handle._cancelled:  # else it is another reader's
-                self._remove_reader(fd)
-
-    async def _writable(self, fd: int) -> None:
-        future, handle = self._start_writing(fd)
-        try:
-            await future
-        finally:
-            if not handle._cancelled:
-                self._remove_writer(fd)
-
     async def sock_recv(self, sock: Any, n: int) -> bytes:
         """Receive up to n bytes."""
         if sock.__class__ is not _Socket or self._debug:
@@ -46,7 +30,7 @@ class SockCalls(_native.LoopCore, StandardLoop):
             await self._readable(sock.fileno())
         return data
 
-    async def sock_recv_into(self, sock: Any, buf: Any) -> int:
+    async def sock_recv_into(self, sock: Any, buf: Any) -> Any:
         """Receive into buf, and return the number of bytes."""
         if sock.__class__ is not _Socket or self._debug:
             return await super().sock_recv_into(sock, buf)
@@ -65,16 +49,17 @@ class SockCalls(_native.LoopCore, StandardLoop):
     async def sock_sendall(self, sock: Any, data: Any) -> None:
         """Send all of data."""
         if sock.__class__ is not _Socket or self._debug:
-            return await super().sock_sendall(sock, data)
-        sent = _native.attempt(sock.send, data) or 0
+            await super().sock_sendall(sock, data)
+            return
+        sent = _native.send(sock, data) or 0
         if data.__class__ is bytes and sent == len(data):
             return
         view = memoryview(data).cast("B")
         while sent < len(view):
             await self._writable(sock.fileno())
-            sent += _native.attempt(sock.send, view[sent:]) or 0
+            sent += _native.send(sock, view[sent:]) or 0
 
-    async def sock_sendto(self, sock: Any, data: Any, address: Any) -> int:
+    async def sock_sendto(self, sock: Any, data: Any, address: Any) -> Any:
         """Send a datagram to an address, and return the number of bytes."""
         if sock.__class__ is not _Socket or self._debug:
             return await super().sock_sendto(sock, data, address)
@@ -82,7 +67,7 @@ class SockCalls(_native.LoopCore, StandardLoop):
             await self._writable(sock.fileno())
         return count
 
-    async def sock_accept(self, sock: Any) -> tuple[Any, Any]:
+    async def sock_accept(self, sock: Any) -> Any:
         """Accept a connection, and return its socket and the address of its other end."""
         # A socket that is not blocking: the C function would hold the interpreter lock.
         plain = sock.__class__ is _Socket and _Socket.accept is _ACCEPT and not self._debug
@@ -91,3 +76,8 @@ class SockCalls(_native.LoopCore, StandardLoop):
         while (accepted := _native.attempt(_native.accept, sock)) is None:
             await self._readable(sock.fileno())
         return accepted
+
+
+for _name in ("sock_recvfrom", "sock_sendto"):
+    if not hasattr(StandardLoop, _name):  # new in Python 3.11
+        delattr(SockCalls, _name)
