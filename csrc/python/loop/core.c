@@ -257,13 +257,6 @@ static PyMemberDef fmux__members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
-/* Futures, tasks and programs ask this often. */
-static PyObject *fmux__get_debug(PyObject *self, PyObject *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(((fmux_loop_t *)self)->debug);
-}
-
 #define FMUX__FAST (METH_FASTCALL | METH_KEYWORDS)
 
 static PyMethodDef fmux__methods[] = {
@@ -291,8 +284,6 @@ static PyMethodDef fmux__methods[] = {
     FMUX_METHOD("_readable", fmux_readable, METH_O,
                 "Return an awaitable that waits until a descriptor is readable."),
     FMUX_METHOD("_writable", fmux_writable, METH_O, "The same for writing."),
-    FMUX_METHOD("get_debug", fmux__get_debug, METH_NOARGS,
-                "Return whether debug mode is on."),
     FMUX_METHOD("_write_to_self", fmux_write_to_self, METH_NOARGS, NULL),
     FMUX_METHOD("_run_once", fmux_run_once, METH_NOARGS, NULL),
     {NULL, NULL, 0, NULL},

@@ -98,7 +98,7 @@ PyObject *fmux_sock_send(PyObject *module, PyObject *const *args, Py_ssize_t cou
         return NULL;
     PyObject *sock = args[0], *data = args[1];
     if (!PyBytes_CheckExact(data) || PyBytes_Size(data) >= FMUX__LONG ||
-        fmux_is_patched(sock, fmux_names.send, fmux_objects.send))
+        fmux_is_patched(sock, fmux_names.send))
         return fmux__attempt_method(sock, fmux_names.send, data);
     int fd = fmux_socket_number(sock);
     if (fd == -2)
