@@ -92,8 +92,8 @@ extern fmux_objects_t fmux_objects;
     X(_cancelled) X(_run) X(_run_once) \
     X(_write_to_self) X(_add_reader) X(_add_writer) X(_remove_reader) \
     X(_remove_writer) X(_timer_handle_cancelled) X(_fatal_error) X(_flush) \
-    X(append) X(clear) X(extend) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) \
-    X(_lost_write) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
+    X(append) X(clear) X(extend) X(fileno) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) X(_keep_rest) X(_keep_lines) \
+    X(_lost_write) X(_at_eof) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
     X(send) X(sendmsg) X(call_at) X(call_later) X(call_soon) \
     X(call_soon_threadsafe) X(cancel) X(create_task) \
     X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
@@ -368,10 +368,10 @@ PyObject *fmux_transport_buffer(PyObject *self);
         FMUX_TRANSPORT_MEMBER("_protocol_paused", T_BOOL, protocol_paused), \
         FMUX_TRANSPORT_MEMBER("_protocol_connected", T_BOOL, protocol_connected)
 
-/* Make the type of a transport, a subclass of the standard _FlowControlMixin. Adds the
+/* Make the type of a transport, a subclass of a class of asyncio.transports. Adds the
  * offset to the members, once. Returns 0, or -1 with an exception. */
-int fmux_transport_make(PyObject *module, const char *name, PyMethodDef *methods,
-                        PyMemberDef *members);
+int fmux_transport_make(PyObject *module, const char *name, const char *base_name,
+                        PyMethodDef *methods, PyMemberDef *members);
 
 /* ---- stream_transport.c --------------------------------------------------------- */
 
@@ -379,6 +379,10 @@ int fmux_transport_make(PyObject *module, const char *name, PyMethodDef *methods
 int fmux_stream_flush(PyObject *transport);
 
 int fmux_stream_init(PyObject *module);
+
+/* ---- pipe_transport.c ----------------------------------------------------------- */
+
+int fmux_pipe_init(PyObject *module);
 
 /* ---- accept.c --------------------------------------------------------------- */
 

@@ -47,6 +47,33 @@ class StreamCore(asyncio.Transport):
     def _read_ready(self) -> None: ...
     def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
 
+class ReadPipeCore(asyncio.ReadTransport):
+    _closing: bool
+    _extra: dict[str, Any]
+    _fileno: int
+    _loop: Any
+    _paused: bool
+    _pipe: Any
+    _protocol: Any
+    max_size: int
+
+    def _read_ready(self) -> None: ...
+
+class WritePipeCore(asyncio.WriteTransport):
+    _buffer: Any
+    _closing: bool
+    _conn_lost: int
+    _extra: dict[str, Any]
+    _fileno: int
+    _loop: Any
+    _pipe: Any
+    _protocol: Any
+
+    def _maybe_pause_protocol(self) -> None: ...
+    def _maybe_resume_protocol(self) -> None: ...
+    def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def _write_buffer(self) -> int: ...
+
 def accept(listener: Any, /) -> tuple[Any, Any] | None: ...
 def set_nodelay(sock: Any, /) -> None: ...
 def setup(queue: Any, report: Any, open_array: Any, fail: Any, /) -> None: ...

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastmux import _binding, selectors
 
 from .asyncio_private import StandardLoop, source_of
+from .pipe import _ReadPipeTransport, _WritePipeTransport, are_plain
 from .stream import _SocketTransport
 
 if TYPE_CHECKING:
@@ -99,6 +100,16 @@ class CoreLoop(_native.LoopCore, StandardLoop):
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **in_context)
         self._ensure_fd_no_transport(sock)
         return _SocketTransport(self, sock, protocol, waiter, extra, server, context)
+
+    def _make_read_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **options: Any) -> Any:
+        if self._debug or not are_plain():
+            return super()._make_read_pipe_transport(pipe, protocol, *args, **options)
+        return _ReadPipeTransport(self, pipe, protocol, *args, **options)
+
+    def _make_write_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **options: Any) -> Any:
+        if self._debug or not are_plain():
+            return super()._make_write_pipe_transport(pipe, protocol, *args, **options)
+        return _WritePipeTransport(self, pipe, protocol, *args, **options)
 
     def _make_ssl_transport(
         self,
