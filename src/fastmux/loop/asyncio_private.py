@@ -7,7 +7,7 @@ tests/loop/test_asyncio_private.py looks for them in the Python that runs it.
 from __future__ import annotations
 
 import asyncio
-from asyncio import format_helpers, futures, selector_events, unix_events
+from asyncio import format_helpers, futures, selector_events
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         def _ensure_fd_no_transport(self, fd: Any) -> None: ...
         def _make_read_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **options: Any) -> Any: ...
         def _make_socket_transport(self, sock: Any, protocol: Any, *args: Any, **options: Any) -> Any: ...
+        async def _make_subprocess_transport(self, protocol: Any, *args: Any, **options: Any) -> Any: ...
         def _make_write_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **options: Any) -> Any: ...
         def _remove_reader(self, fd: Any) -> bool: ...
         def _remove_writer(self, fd: Any) -> bool: ...
@@ -43,8 +44,6 @@ else:
 
 #: The test lists which of its methods call each other.
 StandardTransport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
-StandardReadPipe: Any = unix_events._UnixReadPipeTransport  # type: ignore[attr-defined]
-StandardWritePipe: Any = unix_events._UnixWritePipeTransport  # type: ignore[attr-defined]
 #: Sets the result of a future that may have been cancelled.
 set_result_unless_cancelled: Any = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 #: Returns the name and the place of a function, for the message about an exception in a callback.

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from fastmux import _binding, selectors
 
 from .asyncio_private import StandardLoop, source_of
-from .pipe import _ReadPipeTransport, _WritePipeTransport, are_plain
+from .pipes import process
+from .pipes.pipe import _ReadPipeTransport, _WritePipeTransport, are_plain
 from .stream import _SocketTransport
 
 if TYPE_CHECKING:
@@ -105,6 +106,13 @@ class CoreLoop(_native.LoopCore, StandardLoop):
         if self._debug or not are_plain():
             return super()._make_read_pipe_transport(pipe, protocol, *args, **options)
         return _ReadPipeTransport(self, pipe, protocol, *args, **options)
+
+    async def _make_subprocess_transport(
+        self, protocol: Any, *args: Any, **options: Any
+    ) -> Any:
+        if self._debug or not process.is_plain(self):
+            return await super()._make_subprocess_transport(protocol, *args, **options)
+        return await process.start(self, protocol, *args, **options)
 
     def _make_write_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **options: Any) -> Any:
         if self._debug or not are_plain():

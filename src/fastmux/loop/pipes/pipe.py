@@ -11,14 +11,16 @@ import os
 import stat
 import sys
 from asyncio import constants
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding
+from fastmux.loop.asyncio_private import set_result_unless_cancelled
 
-from .asyncio_private import StandardReadPipe, StandardWritePipe, set_result_unless_cancelled
+from .asyncio_private import StandardReadPipe, StandardWritePipe
 
 if TYPE_CHECKING:
-    from . import _native
+    from fastmux.loop import _native
 else:
     _native = _binding.import_loop()
 
@@ -28,7 +30,7 @@ _SYSTEM_CALLS: Final = (os.read, os.write)
 
 
 def are_plain() -> bool:
-    """Whether reads and writes of pipes are system calls: no program has replaced them."""
+    """Whether os.read() and os.write() are those of the standard library: a program may replace them."""
     return (os.read, os.write) == _SYSTEM_CALLS
 
 
@@ -123,7 +125,7 @@ class _WritePipeTransport(_native.WritePipeCore):
         loop.call_soon(protocol.connection_made, self)
         # A pipe becomes readable when its other end is closed.
         if is_socket or (is_fifo and not sys.platform.startswith("aix")):
-            loop.call_soon(loop._add_reader, fd, self._read_ready)
+            loop.call_soon(self._watch_other_end)
         if waiter is not None:
             loop.call_soon(set_result_unless_cancelled, waiter, None)
 
@@ -143,6 +145,10 @@ class _WritePipeTransport(_native.WritePipeCore):
     is_closing = StandardWritePipe.is_closing
     set_protocol = StandardWritePipe.set_protocol
     write_eof = StandardWritePipe.write_eof
+
+    def _watch_other_end(self) -> None:
+        if not self._closing:  # by connection_made()
+            self._loop._add_reader(self._fileno, self._read_ready)
 
     def _lost_write(self) -> None:
         """Count a write after the pipe was closed."""
@@ -169,7 +175,8 @@ class _WritePipeTransport(_native.WritePipeCore):
         except BaseException as exc:
             buffer.clear()
             self._conn_lost += 1
-            self._loop._remove_writer(self._fileno)  # _close() does not, because the buffer is empty
+            with suppress(OSError):  # by now, the number may be another file's
+                self._loop._remove_writer(self._fileno)  # _close() does not, because the buffer is empty
             self._fatal_error(exc, "Fatal write error on pipe transport")
             return
         del buffer[:sent]
