@@ -96,6 +96,8 @@ CALLS = {
     "create_task, await": ("task", 20_000),
     "future, await": ("future", 20_000),
     "queues, ping-pong": ("queue-ping-pong", 10_000),
+    "pipe to a subprocess and back, 1 KiB": ("pipe", 4_000),
+    "create_subprocess_exec, communicate": ("communicate", 150),
     "asyncio.timeout": ("timeout", 20_000),
 }
 if not hasattr(asyncio, "timeout"):
@@ -179,10 +181,10 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
     results.note(
         "asyncio: CPU time of the server process per request. A row names the API of the server (buffered: "
         "BufferedProtocol), the message size and the number of connections. HTTP: 100 connections of wrk. connect to "
-        "close: one request per connection. The calls without sockets: CPU time of the process per call."
+        "close: one request per connection. The calls without a server: CPU time of the process per call."
     )
     if settings.quick:
-        results.note("asyncio: a quick run skips most workloads, and the calls without sockets.")
+        results.note("asyncio: a quick run skips most workloads, and the calls without a server.")
     else:
         results.note(
             "asyncio, p99 beside bulk: not CPU time, but the latency of one echo while four connections exchange "

@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import tty
+from functools import partial
 
 import pytest
 
@@ -99,9 +100,9 @@ def test_data_arrives_and_then_the_end(make, run, reports):
     events, exc, ours = run(main())
 
     if make is terminal:  # its end is an error, which is not reported
-        assert (["made", "data", "lost"], errno.EIO) == (events, exc.errno)
+        assert (events, exc.errno) == (["made", "data", "lost"], errno.EIO)
     else:
-        assert (["made", "data", "eof", "lost"], None) == (events, exc)
+        assert (events, exc) == (["made", "data", "eof", "lost"], None)
     assert ours.fileno() == -1 if make is sockets else ours.closed
     assert reports == []
 
@@ -287,11 +288,12 @@ def test_closing_in_data_received_leaves_the_rest_in_the_pipe(run):
 @needs_core
 def test_a_signal_handler_that_raises_loses_nothing():
     """It runs before the read, or after the delivery."""
-    class Interrupt(Exception):
+
+    class HandlerError(Exception):
         pass
 
     def handler(signum, frame):
-        raise Interrupt
+        raise HandlerError
 
     sent = b"".join(b"%d " % number for number in range(60_000))
     loop = fastmux.new_event_loop()
@@ -318,7 +320,7 @@ def test_a_signal_handler_that_raises_loses_nothing():
         thread.start()
         signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
         while thread.is_alive() or not ours.closed:
-            with contextlib.suppress(Interrupt):
+            with contextlib.suppress(HandlerError):
                 loop.run_forever()
         signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
@@ -339,7 +341,12 @@ def test_write_sends_before_it_returns(make, run):
         theirs, ours = make()
         writer = await connect_writer(ours)
         transport = writer.transport
-        for data in (b"bytes ", bytearray(b"bytearray "), memoryview(b"view "), memoryview(array.array("H", [8257, 8258]))):
+        for data in (
+            b"bytes ",
+            bytearray(b"bytearray "),
+            memoryview(b"view "),
+            memoryview(array.array("H", [8257, 8258])),
+        ):
             transport.write(data)
         for data in (b"", bytearray(), memoryview(b"")):
             transport.write(data)
@@ -552,7 +559,10 @@ def test_the_pipe_is_extra_information_and_no_longer_blocks(run):
             [isinstance(end.transport, kind) for kind in (asyncio.ReadTransport, asyncio.WriteTransport)]
             for end in (reader, writer)
         ]
-        texts = [repr(end.transport).split("Transport ")[1].replace(str(end.transport._fileno), "N") for end in (reader, writer)]
+        texts = [
+            repr(end.transport).split("Transport ")[1].replace(str(end.transport._fileno), "N")
+            for end in (reader, writer)
+        ]
         writer.transport.close()
         texts.append(repr(writer.transport).split("Transport ")[1].split(" fd")[0])
         await reader.lost
@@ -601,7 +611,7 @@ class Number(int):
 def test_any_object_with_a_number_is_a_pipe(run):
     async def main():
         theirs, ours = fifo()
-        ends = [Wrapper(end, lambda fd=end.fileno(): Number(fd)) for end in (theirs, ours)]
+        ends = [Wrapper(end, partial(Number, end.fileno())) for end in (theirs, ours)]
         reader, writer = await connect_reader(ends[0]), await connect_writer(ends[1])
         writer.transport.write(b"x")
         await until(lambda: reader.data)
@@ -799,12 +809,16 @@ def test_a_transport_without_references_closes_the_pipe(loop):
         await asyncio.get_running_loop().connect_read_pipe(asyncio.Protocol, theirs)
         return theirs.fileno(), ours.fileno()
 
-    other = type(loop)()
-    with pytest.warns(ResourceWarning, match="unclosed transport") as warned:
-        numbers = other.run_until_complete(main())
+    def drop():
+        other = type(loop)()
+        numbers.extend(other.run_until_complete(main()))
         other.close()
         del other
         gc.collect()
+
+    numbers = []
+    with pytest.warns(ResourceWarning, match="unclosed transport") as warned:
+        drop()
 
     assert len([warning for warning in warned if "unclosed transport" in str(warning.message)]) == 2
     for number in numbers:
@@ -825,7 +839,8 @@ def test_a_program_that_has_changed_something_gets_the_standard_transports(chang
             loop.set_debug(True)
         else:
             name = change.split(".")[1]
-            monkeypatch.setattr(os, name, lambda *args, call=getattr(os, name): call(*args))
+            call = getattr(os, name)
+            monkeypatch.setattr(os, name, lambda *args: call(*args))
         reader, writer = await connect_reader(theirs), await connect_writer(ours)
         writer.transport.write(b"x")
         await until(lambda: reader.data)

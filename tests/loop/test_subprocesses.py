@@ -101,7 +101,9 @@ def test_request_and_reply(run):
 
 def test_the_error_output_may_go_to_the_output(run):
     async def main():
-        process = await python("import os; os.write(2, b'a'); os.write(1, b'b')", stdout=PIPE, stderr=asyncio.subprocess.STDOUT)
+        process = await python(
+            "import os; os.write(2, b'a'); os.write(1, b'b')", stdout=PIPE, stderr=asyncio.subprocess.STDOUT
+        )
         return await process.communicate()
 
     assert run(main()) == (b"ab", None)
@@ -176,14 +178,20 @@ def test_callbacks_come_in_order(run, first):
     assert ("lost 1" in early) == (first != "exit")
 
 
+async def write_for_ever(stream):
+    while True:
+        stream.write(bytes(100_000))
+        await stream.drain()
+
+
 def test_a_process_that_closes_its_input_breaks_the_pipe(run):
     async def main():
-        process = await python("import os, signal; os.close(0); os.write(1, b'x'); signal.pause()", stdin=PIPE, stdout=PIPE)
+        process = await python(
+            "import os, signal; os.close(0); os.write(1, b'x'); signal.pause()", stdin=PIPE, stdout=PIPE
+        )
         await process.stdout.read(1)
         with pytest.raises((BrokenPipeError, ConnectionResetError)):
-            for _ in range(100):
-                process.stdin.write(bytes(100_000))
-                await process.stdin.drain()
+            await write_for_ever(process.stdin)
         process.kill()
         return await process.wait()
 

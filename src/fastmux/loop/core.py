@@ -107,9 +107,7 @@ class CoreLoop(_native.LoopCore, StandardLoop):
             return super()._make_read_pipe_transport(pipe, protocol, *args, **options)
         return _ReadPipeTransport(self, pipe, protocol, *args, **options)
 
-    async def _make_subprocess_transport(
-        self, protocol: Any, *args: Any, **options: Any
-    ) -> Any:
+    async def _make_subprocess_transport(self, protocol: Any, *args: Any, **options: Any) -> Any:
         if self._debug or not process.is_plain(self):
             return await super()._make_subprocess_transport(protocol, *args, **options)
         return await process.start(self, protocol, *args, **options)

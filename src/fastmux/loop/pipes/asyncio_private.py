@@ -1,4 +1,4 @@
-"""The private parts of asyncio that the transports of pipes and subprocesses rely on. See fastmux.loop.asyncio_private."""
+"""The private parts of asyncio that pipes and subprocesses rely on. See fastmux.loop.asyncio_private."""
 
 from __future__ import annotations
 

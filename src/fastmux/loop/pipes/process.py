@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 from fastmux.loop.asyncio_private import StandardLoop
@@ -23,19 +24,18 @@ class _SubprocessTransport(StandardSubprocess):  # type: ignore[misc]
 
     #: Owned by this object; None if a thread waits for the process.
     _pidfd: int | None = None
+    _pending_calls: Any
 
     async def _connect_pipes(self, waiter: asyncio.Future[None] | None) -> None:
         """Connect the pipes without waiting: their transports queue all callbacks in order."""
         try:
             loop, process = self._loop, self._proc
-            ends = (process.stdin, WritePipeProtocol, loop._make_write_pipe_transport), *(
-                (pipe, ReadPipeProtocol, loop._make_read_pipe_transport) for pipe in (process.stdout, process.stderr)
-            )
-            for fd, (pipe, protocol_type, make_transport) in enumerate(ends):
-                if pipe is not None:
-                    protocol = protocol_type(self, fd)
-                    protocol.pipe = make_transport(pipe, protocol)
-                    self._pipes[fd] = protocol
+            if process.stdin is not None:
+                self._connect(0, process.stdin, WritePipeProtocol(self, 0), loop._make_write_pipe_transport)
+            if process.stdout is not None:
+                self._connect(1, process.stdout, ReadPipeProtocol(self, 1), loop._make_read_pipe_transport)
+            if process.stderr is not None:
+                self._connect(2, process.stderr, ReadPipeProtocol(self, 2), loop._make_read_pipe_transport)
             loop.call_soon(self._protocol.connection_made, self)
             for callback, data in self._pending_calls:
                 loop.call_soon(callback, *data)
@@ -49,6 +49,10 @@ class _SubprocessTransport(StandardSubprocess):  # type: ignore[misc]
         else:
             if waiter is not None and not waiter.cancelled():
                 waiter.set_result(None)
+
+    def _connect(self, fd: int, pipe: Any, protocol: Any, make_transport: Any) -> None:
+        protocol.pipe = make_transport(pipe, protocol)  # close() needs it before connection_made()
+        self._pipes[fd] = protocol
 
     def _watch(self) -> None:
         """Wait for the exit of the process."""
@@ -76,10 +80,8 @@ class _SubprocessTransport(StandardSubprocess):  # type: ignore[misc]
             _logger.warning("child process pid %d exit status already read: will report returncode 255", self._pid)
         self._loop.call_soon(self._process_exited, returncode)
         self._loop._remove_reader(pidfd)
-        try:
+        with suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-        except ChildProcessError:
-            pass
         self._close_pidfd()
 
     def _process_exited(self, returncode: int) -> None:
