@@ -1,4 +1,4 @@
-"""Time asyncio calls, in CPU time of the whole process.
+"""Time asyncio calls that need no server, in CPU time of the whole process.
 
     python -m benchmarks.calls.asyncio LOOP CALL COUNT
 
@@ -8,7 +8,9 @@ Prints the nanoseconds per call.
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -142,6 +144,26 @@ async def datagrams(count: int) -> None:
     transport.close()
 
 
+async def pipe(count: int) -> None:
+    """Pass 1 KiB through one subprocess, and read it back."""
+    process = await asyncio.create_subprocess_exec("cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    for _ in range(count):
+        process.stdin.write(bytes(1024))
+        await process.stdout.readexactly(1024)
+    process.stdin.close()
+    await process.wait()
+
+
+async def communicate(count: int) -> None:
+    """Start a subprocess for each byte. A full path: a search in PATH depends on its length."""
+    program = shutil.which("cat") or "cat"
+    for _ in range(count):
+        process = await asyncio.create_subprocess_exec(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        await process.communicate(b"x")
+
+
 CALLS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     "sleep": sleep,
     "call_soon-batches": call_soon_batches,
@@ -153,6 +175,8 @@ CALLS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     "timeout": timeout,
     "queue-ping-pong": queue_ping_pong,
     "datagrams": datagrams,
+    "pipe": pipe,
+    "communicate": communicate,
 }
 
 

@@ -98,6 +98,8 @@ CALLS = {
     "future, await": ("future", 20_000),
     "queues, ping-pong": ("queue-ping-pong", 10_000),
     "datagrams, bursts of 100": ("datagrams", 10_000),
+    "pipe to a subprocess and back, 1 KiB": ("pipe", 4_000),
+    "create_subprocess_exec, communicate": ("communicate", 150),
     "asyncio.timeout": ("timeout", 20_000),
 }
 if not hasattr(asyncio, "timeout"):
@@ -181,11 +183,11 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
     results.note(
         "asyncio: CPU time of the server process per request. A row names the API of the server (buffered: "
         "BufferedProtocol), the message size and the number of connections. HTTP: 100 connections of wrk. connect to "
-        "close: one request per connection. datagrams: UDP, one in flight per client. The calls: CPU time of the "
-        "process per call; of the bursts, per datagram with sending it."
+        "close: one request per connection. datagrams: UDP, one in flight per client. The calls without a server: CPU "
+        "time of the process per call; of the bursts, per datagram with sending it."
     )
     if settings.quick:
-        results.note("asyncio: a quick run skips most workloads, and the calls.")
+        results.note("asyncio: a quick run skips most workloads, and the calls without a server.")
     else:
         results.note(
             "asyncio, p99 beside bulk: not CPU time, but the latency of one echo while four connections exchange "

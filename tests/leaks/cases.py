@@ -8,8 +8,9 @@ import os
 import select as standard_select
 import selectors as standard_selectors
 import socket
+import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
@@ -354,12 +355,43 @@ async def exchange_datagrams() -> None:
     await protocol.lost
 
 
-def run_loop(stack: ExitStack) -> Step:
+class Ends(asyncio.Protocol):
+    """Counts lost connections."""
+
+    def __init__(self, lost: list[Any]) -> None:
+        self.lost = lost
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.lost.append(exc)
+
+
+async def pipe() -> None:
+    """Send more than a pipe holds; then lose it by an error."""
+    loop, lost = asyncio.get_running_loop(), list[Any]()
+    theirs, ours = (os.fdopen(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb")))
+    writer, _ = await loop.connect_write_pipe(partial(Ends, lost), ours)
+    reader, _ = await loop.connect_read_pipe(partial(Ends, lost), theirs)
+    writer.write(bytes(100_000))
+    while writer.get_write_buffer_size():
+        await asyncio.sleep(0)
+    reader.pause_reading()
+    writer.write(memoryview(bytes(100_000)))
+    reader.close()
+    while len(lost) < 2:
+        await asyncio.sleep(0)
+
+
+async def communicate() -> None:
+    """Pass a word through a process."""
+    process = await asyncio.create_subprocess_exec("cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    expect((b"word", None), await process.communicate(b"word"))
+
+
+def run_loop(main: Callable[[], Coroutine[Any, Any, None]], stack: ExitStack) -> Step:
     def step() -> None:
         loop = fastmux.new_event_loop()
         try:
-            loop.run_until_complete(talk())
-            loop.run_until_complete(exchange_datagrams())
+            loop.run_until_complete(main())
         finally:
             loop.close()
 
@@ -411,7 +443,10 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "select.poll: made and dropped", Case(partial(live_select, select.poll), some)
     yield "select.select: calls", Case(use_select, many)
     yield "select: failing calls", Case(fail_select, some)
-    yield "EventLoop: made, used, closed", Case(run_loop, few)
+    yield "EventLoop: made, used, closed", Case(partial(run_loop, talk), few)
+    yield "EventLoop: datagrams", Case(partial(run_loop, exchange_datagrams), few)
+    yield "EventLoop: pipes", Case(partial(run_loop, pipe), few)
+    yield "EventLoop: subprocesses", Case(partial(run_loop, communicate), few)
     yield "patch() and unpatch()", Case(patch, few)
 
 

@@ -10,7 +10,17 @@ import asyncio
 import inspect
 import sys
 import textwrap
-from asyncio import base_events, constants, format_helpers, futures, runners, selector_events, sslproto, unix_events
+from asyncio import (
+    base_events,
+    base_subprocess,
+    constants,
+    format_helpers,
+    futures,
+    runners,
+    selector_events,
+    sslproto,
+    unix_events,
+)
 
 import pytest
 
@@ -18,11 +28,14 @@ import fastmux
 
 if fastmux.implementation == "c":
     from fastmux.loop import stream
+    from fastmux.loop.pipes import pipe
 else:
-    stream = None
+    stream = pipe = None
 
 LOOP = asyncio.SelectorEventLoop
 TRANSPORT = selector_events._SelectorSocketTransport
+READ_PIPE, WRITE_PIPE = unix_events._UnixReadPipeTransport, unix_events._UnixWritePipeTransport
+SUBPROCESS = unix_events._UnixSubprocessTransport
 
 #: Since Python 3.15 the callbacks of a transport run in one context, an argument of these functions; before, in copies.
 CONTEXT = ["context"] if sys.version_info >= (3, 15) else []
@@ -36,6 +49,15 @@ METHODS = [
     (LOOP, "_ensure_fd_no_transport", ["fd"]),
     (LOOP, "_accept_connection", None),
     (LOOP, "_make_datagram_transport", ["sock", "protocol", "address", "waiter", "extra"]),
+    (LOOP, "_child_watcher_callback", ["pid", "returncode", "transp"]),
+    (LOOP, "_make_read_pipe_transport", ["pipe", "protocol", "waiter", "extra"]),
+    (LOOP, "_make_write_pipe_transport", ["pipe", "protocol", "waiter", "extra"]),
+    (LOOP, "_make_subprocess_transport", None),
+    (SUBPROCESS, "_connect_pipes", ["waiter"]),
+    (SUBPROCESS, "_process_exited", ["returncode"]),
+    (SUBPROCESS, "_wait", []),
+    (base_subprocess, "ReadSubprocessPipeProto", ["proc", "fd"]),
+    (base_subprocess, "WriteSubprocessPipeProto", ["proc", "fd"]),
     (LOOP, "_make_socket_transport", ["sock", "protocol", "waiter", "extra", "server", *CONTEXT]),
     (LOOP, "_make_ssl_transport", None),
     (LOOP, "_process_events", ["event_list"]),
@@ -115,25 +137,66 @@ def test_a_datagram_transport_keeps_its_state_in_private_attributes():
         loop.close()
 
 
+#: Each transport, and the standard one from which it takes methods.
+TRANSPORTS = [
+    (getattr(module, name, object), standard)
+    for module, name, standard in [
+        (stream, "_SocketTransport", TRANSPORT),
+        (pipe, "_ReadPipeTransport", READ_PIPE),
+        (pipe, "_WritePipeTransport", WRITE_PIPE),
+    ]
+]
 BORROWED = [
-    name
-    for name, value in vars(getattr(stream, "_SocketTransport", object)).items()
-    if inspect.isfunction(value) and value.__module__ == selector_events.__name__
+    (ours, standard, name)
+    for ours, standard in TRANSPORTS
+    for name, value in vars(ours).items()
+    if inspect.isfunction(value) and value.__module__ == standard.__module__
 ]
 
 
-@pytest.mark.skipif(stream is None, reason="only the extension has a transport of its own")
-@pytest.mark.parametrize("name", BORROWED)
-def test_a_method_of_the_standard_transport_uses_only_attributes_that_ours_has(name):
-    tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(TRANSPORT, name))))
+@pytest.mark.skipif(stream is None, reason="only the extension has transports of its own")
+@pytest.mark.parametrize(("ours", "standard", "name"), BORROWED, ids=lambda value: getattr(value, "__name__", value))
+def test_a_method_of_the_standard_transport_uses_only_attributes_that_ours_has(ours, standard, name):
+    tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(standard, name))))
     used = {
         node.attr
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
     }
 
-    assert used - set(dir(stream._SocketTransport)) == set()
-    assert "super" not in getattr(TRANSPORT, name).__code__.co_names
+    assert used - set(dir(ours)) == set()
+    assert "super" not in getattr(standard, name).__code__.co_names
+
+
+@pytest.mark.skipif(stream is None, reason="only the extension has transports of its own")
+@pytest.mark.parametrize(("ours", "standard"), TRANSPORTS, ids=lambda value: value.__name__)
+def test_a_transport_has_all_methods_of_the_standard_one(ours, standard):
+    def names(owner):
+        return {name for name in dir(owner) if not name.startswith("_")}
+
+    assert names(standard) - names(ours) == set()
+
+
+def test_a_subprocess_transport_keeps_its_state_in_private_attributes():
+    source = inspect.getsource(base_subprocess.BaseSubprocessTransport.__init__)
+
+    for name in "_loop", "_pid", "_pending_calls", "_pipes", "_proc", "_protocol", "_returncode":
+        assert f"self.{name} = " in source
+    assert "_connect_pipes(waiter)" in source
+
+
+def test_pipes_of_a_subprocess_are_connected_in_order():
+    """The order of these calls, and the attributes that they set, are repeated in fastmux.loop.pipes.process."""
+    source = inspect.getsource(base_subprocess.BaseSubprocessTransport._connect_pipes)
+    set_attributes = {
+        node.attr
+        for node in ast.walk(ast.parse(textwrap.dedent(source)))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+
+    assert source.index("proc.stdin") < source.index("proc.stdout") < source.index("proc.stderr")
+    assert source.index("connection_made") < source.index("_pending_calls = None") < source.index("set_result(None)")
+    assert set_attributes <= {"_pending_calls", "_pipes_connected"}
 
 
 def test_the_context_of_a_transport_is_one_that_its_constructor_is_given():

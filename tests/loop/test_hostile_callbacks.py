@@ -7,11 +7,13 @@ import asyncio
 import contextlib
 import gc
 import importlib.util
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import weakref
 
 import pytest
 
@@ -462,3 +464,101 @@ def test_a_subclass_counts_its_cancelled_timers(loop):
     own.close()
 
     assert counted == [timer]
+
+
+# Pipes
+
+
+@pytest.fixture
+def pipe_ends(loop):
+    """The transports of both ends of a pipe."""
+    theirs, ours = (os.fdopen(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb")))
+    reader, _ = loop.run_until_complete(loop.connect_read_pipe(asyncio.Protocol, theirs))
+    writer, _ = loop.run_until_complete(loop.connect_write_pipe(asyncio.Protocol, ours))
+    yield reader, writer
+    for transport, pipe in (reader, theirs), (writer, ours):
+        with contextlib.suppress(Exception):
+            transport.close()
+        turns(loop, 2)
+        pipe.close()
+        transport._pipe = None
+
+
+DELETED = "deleted"
+
+
+@pytest.mark.parametrize("value", [None, 1, [], DELETED], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("name", ["_protocol", "_pipe", "_loop", "_buffer", "_extra"])
+def test_any_attribute_of_a_pipe_may_be_replaced(pipe_ends, name, value):
+    reader, writer = pipe_ends
+    writer.write(bytes(100_000))
+    kept = [(end, getattr(end, name)) for end in pipe_ends]
+    for end in pipe_ends:
+        with contextlib.suppress(AttributeError, TypeError):
+            if value is DELETED:
+                delattr(end, name)
+            else:
+                setattr(end, name, value)
+    for call in (reader._read_ready, writer._write_ready, writer._write_buffer, lambda: writer.write(b"x")):
+        with contextlib.suppress(Exception):
+            call()
+    for end, before in kept:
+        if not end._closing:
+            setattr(end, name, before)
+
+
+@pytest.mark.parametrize("name", ["_fileno", "max_size", "_conn_lost", "_high_water"])
+@pytest.mark.parametrize("value", [-(2**31), -1, 0, 2**31 - 2])
+def test_any_number_of_a_pipe_may_be_replaced(pipe_ends, name, value):
+    reader, writer = pipe_ends
+    for end in pipe_ends:
+        if hasattr(end, name):
+            setattr(end, name, value)
+    writer.write(b"x")
+    with contextlib.suppress(Exception):
+        reader._read_ready()
+
+
+def test_a_pipe_that_was_never_opened_refuses_everything(loop):
+    from fastmux.loop.pipes import pipe
+
+    for cls in pipe._ReadPipeTransport, pipe._WritePipeTransport:
+        transport = cls.__new__(cls)
+        for name in "_read_ready", "_write_ready", "_write_buffer", "close", "abort", "pause_reading":
+            with contextlib.suppress(AttributeError, NotImplementedError, OSError):
+                getattr(transport, name)()
+        with contextlib.suppress(AttributeError):
+            transport.write(b"x")
+
+
+def test_a_view_is_free_while_the_rest_is_kept(pipe_ends):
+    """The transport keeps a copy: the caller may resize its buffer."""
+    data = bytearray(100_000)
+    pipe_ends[1].write(data)
+    data += b"more"
+    pipe_ends[1].write(data)
+    data.clear()
+
+    assert pipe_ends[1].get_write_buffer_size() > 0
+
+
+def test_the_buffer_may_be_freed_by_the_garbage_collector_of_a_cycle(loop):
+    """A transport, its protocol and its pipe refer to each other."""
+    theirs, ours = (os.fdopen(fd, mode, 0) for fd, mode in zip(os.pipe(), ("rb", "wb")))
+
+    class Protocol(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+
+    transport, protocol = loop.run_until_complete(loop.connect_write_pipe(Protocol, ours))
+    transport.write(bytes(100_000))
+    protocol.self = protocol
+    reference = weakref.ref(protocol)
+    transport.abort()
+    turns(loop, 2)
+    transport.cycle = transport
+    del transport, protocol
+    gc.collect()
+    theirs.close()
+
+    assert reference() is None

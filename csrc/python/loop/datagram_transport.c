@@ -253,6 +253,6 @@ static PyMemberDef fmux__members[] = {
 
 int fmux_datagram_init(PyObject *module)
 {
-    return fmux_transport_make(module, "fastmux._loop.DatagramCore", fmux__methods,
+    return fmux_transport_make(module, "fastmux._loop.DatagramCore", "_FlowControlMixin", fmux__methods,
                                fmux__members);
 }

@@ -100,8 +100,8 @@ extern fmux_objects_t fmux_objects;
     X(_cancelled) X(_run) X(_run_once) \
     X(_write_to_self) X(_add_reader) X(_add_writer) X(_remove_reader) \
     X(_remove_writer) X(_timer_handle_cancelled) X(_fatal_error) X(_flush) \
-    X(append) X(clear) X(extend) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) \
-    X(_lost_write) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
+    X(append) X(clear) X(extend) X(fileno) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) \
+    X(_lost_write) X(_at_eof) X(_keep_rest) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
     X(recvfrom) X(send) X(sendmsg) X(sendto) X(peername) X(_read_ready) \
     X(datagram_received) X(error_received) X(gettimeout) X(done) X(set_result) X(throw_) X(loop) \
     X(_transports) X(data) X(_ensure_fd_no_transport) X(call_at) X(call_later) X(call_soon) \
@@ -419,10 +419,10 @@ PyObject *fmux_transport_buffer(PyObject *self);
         FMUX_TRANSPORT_MEMBER("_protocol_paused", T_BOOL, protocol_paused), \
         FMUX_TRANSPORT_MEMBER("_protocol_connected", T_BOOL, protocol_connected)
 
-/* Make the type of a transport, a subclass of the standard _FlowControlMixin. Adds the
+/* Make the type of a transport, a subclass of a class of asyncio.transports. Adds the
  * offset to the members, once. Returns 0, or -1 with an exception. */
-int fmux_transport_make(PyObject *module, const char *name, PyMethodDef *methods,
-                        PyMemberDef *members);
+int fmux_transport_make(PyObject *module, const char *name, const char *base_name,
+                        PyMethodDef *methods, PyMemberDef *members);
 
 /* ---- stream_send.c ---------------------------------------------------------------- */
 
@@ -443,6 +443,10 @@ int fmux_stream_init(PyObject *module);
 /* ---- datagram_transport.c --------------------------------------------------------- */
 
 int fmux_datagram_init(PyObject *module);
+
+/* ---- pipe_transport.c ----------------------------------------------------------- */
+
+int fmux_pipe_init(PyObject *module);
 
 /* ---- accept.c --------------------------------------------------------------- */
 

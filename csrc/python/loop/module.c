@@ -271,6 +271,7 @@ PyMODINIT_FUNC PyInit__loop(void)
          fmux__find_objects() < 0 || fmux_ring_init(module) < 0 ||
          fmux_handles_init(module) < 0 || fmux_core_init(module) < 0 ||
          fmux_stream_init(module) < 0 || fmux_datagram_init(module) < 0 ||
+         fmux_pipe_init(module) < 0 ||
          fmux_sock_calls_init(module) < 0))
         Py_CLEAR(module);
     return module;

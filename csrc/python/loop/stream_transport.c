@@ -140,6 +140,6 @@ static PyMemberDef fmux__members[] = {
 
 int fmux_stream_init(PyObject *module)
 {
-    return fmux_transport_make(module, "fastmux._loop.StreamCore", fmux__methods,
-                               fmux__members);
+    return fmux_transport_make(module, "fastmux._loop.StreamCore", "_FlowControlMixin",
+                               fmux__methods, fmux__members);
 }

@@ -209,17 +209,18 @@ static PyGetSetDef fmux__attributes[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* The standard base class, whose own fields stay in front; sets the offset of ours. */
-static PyObject *fmux__base(void)
+/* A standard class, whose own fields stay in front; sets the offset of ours, behind
+ * those of _FlowControlMixin, which has the most. */
+static PyObject *fmux__base(const char *name)
 {
     PyObject *transports = PyImport_ImportModule("asyncio.transports");
-    PyObject *base =
-        transports == NULL
-            ? NULL
-            : PyObject_GetAttrString(transports, "_FlowControlMixin");
+    PyObject *base = transports == NULL ? NULL : PyObject_GetAttrString(transports, name);
+    PyObject *largest =
+        base == NULL ? NULL : PyObject_GetAttrString(transports, "_FlowControlMixin");
     PyObject *size =
-        base == NULL ? NULL : PyObject_GetAttrString(base, "__basicsize__");
+        largest == NULL ? NULL : PyObject_GetAttrString(largest, "__basicsize__");
     Py_XDECREF(transports);
+    Py_XDECREF(largest);
     if (size == NULL)
         Py_CLEAR(base);
     else
@@ -228,10 +229,10 @@ static PyObject *fmux__base(void)
     return base;
 }
 
-int fmux_transport_make(PyObject *module, const char *name, PyMethodDef *methods,
-                        PyMemberDef *members)
+int fmux_transport_make(PyObject *module, const char *name, const char *base_name,
+                        PyMethodDef *methods, PyMemberDef *members)
 {
-    PyObject *base = fmux__base();
+    PyObject *base = fmux__base(base_name);
     if (base == NULL)
         return -1;
     if (fmux__number_offset == 0)

@@ -58,6 +58,33 @@ class DatagramCore(asyncio.DatagramTransport):
     _family: int
     max_size: int
 
+class ReadPipeCore(asyncio.ReadTransport):
+    _closing: bool
+    _extra: dict[str, Any]
+    _fileno: int
+    _loop: Any
+    _paused: bool
+    _pipe: Any
+    _protocol: Any
+    max_size: int
+
+    def _read_ready(self) -> None: ...
+
+class WritePipeCore(asyncio.WriteTransport):
+    _buffer: Any
+    _closing: bool
+    _conn_lost: int
+    _extra: dict[str, Any]
+    _fileno: int
+    _loop: Any
+    _pipe: Any
+    _protocol: Any
+
+    def _maybe_pause_protocol(self) -> None: ...
+    def _maybe_resume_protocol(self) -> None: ...
+    def _set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def _write_buffer(self) -> int: ...
+
 def accept(listener: Any, /) -> tuple[Any, Any] | None: ...
 def attempt(function: Any, /, *args: Any) -> Any: ...
 def receive(sock: Any, size: int, /) -> bytes | None: ...

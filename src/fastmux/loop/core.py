@@ -15,6 +15,8 @@ from fastmux import _binding, selectors
 from .asyncio_private import StandardLoop, source_of
 from .datagram import FAMILIES, _DatagramTransport
 from .sock_calls import SockCalls
+from .pipes import process
+from .pipes.pipe import _ReadPipeTransport, _WritePipeTransport, are_plain
 from .stream import _SocketTransport
 
 if TYPE_CHECKING:
@@ -111,6 +113,21 @@ class CoreLoop(SockCalls):
         if sys.version_info >= (3, 12):  # as in the standard method
             self._ensure_fd_no_transport(sock)
         return _DatagramTransport(self, sock, protocol, address, waiter, extra)
+
+    def _make_read_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **options: Any) -> Any:
+        if self._debug or not are_plain():
+            return super()._make_read_pipe_transport(pipe, protocol, *args, **options)
+        return _ReadPipeTransport(self, pipe, protocol, *args, **options)
+
+    async def _make_subprocess_transport(self, protocol: Any, *args: Any, **options: Any) -> Any:
+        if self._debug or not process.is_plain(self):
+            return await super()._make_subprocess_transport(protocol, *args, **options)
+        return await process.start(self, protocol, *args, **options)
+
+    def _make_write_pipe_transport(self, pipe: Any, protocol: Any, *args: Any, **options: Any) -> Any:
+        if self._debug or not are_plain():
+            return super()._make_write_pipe_transport(pipe, protocol, *args, **options)
+        return _WritePipeTransport(self, pipe, protocol, *args, **options)
 
     def _make_ssl_transport(
         self,

@@ -19,3 +19,8 @@ class PortableLoop(StandardLoop):
         transport: Any = super()._make_socket_transport(*args, **options)
         transport.max_size = min(transport.max_size, _PIECE)
         return transport
+
+    def _make_read_pipe_transport(self, *args: Any, **options: Any) -> Any:
+        transport: Any = super()._make_read_pipe_transport(*args, **options)
+        transport.max_size = min(transport.max_size, _PIECE)
+        return transport
