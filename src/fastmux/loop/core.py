@@ -4,13 +4,13 @@ C (csrc/python/loop)."""
 from __future__ import annotations
 
 import socket
-from asyncio import sslproto
 from collections import deque
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding, selectors
 
+from . import tls
 from .asyncio_private import StandardLoop, source_of
 from .stream import _SocketTransport
 
@@ -114,10 +114,42 @@ class CoreLoop(_native.LoopCore, StandardLoop):
         context: Context | None = None,
         **timeouts: Any,
     ) -> Any:
-        ssl_protocol: Any = sslproto.SSLProtocol(
+        ssl_protocol: Any = tls.protocol_class(self)(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
+        return ssl_protocol._app_transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: Any,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        **timeouts: Any,
+    ) -> Any:
+        protocol_class = tls.protocol_class(self)
+        if protocol_class is tls.StandardTLS or not tls.can_start(transport, sslcontext):
+            return await super().start_tls(
+                transport, protocol, sslcontext, server_side=server_side, server_hostname=server_hostname, **timeouts
+            )
+        waiter = self.create_future()
+        ssl_protocol = protocol_class(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, call_connection_made=False, **timeouts
+        )
+        transport.pause_reading()  # no data before connection_made()
+        transport.set_protocol(ssl_protocol)
+        started = self.call_soon(ssl_protocol.connection_made, transport)
+        resumed = self.call_soon(transport.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            started.cancel()
+            resumed.cancel()
+            raise
         return ssl_protocol._app_transport
 
     def _accept_connection(
