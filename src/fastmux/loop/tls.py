@@ -25,7 +25,7 @@ SUPPORTED: Final = sys.version_info >= (3, 11) and hasattr(sslproto, "SSLAgainEr
 _RECORD: Final = 16 * 1024
 #: Longer data leaves the BIO in pieces of this size: the BIO moves what it has whenever it grows.
 _PIECE: Final = 4 * _RECORD
-_READ_SIZE: Final = StandardTLS.max_size
+_READ_SIZE: Final = 256 * 1024
 
 if SUPPORTED:
     _AGAIN: Any = sslproto.SSLAgainErrors
