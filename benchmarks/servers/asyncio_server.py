@@ -1,6 +1,6 @@
 """asyncio echo server on a given event loop, for the chapters asyncio and echo.
 
-    asyncio_server.py LOOP WORKLOAD
+    asyncio_server.py LOOP WORKLOAD [PATH]
 
 Prints its address and serves until it is stopped. It imports little: earlier allocations influence where malloc() finds
 the memory for reads.
@@ -95,7 +95,7 @@ def announce(sock: Any) -> None:
     """Print the address of a listening socket, which may be a loop's own wrapper of a socket."""
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        address = "unix", address.decode().lstrip("\0")
+        address = "unix", address.decode().lstrip("\0") if isinstance(address, bytes) else address
     else:
         set_options(sock)
     print("listening on {}:{}".format(*address), flush=True)
@@ -127,7 +127,8 @@ async def serve_streams(handler: Callable[[asyncio.StreamReader, asyncio.StreamW
 
 async def serve_unix() -> None:
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind("")  # the kernel chooses an abstract name, which leaves no file
+        # Without a path the kernel chooses an abstract name, which leaves no file.
+        sock.bind(sys.argv[3] if len(sys.argv) > 3 else "")
         await asyncio.get_running_loop().create_unix_server(Echo, sock=sock, backlog=4096)
         announce(sock)
         await asyncio.get_running_loop().create_future()

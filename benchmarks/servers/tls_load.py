@@ -3,7 +3,7 @@
     python -m benchmarks.servers.tls_load HOST PORT CONNECTIONS SIZE SECONDS PID REPLY
 
 SIZE bytes are sent and REPLY bytes are expected. A SIZE of 0 measures handshakes: each connection is closed at once. A
-REPLY of 0 sends an HTTP request instead. Prints the output of loadgen.c, without latencies.
+REPLY of 0 sends an HTTP request instead. Prints the number of requests, of wrong replies, and the CPU time of the server process.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def main() -> None:
     answer = expected(message, count) if message else b""
     request = message if count else REQUEST
     warm = False
-    before, start = clock_gettime_ns(server_clock), monotonic_ns()
-    end = start + int(float(seconds) * 1e9)
+    before = clock_gettime_ns(server_clock)
+    end = monotonic_ns() + int(float(seconds) * 1e9)
     while monotonic_ns() < end or not requests:
         if message:
             for client in clients:
@@ -77,12 +77,9 @@ def main() -> None:
             requests += 1
         if not warm:  # the first round is a warm-up
             warm, requests = True, 0
-            before, start = clock_gettime_ns(server_clock), monotonic_ns()
-    used, elapsed = clock_gettime_ns(server_clock) - before, monotonic_ns() - start
-    print(json.dumps({
-        "requests": requests, "seconds": elapsed / 1e9, "errors": 0, "wrong": wrong,
-        "median_ns": 0, "p99_ns": 0, "server_cpu_ns": used,
-    }))  # fmt: skip
+            before = clock_gettime_ns(server_clock)
+    used = clock_gettime_ns(server_clock) - before
+    print(json.dumps({"requests": requests, "wrong": wrong, "server_cpu_ns": used}))
 
 
 if __name__ == "__main__":

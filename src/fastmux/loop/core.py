@@ -3,7 +3,6 @@ C (csrc/python/loop)."""
 
 from __future__ import annotations
 
-import socket
 from collections import deque
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
@@ -12,6 +11,7 @@ from fastmux import _binding, selectors
 
 from . import tls
 from .asyncio_private import StandardLoop, source_of
+from .connect import ConnectingLoop, Socket
 from .stream import _SocketTransport
 
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ else:
 
 #: The most descriptors that one wait reports.
 _ROWS: Final = 256
-#: Programs may replace the name in the module.
-_Socket: Final = socket.socket
 #: Methods of a socket that the C code replaces by system calls.
 _SOCKET_METHODS: Final = frozenset(("recv", "recv_into", "send", "sendmsg", "fileno"))
 #: Methods that the standard turn calls on the loop. If a subclass has its own, all turns are the standard loop's.
@@ -70,7 +68,7 @@ for _name in set(dir(deque)) - set(dir(_native.Ring)) - {"__class_getitem__", "_
 _native.setup(_Queue, _report, _open_array, _binding.fail)
 
 
-class CoreLoop(_native.LoopCore, StandardLoop):
+class CoreLoop(_native.LoopCore, ConnectingLoop):
     """The standard loop with the objects of the C core.
 
     A program may replace private parts: the selector, its select(), the clock, Handle._run. Then the standard loop's
@@ -189,4 +187,4 @@ class CoreLoop(_native.LoopCore, StandardLoop):
 
 def _is_plain(sock: Any) -> bool:
     """Whether system calls do what the methods of a socket do: it is no subclass, and nothing is patched."""
-    return type(sock) is _Socket and _SOCKET_METHODS.isdisjoint(vars(_Socket))
+    return type(sock) is Socket and vars(Socket).keys().isdisjoint(_SOCKET_METHODS)  # in this order: the shorter is iterated
