@@ -280,8 +280,11 @@ def programs(session: nox.Session) -> None:
     """Run aiohttp, websockets, and tools that change private parts of asyncio, on the event loop."""
     session.install(package(session, "[test,programs]"))
     # looptime's plugin for pytest needs another one.
-    files = ("tests/loop/test_programs.py", "tests/loop/test_private_parts.py")
-    session.run("pytest", "-p", "no:looptime_plugin", *files, *session.posargs, env={"FASTMUX_REQUIRE_TOOLS": "1"})
+    files = ("tests/loop/test_programs.py", "tests/loop/test_private_parts.py", "tests/loop/test_tls_stress.py")
+    environment = {"FASTMUX_REQUIRE_TOOLS": "1", "FASTMUX_TLS_CONNECTIONS": "2000"}
+    # The stress test takes minutes on a busy machine.
+    options = ("-p", "no:looptime_plugin", "-o", "faulthandler_timeout=600")
+    session.run("pytest", *options, *files, *session.posargs, env=environment)
 
 
 @nox.session

@@ -12,11 +12,14 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from benchmarks import child_process
+from benchmarks.servers import asyncio_server
 from benchmarks.servers.asyncio_server import make_loop
 
 
@@ -164,6 +167,49 @@ async def communicate(count: int) -> None:
         await process.communicate(b"x")
 
 
+class Request(asyncio.Protocol):
+    """Send a request; the future ends when the connection is closed after the response."""
+
+    def __init__(self) -> None:
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: Any = transport
+        self.transport.write(b"x" * 64)
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.closed.set_result(None)
+
+
+async def connect(count: int) -> None:
+    """Connect, request, response, close."""
+    await request_from("protocol", count)
+
+
+async def connect_unix(count: int) -> None:
+    await request_from("unix", count)
+
+
+async def request_from(workload: str, count: int) -> None:
+    """Make requests, each on a new connection, of a server in another process."""
+    loop = asyncio.get_running_loop()
+    with tempfile.TemporaryDirectory() as place:
+        path = f"{place}/socket"
+        command = [sys.executable, asyncio_server.__file__, "asyncio", workload, path]
+        with child_process.child(command, None) as server:
+            assert server.stdout is not None
+            host, _, port = server.stdout.readline().rpartition(" ")[2].strip().partition(":")
+            for _ in range(count):
+                if workload == "unix":
+                    _, protocol = await loop.create_unix_connection(Request, path)
+                else:
+                    _, protocol = await loop.create_connection(Request, host, int(port))
+                await protocol.closed
+
+
 CALLS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     "sleep": sleep,
     "call_soon-batches": call_soon_batches,
@@ -177,6 +223,8 @@ CALLS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
     "datagrams": datagrams,
     "pipe": pipe,
     "communicate": communicate,
+    "connect": connect,
+    "connect-unix": connect_unix,
 }
 
 

@@ -55,6 +55,15 @@ def echo(connections: int, size: int, *options: str, before: int = 0) -> Measure
     return measure
 
 
+def tls(connections: int, size: int, reply: int) -> Measure:
+    """Measure requests over TLS; the numbers are those of tls_load.py."""
+
+    def measure(load: Load, server: Server, seconds: float) -> float:
+        return load.drive_tls(server, connections, size, seconds, reply)
+
+    return measure
+
+
 def http(load: Load, server: Server, seconds: float) -> float:
     return load.drive_http(server, 100)  # wrk knows only whole seconds
 
@@ -67,6 +76,8 @@ def memory(load: Load, server: Server, seconds: float) -> float:
     return idle_memory(server, MOST)
 
 
+TLS = ("trustme",)
+NO_TLS = ("rloop",)
 WORKLOADS = [
     Workload("HTTP: uvicorn, httptools", HTTP, "uvicorn", http, requires=("wrk", "uvicorn", "httptools")),
     Workload("HTTP: aiohttp", HTTP, "aiohttp", http, requires=("wrk", "aiohttp")),
@@ -84,6 +95,11 @@ WORKLOADS = [
     Workload("connect to close, 10", ECHO, "closing", echo(10, 64, "1", "close"), unsupported=("rloop",)),
     Workload("sock_recv, 64 B, 100", ECHO, "sockets", echo(100, 64), quick=True),
     Workload("datagrams, 64 B, 20", ECHO, "datagrams", echo(20, 64, "1", "datagrams"), quick=True),
+    Workload("TLS: Protocol, 64 B, 100", ECHO, "tls", tls(100, 64, 64), quick=True, requires=TLS, unsupported=NO_TLS),
+    Workload("TLS: streams, 64 B, 100", ECHO, "tls-streams", tls(100, 64, 64), requires=TLS, unsupported=NO_TLS),
+    Workload("TLS: streams, 1 MB writes, 10", ECHO, "tls-megabyte", tls(10, 10_000, 1_000_000), False, TLS, NO_TLS),
+    Workload("TLS: aiohttp, 100", HTTP, "aiohttp-tls", tls(100, 64, 0), False, (*TLS, "aiohttp"), NO_TLS),
+    Workload("TLS: handshakes", ECHO, "tls", tls(0, 0, 1), requires=TLS, unsupported=NO_TLS),
     Workload("p99 beside bulk", ECHO, "protocol", beside_bulk),
     Workload("memory per connection", ECHO, "protocol", memory, unit="byte"),
 ]
@@ -101,6 +117,8 @@ CALLS = {
     "pipe to a subprocess and back, 1 KiB": ("pipe", 4_000),
     "create_subprocess_exec, communicate": ("communicate", 150),
     "asyncio.timeout": ("timeout", 20_000),
+    "connect, request, close": ("connect", 1000),
+    "the same, Unix sockets": ("connect-unix", 1000),
 }
 if not hasattr(asyncio, "timeout"):
     del CALLS["asyncio.timeout"]  # Python 3.10
@@ -183,8 +201,8 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
     results.note(
         "asyncio: CPU time of the server process per request. A row names the API of the server (buffered: "
         "BufferedProtocol), the message size and the number of connections. HTTP: 100 connections of wrk. connect to "
-        "close: one request per connection. datagrams: UDP, one in flight per client. The calls without a server: CPU "
-        "time of the process per call; of the bursts, per datagram with sending it."
+        "close: one request per connection. datagrams: UDP, one in flight per client. The calls: CPU time of the "
+        "calling process per call; of the bursts, per datagram with sending it."
     )
     if settings.quick:
         results.note("asyncio: a quick run skips most workloads, and the calls without a server.")

@@ -1,6 +1,6 @@
 """asyncio echo server on a given event loop, for the chapters asyncio and echo.
 
-    asyncio_server.py LOOP WORKLOAD
+    asyncio_server.py LOOP WORKLOAD [PATH]
 
 Prints its address and serves until it is stopped. It imports little: earlier allocations influence where malloc() finds
 the memory for reads.
@@ -103,7 +103,7 @@ def announce(sock: Any) -> None:
     """Print the address of a listening socket, which may be a loop's own wrapper of a socket."""
     address = sock.getsockname()
     if sock.family == socket.AF_UNIX:
-        address = "unix", address.decode().lstrip("\0")
+        address = "unix", address.decode().lstrip("\0") if isinstance(address, bytes) else address
     elif sock.type == socket.SOCK_STREAM:
         set_options(sock)
     print("listening on {}:{}".format(*address), flush=True)
@@ -114,17 +114,29 @@ async def serve(server: asyncio.Server) -> None:
     await asyncio.get_running_loop().create_future()
 
 
-async def serve_protocol(protocol: type[asyncio.BaseProtocol]) -> None:
-    await serve(await asyncio.get_running_loop().create_server(protocol, *ADDRESS, backlog=4096))
+def make_tls() -> Any:
+    """Return the TLS context of a server with a new certificate."""
+    ssl, trustme = (__import__(name) for name in ("ssl", "trustme"))
+    # The standard loop and uvloop read into blocks of 256 KiB. malloc() maps each anew until a larger one was freed, which
+    # costs them 20 us per read: the state of a server that has worked for a while is the fair one.
+    bytearray(4 << 20)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    return context
 
 
-async def serve_streams(handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> None:
-    await serve(await asyncio.start_server(handler, *ADDRESS, backlog=4096))
+async def serve_protocol(protocol: type[asyncio.BaseProtocol], tls: Any = None) -> None:
+    await serve(await asyncio.get_running_loop().create_server(protocol, *ADDRESS, backlog=4096, ssl=tls))
+
+
+async def serve_streams(handler: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any], tls: Any = None) -> None:
+    await serve(await asyncio.start_server(handler, *ADDRESS, backlog=4096, ssl=tls))
 
 
 async def serve_unix() -> None:
     with socket.socket(socket.AF_UNIX) as sock:
-        sock.bind("")  # the kernel chooses an abstract name, which leaves no file
+        # Without a path the kernel chooses an abstract name, which leaves no file.
+        sock.bind(sys.argv[3] if len(sys.argv) > 3 else "")
         await asyncio.get_running_loop().create_unix_server(Echo, sock=sock, backlog=4096)
         announce(sock)
         await asyncio.get_running_loop().create_future()
@@ -159,6 +171,9 @@ WORKLOADS: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
     "unix": serve_unix,
     "sockets": serve_sockets,
     "datagrams": serve_datagrams,
+    "tls": lambda: serve_protocol(Echo, make_tls()),
+    "tls-streams": lambda: serve_streams(echo_stream, make_tls()),
+    "tls-megabyte": lambda: serve_streams(reply_megabyte, make_tls()),
 }
 
 

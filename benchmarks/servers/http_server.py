@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .asyncio_server import ADDRESS, announce, make_loop
+from .asyncio_server import ADDRESS, announce, make_loop, make_tls
 
 TEXT = b"Hello, world!\n"
 
@@ -65,7 +66,7 @@ async def serve_uvicorn(sock: socket.socket) -> None:
     await uvicorn.Server(config).serve([sock])
 
 
-async def serve_aiohttp(sock: socket.socket) -> None:
+async def serve_aiohttp(sock: socket.socket, tls: Any = None) -> None:
     web: Any = __import__("aiohttp.web").web
 
     async def handle(request: Any) -> Any:
@@ -75,11 +76,16 @@ async def serve_aiohttp(sock: socket.socket) -> None:
     application.router.add_get("/", handle)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    await web.SockSite(runner, sock, backlog=4096).start()
+    await web.SockSite(runner, sock, backlog=4096, ssl_context=tls).start()
     await asyncio.get_running_loop().create_future()
 
 
-SERVERS = {"protocol": serve_protocol, "uvicorn": serve_uvicorn, "aiohttp": serve_aiohttp}
+SERVERS: dict[str, Callable[[socket.socket], Coroutine[Any, Any, None]]] = {
+    "protocol": serve_protocol,
+    "uvicorn": serve_uvicorn,
+    "aiohttp": serve_aiohttp,
+    "aiohttp-tls": lambda sock: serve_aiohttp(sock, make_tls()),
+}
 
 
 def main() -> None:

@@ -83,6 +83,16 @@ class Load:
             "p99": found["p99_ns"] / 1e9,
         }
 
+    def drive_tls(self, server: Server, connections: int, size: int, seconds: float, reply: int) -> float:
+        """Return the CPU time of the server process per request over TLS; see tls_load.py."""
+        numbers = map(str, (connections, size, seconds, server.process.pid, reply))
+        command = [sys.executable, "-m", f"{__package__}.tls_load", *server.address, *numbers]
+        found: dict[str, Any] = json.loads(child_process.run(command, self.generator_cpu, seconds + 60))
+        check_alive(server)
+        if found["wrong"]:
+            raise BenchmarkError(f"the server on {server.name} returned wrong replies over TLS: {found}")
+        return float(found["server_cpu_ns"] / 1e9 / found["requests"])
+
     def drive_beside_bulk(self, server: Server, seconds: float) -> float:
         """Return the 99th percentile of an echo's latency, beside four connections with messages of 1 MiB."""
         bulk = ["nice", *self.arguments(server, 4, 1 << 20, seconds + 10)]

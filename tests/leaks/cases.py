@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import os
 import select as standard_select
 import selectors as standard_selectors
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import fastmux
@@ -398,6 +401,83 @@ def run_loop(main: Callable[[], Coroutine[Any, Any, None]], stack: ExitStack) ->
     return step
 
 
+async def talk_over_tls(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
+    """Send a line between two TLS streams, one of which is upgraded; fail a handshake; abort a connection."""
+    loop = asyncio.get_running_loop()
+    for end in ("close", "abort", "refuse"):
+        server, client = contexts if end != "refuse" else (contexts[0], ssl.create_default_context())
+        ours, theirs = socket.socketpair()
+        accepted: asyncio.Future[Any] = loop.create_future()
+
+        def made(reader: Any, writer: Any, accepted: asyncio.Future[Any] = accepted) -> None:
+            accepted.set_result((reader, writer))
+
+        def factory(made: Any = made) -> asyncio.StreamReaderProtocol:
+            return asyncio.StreamReaderProtocol(asyncio.StreamReader(), made)
+
+        serving = asyncio.ensure_future(loop.connect_accepted_socket(factory, theirs, ssl=server))
+        try:
+            reader, writer = await asyncio.open_connection(sock=ours, ssl=client, server_hostname="localhost")
+        except ssl.SSLError:
+            expect("refuse", end)
+            await asyncio.gather(serving, return_exceptions=True)
+            continue
+        await serving
+        _, other = await accepted
+        other.write(b"word\n" * 10_000)
+        expect(b"word\n", await reader.readline())
+        await reader.readexactly(5 * 9_999)
+        for each in (writer, other):
+            each.close() if end == "close" else each.transport.abort()
+        await asyncio.gather(writer.wait_closed(), other.wait_closed(), return_exceptions=True)
+
+
+def run_tls(stack: ExitStack) -> Step:
+    certificate = Path(__file__).parents[1] / "loop" / "localhost.pem"
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    server.load_cert_chain(certificate)
+    client.load_verify_locations(certificate)
+
+    def step() -> None:
+        loop = fastmux.new_event_loop()
+        try:
+            loop.run_until_complete(talk_over_tls((server, client)))
+        finally:
+            loop.close()
+        gc.collect()  # the exception of a failed handshake refers to itself
+
+    return step
+
+
+def connect(stack: ExitStack) -> Step:
+    """Connect to a literal address, and to one that refuses."""
+    listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    refusing = socket.socket()
+    refusing.bind(("127.0.0.1", 0))
+    stack.enter_context(refusing)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        transport, _ = await loop.create_connection(asyncio.Protocol, *listener.getsockname())
+        listener.accept()[0].close()
+        transport.close()
+        try:
+            await loop.create_connection(asyncio.Protocol, *refusing.getsockname())
+        except ConnectionRefusedError:
+            await asyncio.sleep(0)
+        else:
+            raise AssertionError("a connection to a socket that does not listen")
+
+    def step() -> None:
+        loop = fastmux.new_event_loop()
+        try:
+            loop.run_until_complete(main())
+        finally:
+            loop.close()
+
+    return step
+
+
 def patch(stack: ExitStack) -> Step:
     sock = readable(stack)
 
@@ -447,6 +527,8 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "EventLoop: datagrams", Case(partial(run_loop, exchange_datagrams), few)
     yield "EventLoop: pipes", Case(partial(run_loop, pipe), few)
     yield "EventLoop: subprocesses", Case(partial(run_loop, communicate), few)
+    yield "EventLoop: TLS", Case(run_tls, few)
+    yield "EventLoop: connections made and refused", Case(connect, few)
     yield "patch() and unpatch()", Case(patch, few)
 
 

@@ -7,7 +7,7 @@ tests/loop/test_asyncio_private.py looks for them in the Python that runs it.
 from __future__ import annotations
 
 import asyncio
-from asyncio import format_helpers, futures, selector_events
+from asyncio import format_helpers, futures, selector_events, sslproto
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,3 +59,6 @@ StandardTransport: Any = selector_events._SelectorSocketTransport  # type: ignor
 set_result_unless_cancelled: Any = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 #: Returns the name and the place of a function, for the message about an exception in a callback.
 source_of: Any = format_helpers._format_callback_source
+#: TLS: what tls.py does not replace. The test lists the attributes that it uses.
+StandardTLS: Any = sslproto.SSLProtocol
+StandardTLSTransport: Any = sslproto._SSLProtocolTransport  # type: ignore[attr-defined]

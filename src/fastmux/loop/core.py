@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import socket
 import sys
-from asyncio import sslproto
 from collections import deque
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding, selectors
 
+from . import tls
 from .asyncio_private import StandardLoop, source_of
+from .connect import ConnectingLoop, Socket
 from .datagram import FAMILIES, _DatagramTransport
-from .sock_calls import SockCalls
 from .pipes import process
 from .pipes.pipe import _ReadPipeTransport, _WritePipeTransport, are_plain
+from .sock_calls import SockCalls
 from .stream import _SocketTransport
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ else:
 
 #: The most descriptors that one wait reports.
 _ROWS: Final = 256
-#: Programs may replace the name in the module.
-_Socket: Final = socket.socket
 #: Methods of a socket that the C code replaces by system calls.
 _SOCKET_METHODS: Final = frozenset(("recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto", "fileno"))
 #: Methods that the standard turn calls on the loop. If a subclass has its own, all turns are the standard loop's.
@@ -75,7 +74,7 @@ for _name in set(dir(deque)) - set(dir(_native.Ring)) - {"__class_getitem__", "_
 _native.setup(_Queue, _report, _open_array, _binding.fail)
 
 
-class CoreLoop(SockCalls):
+class CoreLoop(SockCalls, ConnectingLoop):
     """The standard loop with the objects of the C core.
 
     A program may replace private parts: the selector, its select(), the clock, Handle._run. Then the standard loop's
@@ -143,10 +142,42 @@ class CoreLoop(SockCalls):
         context: Context | None = None,
         **timeouts: Any,
     ) -> Any:
-        ssl_protocol: Any = sslproto.SSLProtocol(
+        ssl_protocol: Any = tls.protocol_class(self)(
             self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
         )
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
+        return ssl_protocol._app_transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: Any,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        **timeouts: Any,
+    ) -> Any:
+        protocol_class = tls.protocol_class(self)
+        if protocol_class is tls.StandardTLS or not tls.can_start(transport, sslcontext):
+            return await super().start_tls(
+                transport, protocol, sslcontext, server_side=server_side, server_hostname=server_hostname, **timeouts
+            )
+        waiter = self.create_future()
+        ssl_protocol = protocol_class(
+            self, protocol, sslcontext, waiter, server_side, server_hostname, call_connection_made=False, **timeouts
+        )
+        transport.pause_reading()  # no data before connection_made()
+        transport.set_protocol(ssl_protocol)
+        started = self.call_soon(ssl_protocol.connection_made, transport)
+        resumed = self.call_soon(transport.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            started.cancel()
+            resumed.cancel()
+            raise
         return ssl_protocol._app_transport
 
     def _accept_connection(
@@ -186,4 +217,6 @@ class CoreLoop(SockCalls):
 
 def _is_plain(sock: Any) -> bool:
     """Whether system calls do what the methods of a socket do: it is no subclass, and nothing is patched."""
-    return type(sock) is _Socket and _SOCKET_METHODS.isdisjoint(vars(_Socket))
+    return type(sock) is Socket and vars(Socket).keys().isdisjoint(
+        _SOCKET_METHODS
+    )  # in this order: the shorter is iterated

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastmux import _binding
 
 from .asyncio_private import StandardTransport, set_result_unless_cancelled
+from .tls import TLSProtocol
 
 if TYPE_CHECKING:
     from . import _native
@@ -100,7 +101,8 @@ class _SocketTransport(_native.StreamCore):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = protocol
-        self._buffered = isinstance(protocol, asyncio.BufferedProtocol)
+        # TLSProtocol has the methods of both kinds. Bytes cost less than a view of a buffer.
+        self._buffered = isinstance(protocol, asyncio.BufferedProtocol) and not isinstance(protocol, TLSProtocol)
         self._protocol_connected = True
 
     # Where a program has replaced methods of socket.socket
