@@ -284,6 +284,24 @@ def programs(session: nox.Session) -> None:
     session.run("pytest", "-p", "no:looptime_plugin", *files, *session.posargs, env={"FASTMUX_REQUIRE_TOOLS": "1"})
 
 
+#: The sections of docs/with-your-server.md about the programs with the most users.
+FIVE = ("uvicorn", "gunicorn", "aiohttp", "tornado", "TestClient")
+
+
+@nox.session
+def servers(session: nox.Session) -> None:
+    """Run servers, frameworks and tools on the event loop, by every line of the page about them.
+
+    ``-- five``: the ones with the most users. ``--force-python=3.11`` selects the Python.
+    """
+    five = session.posargs == ["five"]
+    session.install(package(session, "[test,servers]" if five else "[test,all-servers]"))
+    chosen = ["-k", " or ".join(FIVE)] if five else session.posargs
+    # Without pytest-asyncio: only the programs of the page use it.
+    options = ("-p", "no:asyncio", "-n", "2", "--dist", "worksteal")
+    session.run("pytest", *options, "tests/servers", *chosen, env={"FASTMUX_REQUIRE_SERVERS": "1"})
+
+
 @nox.session
 def ecosystem(session: nox.Session) -> None:
     """Run the test suites of aiohttp, asyncssh, websockets and uvicorn on both event loops (``-- aiohttp`` for one).
