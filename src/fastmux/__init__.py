@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from . import select, selectors
     from ._patch import patch, unpatch
     from .loop import EventLoop, new_event_loop, run
+    from .loop.install import install, uninstall
     from .poller import Difference, Stats, StdlibPoller
 
 __version__ = "0.1.0"
@@ -35,11 +36,13 @@ __all__ = [
     "StdlibPoller",
     "__version__",
     "implementation",
+    "install",
     "new_event_loop",
     "patch",
     "run",
     "select",
     "selectors",
+    "uninstall",
     "unpatch",
 ]
 
@@ -48,9 +51,11 @@ _HOMES = {
     "EventLoop": "loop",
     "Stats": "poller",
     "StdlibPoller": "poller",
+    "install": "loop.install",
     "new_event_loop": "loop",
     "patch": "_patch",
     "run": "loop",
+    "uninstall": "loop.install",
     "unpatch": "_patch",
 }
 
