@@ -236,7 +236,7 @@ def test_an_example_runs_on_fastmux(name, machine):
         check_server(machine)
 
 
-def test_an_answer_is_the_class_of_the_running_loop(machine):
+def test_uvicorn_answers_with_the_class_of_its_loop(machine):
     """The same server without the option: the checks above can fail."""
     machine.write(EXAMPLES["uvicorn 1"].files)
     machine.serve(EXAMPLES["uvicorn 1"].server.replace("--loop fastmux:new_event_loop", "--loop auto"))
@@ -276,7 +276,7 @@ def test_the_units_for_systemd(machine):
     check_server(machine)
 
 
-def test_the_first_lines_of_the_readme(machine):
+def test_the_first_lines_of_the_readme_start_uvicorn(machine):
     """An application of FastAPI, with uvloop installed, on fastmux; and the proof that the page prints."""
     found = re.search(r"^```sh\n(.+)\n(.+)\n```\n\n.*\n\n```\n(.+)\n```$", README.read_text(), re.MULTILINE)
     install, start, report = found.groups()
