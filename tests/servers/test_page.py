@@ -1,15 +1,16 @@
-"""docs/with-your-server.md and the first lines of the README: every command, with the real program, on fastmux.EventLoop.
+"""docs/with-your-server.md and the first lines of the README: every command with the real program, on our event loop.
 
 A section of the page is about one program. Its code blocks are:
 
-- a block whose first line is a comment with a name, such as ``# app.py``: the file of this name. The files above the first
-  section are in all sections.
+- a block whose first line is a comment with a name, such as ``# app.py``: the file of this name. The files above the
+  first section are in all sections.
 - ``console server``: commands, the last of which runs a server. Its answer is the class of its event loop, unless a
   ``console`` block follows.
-- ``console``: commands, each with its output if it matters. After a ``console server`` block they run beside the server.
+- ``console``: commands, each with its output if it matters. After a ``console server`` block they run beside the
+  server.
 
-Each server, and each block without one, runs in an empty directory with the files above it, and with a free port in place of
-8000. ``nox -s servers`` installs the programs.
+Each server, and each block without one, runs in an empty directory with the files above it, and with a free port in
+place of 8000. ``nox -s servers`` installs the programs.
 """
 
 from __future__ import annotations
