@@ -284,6 +284,27 @@ def programs(session: nox.Session) -> None:
     session.run("pytest", "-p", "no:looptime_plugin", *files, *session.posargs, env={"FASTMUX_REQUIRE_TOOLS": "1"})
 
 
+#: The Pythons of nox -s servers, besides the one that runs nox.
+SERVERS_ON = ((3, 11), (3, 13))
+
+
+@nox.session
+def servers(session: nox.Session) -> None:
+    """Run the five most used servers by ``python -m fastmux run``; all, on several Pythons: ``-- all``."""
+    options = ("-q", "-p", "no:asyncio", "-p", "no:anyio", "-n", "2", "tests/servers")
+    env = {"FASTMUX_REQUIRE_TOOLS": "1"}
+    if session.posargs[:1] != ["all"]:
+        session.install(package(session, "[test,servers]"))
+        session.run("pytest", *options, "-m", "most_used", *session.posargs, env=env)
+        return
+    source = package(session, "[test,servers]")
+    place = Path(session.create_tmp()).resolve()
+    for version, python in interpreters().items():
+        if version in SERVERS_ON:
+            python = fresh_environment(session, python, place / "python{}.{}".format(*version), source)
+            session.run(python, "-m", "pytest", *options, *session.posargs[1:], env=env, external=True)
+
+
 @nox.session
 def ecosystem(session: nox.Session) -> None:
     """Run the test suites of aiohttp, asyncssh, websockets and uvicorn on both event loops (``-- aiohttp`` for one).
