@@ -284,22 +284,29 @@ def programs(session: nox.Session) -> None:
     session.run("pytest", "-p", "no:looptime_plugin", *files, *session.posargs, env={"FASTMUX_REQUIRE_TOOLS": "1"})
 
 
-#: The sections of docs/with-your-server.md about the programs with the most users.
-FIVE = ("uvicorn", "gunicorn", "aiohttp", "tornado", "TestClient")
+#: The Pythons of ``nox -s servers -- all``.
+SERVERS_ON = ((3, 11), (3, 13))
 
 
 @nox.session
 def servers(session: nox.Session) -> None:
-    """Run servers, frameworks and tools on the event loop, by every line of the page about them.
+    """Run the most used servers on the event loop, by ``run`` and by docs/with-your-server.md.
 
-    ``-- five``: the ones with the most users. ``--force-python=3.11`` selects the Python.
+    ``-- all``: every server, framework and tool of the page, on several Pythons.
     """
-    five = session.posargs == ["five"]
-    session.install(package(session, "[test,servers]" if five else "[test,all-servers]"))
-    chosen = ["-k", " or ".join(FIVE)] if five else session.posargs
-    # Without pytest-asyncio: only the programs of the page use it.
-    options = ("-p", "no:asyncio", "-n", "2", "--dist", "worksteal")
-    session.run("pytest", *options, "tests/servers", *chosen, env={"FASTMUX_REQUIRE_SERVERS": "1"})
+    options = ("-q", "-p", "no:asyncio", "-p", "no:anyio", "-n", "2", "tests/servers")
+    env = {"FASTMUX_REQUIRE_TOOLS": "1"}
+    if session.posargs[:1] != ["all"]:
+        session.install(package(session, "[test,servers]"))
+        session.run("pytest", *options, "-m", "most_used", *session.posargs, env=env)
+        return
+    source = package(session, "[test,all-servers]")
+    place = Path(session.create_tmp()).resolve()
+    for version, python in interpreters().items():
+        if version in SERVERS_ON:
+            # The README and the page run pip.
+            python = fresh_environment(session, python, place / "python{}.{}".format(*version), source, "pip")
+            session.run(python, "-m", "pytest", *options, *session.posargs[1:], env=env, external=True)
 
 
 @nox.session

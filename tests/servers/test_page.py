@@ -15,9 +15,6 @@ place of 8000. ``nox -s servers`` installs the programs.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
-import importlib.metadata
 import json
 import os
 import re
@@ -27,7 +24,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,24 +40,8 @@ TIMEOUT = 120.0
 EVENT_LOOP = str(fastmux.EventLoop)
 
 
-def missing_programs() -> list[str]:
-    """Return the packages of the extras "servers" and "all-servers" that are not installed."""
-    missing = []
-    for requirement in importlib.metadata.requires("fastmux-io") or ():
-        name, extra = re.match(r"[\w-]+", requirement)[0], re.search(r"extra == .(all-)?servers", requirement)
-        try:
-            if extra:
-                importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(name)
-    return missing
-
-
-pytestmark = pytest.mark.skipif(
-    "FASTMUX_REQUIRE_SERVERS" not in os.environ and missing_programs() != [],
-    reason=f"not installed: {', '.join(missing_programs())}",
-)
-
+#: Sections about the programs with the most users.
+MOST_USED = {"uvicorn", "gunicorn", "hypercorn", "aiohttp", "Django"}
 
 # The page
 
@@ -98,17 +79,20 @@ def read_section(text: str, files: dict[str, str]) -> list[Example]:
     return found
 
 
-#: The files above the first section, and the examples by name: their section, with a number if it has several.
-SHARED: dict[str, str] = {}
-EXAMPLES: dict[str, Example] = {}
+def read_page() -> tuple[dict[str, str], dict[str, str], dict[str, Example]]:
+    """Return the files of all sections, the sections, and the examples by name: their section, and a number."""
+    top, *parts = SECTION.split(PAGE.read_text())
+    shared: dict[str, str] = {}
+    assert read_section(top, shared) == []
+    sections = dict(zip(parts[::2], parts[1::2]))
+    examples = {}
+    for title, text in sections.items():
+        for number, example in enumerate(read_section(text, dict(shared)), 1):
+            examples[f"{title} {number}"] = example
+    return shared, sections, examples
 
-_, *_parts = SECTION.split(PAGE.read_text())
-assert read_section(_, SHARED) == []
-SECTIONS = dict(zip(_parts[::2], _parts[1::2]))
-for _title, _text in SECTIONS.items():
-    _examples = read_section(_text, dict(SHARED))
-    for _number, _example in enumerate(_examples, 1):
-        EXAMPLES[_title if len(_examples) == 1 else f"{_title} {_number}"] = _example
+
+SHARED, SECTIONS, EXAMPLES = read_page()
 
 
 def files_of(section: str) -> dict[str, str]:
@@ -122,25 +106,20 @@ def files_of(section: str) -> dict[str, str]:
 
 
 class Machine:
-    """An empty home directory, a free port, and commands in a shell."""
+    """A shell in an empty home directory, with a free port in place of 8000."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, port: int, start_server: Callable[..., Any]) -> None:
         self.home = home
-        #: Bound, but not listening: keeps the port free of others, and refuses connections until the server listens.
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        remove = ("TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "FASTMUX_REQUIRE_SERVERS")
-        self.environment = {
+        self.port = port
+        self._start_server = start_server
+        remove = ("TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "XDG_RUNTIME_DIR")
+        self._environment = {
             **{name: value for name, value in os.environ.items() if name not in remove},
             "HOME": str(home),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PIP_NO_INDEX": "1",  # everything is installed
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._server: Any = None
-        self._processes: list[subprocess.Popen[str]] = []
-        self._log = home / "server.log"
 
     def write(self, files: dict[str, str]) -> None:
         for name, text in files.items():
@@ -150,103 +129,91 @@ class Machine:
 
     def run(self, command: str) -> str:
         """Run a command to its end and return its output."""
-        process = self._start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        output, errors = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0, output + errors
-        return output
+        done = subprocess.run(**self._shell(command), capture_output=True, text=True, timeout=TIMEOUT)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
-    def serve(self, command: str, pass_fds: tuple[int, ...] = ()) -> None:
-        """Start a server, and wait until it answers if the command has its port."""
-        with open(self._log, "w") as log:
-            self._server = self._start(command, stdout=log, stderr=log, pass_fds=pass_fds)
+    def serve(self, command: str, **options: Any) -> Any:
+        """Start a server, and return it once it answers, if the command has its port."""
+        server = self._start_server(**self._shell(command), **options)
         if "8000" in command:
-            self.ask()
+            server.fetch()
+        return server
 
-    def _start(self, command: str, **options: Any) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            ["bash", "-c", command.replace("8000", str(self.port))],
-            cwd=self.home,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,  # close() kills the process group
-            **options,
-        )
-        self._processes.append(process)
-        return process
-
-    def ask(self) -> str:
-        """Return the answer of the server, as soon as it has one."""
-        deadline = time.monotonic() + TIMEOUT
-        while True:
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
-            try:
-                connection.request("GET", "/")
-                return connection.getresponse().read().decode()
-            except (OSError, http.client.HTTPException):
-                assert self._server.poll() is None, self._log.read_text()
-                assert time.monotonic() < deadline, self._log.read_text()
-                time.sleep(0.05)
-            finally:
-                connection.close()
-
-    def stop(self, number: int = signal.SIGTERM) -> str:
-        """Stop the server by a signal, and return what it has written."""
-        self._server.send_signal(number)
-        self._server.wait(TIMEOUT)
-        return self._log.read_text()
-
-    def close(self) -> None:
-        self.socket.close()
-        for process in self._processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+    def _shell(self, command: str) -> dict[str, Any]:
+        arguments = ["bash", "-c", command.replace("8000", str(self.port))]
+        return {"args": arguments, "cwd": self.home, "env": self._environment}
 
 
 @pytest.fixture
-def machine():
+def machine(port, start_server):
     # Not tmp_path: some programs create UNIX sockets in the home directory, and their paths have at most 107 bytes.
     with tempfile.TemporaryDirectory(dir="/tmp", ignore_cleanup_errors=True) as home:
-        machine = Machine(Path(home))
-        yield machine
-        machine.close()
+        yield Machine(Path(home), port, start_server)
 
 
-def check_server(machine):
+def check(server):
     """Every answer is the class of fastmux.EventLoop, and a signal ends the server without an error."""
-    assert {machine.ask().strip('"') for _ in range(5)} == {EVENT_LOOP}
-    assert "Traceback" not in machine.stop()
+    assert {EVENT_LOOP} == {server.fetch().strip('"') for _ in range(5)}
+    assert "Traceback" not in server.stop()
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+def mark(name):
+    return pytest.param(name, marks=[pytest.mark.most_used] if name.rpartition(" ")[0] in MOST_USED else [])
+
+
+@pytest.mark.parametrize("name", [mark(name) for name in EXAMPLES])
 def test_an_example_runs_on_fastmux(name, machine):
     example = EXAMPLES[name]
     machine.write(example.files)
 
     for command, output in example.commands:
-        assert machine.run(command) == output or output == ""
+        actual = machine.run(command)
+        assert output in (actual, "")
     if example.server is None:
         return
-    machine.serve(example.server)
+    server = machine.serve(example.server)
+    for command, output in example.questions:
+        assert output.rstrip("\n") == machine.run(command).rstrip("\n")
     if example.questions:
-        for command, output in example.questions:
-            assert machine.run(command).rstrip("\n") == output.rstrip("\n")
-        assert "Traceback" not in machine.stop()
+        assert "Traceback" not in server.stop()
     else:
-        check_server(machine)
+        check(server)
 
 
-def test_uvicorn_answers_with_the_class_of_its_loop(machine):
-    """The same server without the option: the checks above can fail."""
-    machine.write(EXAMPLES["uvicorn 1"].files)
-    machine.serve(EXAMPLES["uvicorn 1"].server.replace("--loop fastmux:new_event_loop", "--loop auto"))
+def test_no_line_of_the_page_is_left_out():
+    """Each block with a language is a file or commands, and each section is an example or has a test below."""
+    page = PAGE.read_text()
+    blocks = BLOCK.findall(page)
 
-    assert machine.ask().strip('"') == "<class 'uvloop.Loop'>"
+    assert len(re.findall(r"^```.", page, re.MULTILINE)) == len(blocks)
+    assert [code for language, code in blocks if "console" not in language and not FILE.match(code)] == []
+    assert set(SECTIONS) - {name.rpartition(" ")[0] for name in EXAMPLES} == {"Every program", "Docker", "systemd"}
+
+
+@pytest.mark.most_used
+def test_an_answer_is_the_class_of_the_running_loop(machine):
+    """uvicorn without the option, and with uvloop: the checks above can fail."""
+    machine.write(SHARED)
+
+    assert machine.serve("uvicorn app:app --port 8000").fetch().strip('"') == "<class 'uvloop.Loop'>"
+
+
+@pytest.mark.most_used
+def test_the_first_lines_of_the_readme(machine):
+    """An application of FastAPI, with uvloop installed, runs on fastmux, and prints the proof that the README shows."""
+    found = re.search(r"^```sh\n(.+)\n(.+)\n```\n\n.*\n\n```\n(.+)\n```$", README.read_text(), re.MULTILINE)
+    install, start, report = found.groups()
+    machine.write(SHARED)
+
+    machine.run(install)
+    server = machine.serve(f"{start} --port 8000")
+    assert server.fetch().strip('"') == EVENT_LOOP
+    assert re.search(re.escape(report).replace("12345", "[0-9]+"), server.stop(signal.SIGINT))
 
 
 def test_the_instructions_for_docker(machine):
-    """RUN and CMD, without a container: every package is installed here."""
+    """RUN and CMD, without a container: the packages are installed here."""
     files = files_of("Docker")
     machine.write(files)
     command = ""
@@ -259,31 +226,18 @@ def test_the_instructions_for_docker(machine):
             machine.run(argument)
         elif instruction == "CMD":
             command = shlex.join(json.loads(argument))
-    machine.serve(command)
 
-    check_server(machine)
+    check(machine.serve(command))
 
 
 def test_the_units_for_systemd(machine):
     """The service gets the socket as systemd passes it: as descriptor 3, with two variables that say so."""
     files = files_of("systemd")
-    machine.write(files)
-    assert "\nListenStream=127.0.0.1:8000\n" in files["app.socket"]
-    machine.socket.listen()
-    (command,) = re.findall(r"^ExecStart=/srv/app/.venv/bin/(.*)$", files["app.service"], re.MULTILINE)
-    number = machine.socket.fileno()
-    machine.serve(f"exec 3<&{number}; export LISTEN_FDS=1 LISTEN_PID=$$; exec {command}", pass_fds=(number,))
-
-    check_server(machine)
-
-
-def test_the_first_lines_of_the_readme_start_uvicorn(machine):
-    """An application of FastAPI, with uvloop installed, on fastmux; and the proof that the page prints."""
-    found = re.search(r"^```sh\n(.+)\n(.+)\n```\n\n.*\n\n```\n(.+)\n```$", README.read_text(), re.MULTILINE)
-    install, start, report = found.groups()
     machine.write(SHARED)
+    assert "\nListenStream=127.0.0.1:8000\n" in files["app.socket"]
+    (command,) = re.findall(r"^ExecStart=/srv/app/.venv/bin/(.*)$", files["app.service"], re.MULTILINE)
+    with socket.create_server(("127.0.0.1", machine.port)) as listening:
+        fd = listening.fileno()
+        server = machine.serve(f"exec 3<&{fd}; export LISTEN_FDS=1 LISTEN_PID=$$; exec {command}", pass_fds=(fd,))
 
-    machine.run(install)
-    machine.serve(f"{start} --port 8000")
-    assert machine.ask().strip('"') == EVENT_LOOP
-    assert re.search(re.escape(report).replace("12345", "[0-9]+"), machine.stop(signal.SIGINT))
+    check(server)
