@@ -230,12 +230,13 @@ def test_the_instructions_for_docker(machine):
     check(machine.serve(command))
 
 
-def test_the_units_for_systemd(machine):
-    """The service gets the socket as systemd passes it: as descriptor 3, with two variables that say so."""
+@pytest.mark.parametrize("service", ["app.service", "gunicorn.service"])
+def test_a_service_of_systemd(machine, service):
+    """It gets the socket as systemd passes it: as descriptor 3, with two variables that say so."""
     files = files_of("systemd")
     machine.write(SHARED)
     assert "\nListenStream=127.0.0.1:8000\n" in files["app.socket"]
-    (command,) = re.findall(r"^ExecStart=/srv/app/.venv/bin/(.*)$", files["app.service"], re.MULTILINE)
+    (command,) = re.findall(r"^ExecStart=/srv/app/.venv/bin/(.*)$", files[service], re.MULTILINE)
     with socket.create_server(("127.0.0.1", machine.port)) as listening:
         fd = listening.fileno()
         server = machine.serve(f"exec 3<&{fd}; export LISTEN_FDS=1 LISTEN_PID=$$; exec {command}", pass_fds=(fd,))
