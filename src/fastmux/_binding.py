@@ -19,8 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final, NoReturn
 
+
+def is_set(variable: str) -> bool:
+    """Return whether an environment variable has another value than 0."""
+    return os.environ.get(variable, "0") not in ("", "0")
+
+
 try:
-    if os.environ.get("FASTMUX_PURE", "0") not in ("", "0"):
+    if is_set("FASTMUX_PURE"):
         raise ImportError("FASTMUX_PURE is set")
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         raise ImportError("the extension has not been tested without the interpreter lock")

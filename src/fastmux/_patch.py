@@ -55,10 +55,11 @@ def patch() -> Patched:
                 _replace(vars(module), places)
             for namespace in loaded_namespaces():
                 _replace(namespace, places)
+            _places = places
         except BaseException:
             _restore(places)
+            _places = None
             raise
-        _places = places
         return Patched(first=True)
 
 

@@ -211,7 +211,7 @@ assert (vars(select), vars(selectors)) == before
 """)
 
 
-def test_an_interrupted_install_changes_nothing(run_python):
+def test_an_interrupted_install_changes_everything_or_nothing(run_python):
     run_python("""
 import asyncio, sys
 from fastmux.loop import install as module
@@ -236,16 +236,17 @@ while not done:
     sys.settrace(interrupt_at(line))
     try:
         module.install()
-        done = True
     except Interruption:
         pass
     finally:
         sys.settrace(None)
-    if not done:
-        assert (asyncio.SelectorEventLoop, asyncio.new_event_loop) == standard, line
-        loop = asyncio.new_event_loop()
-        assert type(loop) is standard[0], line
-        loop.close()
+    done = asyncio.SelectorEventLoop is module.EventLoop  # interrupted after all changes
+    loop = asyncio.new_event_loop()
+    assert type(loop) is asyncio.SelectorEventLoop, line
+    loop.close()
+    if done:
+        module.uninstall()
+    assert (asyncio.SelectorEventLoop, asyncio.new_event_loop) == standard, line
 assert line > 20, line
 """)
 

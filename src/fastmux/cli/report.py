@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import _signal
 import contextlib
 import functools
 import os
@@ -19,6 +18,7 @@ from .imports import when_created, when_imported
 if TYPE_CHECKING:
     from types import FrameType, ModuleType
 
+_set_handler = signal.signal
 _loops: Counter[type] = Counter()
 _selectors: Counter[type] = Counter()
 #: The process that has to print; 0 after it has.
@@ -69,22 +69,21 @@ def _print_in_forked_children(util: Any) -> None:
 
 def _print_before_termination() -> None:
     """Put a handler in the place of the default action of SIGTERM, which runs no exit function. Servers end by it."""
-    set_handler = signal.signal
 
-    @functools.wraps(set_handler)
+    @functools.wraps(_set_handler)
     def with_print(number: Any, handler: Any) -> Any:
-        return set_handler(number, _terminate if number == signal.SIGTERM and handler == signal.SIG_DFL else handler)
+        return _set_handler(number, _terminate if number == signal.SIGTERM and handler == signal.SIG_DFL else handler)
 
     signal.signal = with_print
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         with contextlib.suppress(ValueError):  # not the main thread
-            set_handler(signal.SIGTERM, _terminate)
+            _set_handler(signal.SIGTERM, _terminate)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     """Print, and end the process as the default action of the signal does."""
     _print()
-    _signal.signal(number, signal.SIG_DFL)
+    _set_handler(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 

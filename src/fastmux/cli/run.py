@@ -15,6 +15,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from . import report
 from .startup import start, start_children
 
 USAGE = "run [--no-children] [--replace-uvloop] [--report] [-m MODULE | SCRIPT] [ARGS...]"
@@ -29,6 +30,8 @@ def run(arguments: list[str]) -> None:
         options.add(arguments[0])
         arguments = arguments[1:]
     os.environ.update({VARIABLES[option]: "1" for option in options if option in VARIABLES})
+    if "--report" in options:
+        report.start()
     start_children("--no-children" not in options)
     if arguments[:1] == ["-m"] and len(arguments) > 1:
         sys.argv = ["-m", *arguments[2:]]

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 
+from fastmux import _binding
 from fastmux._patch import patch
 
 from .imports import when_created, when_imported
@@ -33,11 +34,7 @@ def start() -> None:
     patch()
     if sys.platform != "win32":  # the loop there, on IOCP, can do what a selector loop cannot
         when_imported("asyncio", _install)
-    when_imported("uvloop", _replace if is_set("FASTMUX_REPLACE_UVLOOP") else _watch)
-    if is_set("FASTMUX_REPORT"):
-        from . import report
-
-        report.start()
+    when_imported("uvloop", _replace if _binding.is_set("FASTMUX_REPLACE_UVLOOP") else _watch)
 
 
 def start_children(wanted: bool) -> None:
@@ -50,10 +47,6 @@ def start_children(wanted: bool) -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(folders)
     else:
         os.environ.pop("PYTHONPATH", None)
-
-
-def is_set(variable: str) -> bool:
-    return os.environ.get(variable, "0") not in ("", "0")
 
 
 def _install(asyncio: ModuleType) -> None:

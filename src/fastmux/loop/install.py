@@ -41,10 +41,11 @@ def install() -> None:
             _change_policies(undo)
             _rename(StandardLoop, EventLoop, undo)
             _set(EventLoop, "_make_selector", staticmethod(_make_selector), undo)
+            _undo = undo
         except BaseException:
             _restore(undo)
+            _undo = None
             raise
-        _undo = undo
 
 
 def uninstall() -> None:
