@@ -188,7 +188,20 @@ def test_no_line_of_the_page_is_left_out():
 
     assert len(re.findall(r"^```.", page, re.MULTILINE)) == len(blocks)
     assert [code for language, code in blocks if "console" not in language and not FILE.match(code)] == []
-    assert set(SECTIONS) - {name.rpartition(" ")[0] for name in EXAMPLES} == {"Every program", "Docker", "systemd"}
+    assert set(SECTIONS) - {name.rpartition(" ")[0] for name in EXAMPLES} == {
+        "Every other program",
+        "Docker",
+        "systemd",
+    }
+
+
+def test_the_lines_of_the_first_table_are_in_the_examples():
+    rows = re.findall(r"^\| \[(.+)\]\(#.+\) \| (.*`.*) \|$", PAGE.read_text(), re.MULTILINE)
+    examples = {name: "".join(code for _, code in BLOCK.findall(text)) for name, text in SECTIONS.items()}
+    apart = {"Did it take effect?", "Every other program", "Docker", "systemd", "gevent and eventlet"}
+
+    assert [name for name, _ in rows] == [name for name in SECTIONS if name not in apart]
+    assert [line for name, row in rows for line in re.findall("`(.+?)`", row) if line not in examples[name]] == []
 
 
 @pytest.mark.most_used
