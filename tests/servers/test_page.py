@@ -181,6 +181,7 @@ def test_an_example_runs_on_fastmux(name, machine):
         check(server)
 
 
+@pytest.mark.most_used
 def test_no_line_of_the_page_is_left_out():
     """Each block with a language is a file or commands, and each section is an example or has a test below."""
     page = PAGE.read_text()
@@ -195,6 +196,7 @@ def test_no_line_of_the_page_is_left_out():
     }
 
 
+@pytest.mark.most_used
 def test_the_lines_of_the_first_table_are_in_the_examples():
     rows = re.findall(r"^\| \[(.+)\]\(#.+\) \| (.*`.*) \|$", PAGE.read_text(), re.MULTILINE)
     examples = {name: "".join(code for _, code in BLOCK.findall(text)) for name, text in SECTIONS.items()}
