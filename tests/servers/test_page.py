@@ -112,9 +112,9 @@ class Machine:
         self.home = home
         self.port = port
         self._start_server = start_server
-        remove = ("TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "XDG_RUNTIME_DIR")
+        remove = ("FASTMUX_", "PYTHON", "PYTEST_", "TMPDIR", "VIRTUAL_ENV", "XDG_RUNTIME_DIR")
         self._environment = {
-            **{name: value for name, value in os.environ.items() if name not in remove},
+            **{name: value for name, value in os.environ.items() if not name.startswith(remove)},
             "HOME": str(home),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PIP_NO_INDEX": "1",  # everything is installed
