@@ -27,13 +27,15 @@ def is_set(variable: str) -> bool:
 
 try:
     if is_set("FASTMUX_PURE"):
-        raise ImportError("FASTMUX_PURE is set")
+        raise ImportError("FASTMUX_PURE is set in the environment")
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        raise ImportError("the extension has not been tested without the interpreter lock")
+        raise ImportError("this Python has no interpreter lock: the extension has not been tested without it")
     from . import _native
-except ImportError:
+except ImportError as error:
     #: "c" if the extension is in use, "python" if everything runs on the standard library.
     implementation = "python"
+    #: Why the extension is not in use.
+    reason = str(error)
     lib: Any = None
     ffi: Any = None
 else:
