@@ -287,6 +287,31 @@ def programs(session: nox.Session) -> None:
     session.run("pytest", *options, *files, *session.posargs, env=environment)
 
 
+#: The Pythons of ``nox -s servers -- all``.
+SERVERS_ON = ((3, 11), (3, 13))
+
+
+@nox.session
+def servers(session: nox.Session) -> None:
+    """Run the most used servers on the event loop, by ``run`` and by docs/with-your-server.md.
+
+    ``-- all``: every server, framework and tool of the page, on several Pythons.
+    """
+    options = ("-q", "-p", "no:asyncio", "-p", "no:anyio", "-n", "2", "tests/servers")
+    env = {"FASTMUX_REQUIRE_TOOLS": "1"}
+    if session.posargs[:1] != ["all"]:
+        session.install(package(session, "[test,servers]"))
+        session.run("pytest", *options, "-m", "most_used", *session.posargs, env=env)
+        return
+    source = package(session, "[test,all-servers]")
+    place = Path(session.create_tmp()).resolve()
+    for version, python in interpreters().items():
+        if version in SERVERS_ON:
+            # The README and the page run pip.
+            python = fresh_environment(session, python, place / "python{}.{}".format(*version), source, "pip")
+            session.run(python, "-m", "pytest", *options, *session.posargs[1:], env=env, external=True)
+
+
 @nox.session
 def ecosystem(session: nox.Session) -> None:
     """Run the test suites of aiohttp, asyncssh, websockets and uvicorn on both event loops (``-- aiohttp`` for one).

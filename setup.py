@@ -1,5 +1,6 @@
 """The compiled part of the build; everything else is in pyproject.toml."""
 
+import os
 import platform
 import sys
 import sysconfig
@@ -16,6 +17,15 @@ class OptionalExtension(build_ext):
         super().finalize_options()
         for extension in self.extensions:
             extension.optional = True
+
+    def run(self) -> None:
+        super().run()
+        for extension in self.extensions:
+            if not os.path.exists(self.get_ext_fullpath(extension.name)):
+                self.warn(
+                    f"{extension.name} was not built: is there a C compiler, and the header Python.h? fastmux will run on"
+                    " the standard library, at its speed. 'python -m fastmux info' shows this."
+                )
 
 
 class StableAbiWheel(bdist_wheel):

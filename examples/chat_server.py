@@ -29,6 +29,7 @@ from fastmux import EDGE, READ, WRITE
 from serving import (
     Listener,
     Stop,
+    count,
     format_address,
     listen,
     log,
@@ -159,7 +160,7 @@ def main() -> int:
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         room = Room(poller, sock, args.edge, args.queue_limit)
         room.run(stop)
-    log(f"{room.messages} messages")
+    log(count(room.messages, "message"))
     return 0
 
 

@@ -21,7 +21,7 @@ import socket
 
 import fastmux
 from fastmux import EDGE, READ, WRITE
-from serving import Listener, Stop, listen, log, parse, receive, run, send, server_command_line
+from serving import Listener, Stop, count, listen, log, parse, receive, run, send, server_command_line
 
 
 class Client:
@@ -66,7 +66,7 @@ def main() -> int:
                     continue
                 for client, _ in listener.accept():
                     clients += listener.add(client, Client(listener, client))
-    log(f"served {clients} clients")
+    log(f"served {count(clients, 'client')}")
     return 0
 
 

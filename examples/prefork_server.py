@@ -31,7 +31,7 @@ import time
 import fastmux
 from echo_server import Client
 from fastmux import EXCLUSIVE, READ
-from serving import Listener, Stop, listen, log, parse, positive, run, seconds, server_command_line
+from serving import Listener, Stop, count, listen, log, parse, positive, run, seconds, server_command_line
 
 
 class Child:
@@ -132,21 +132,21 @@ def finish(children: list[Child]) -> None:
 def serve(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argparse.Namespace) -> int:
     exclusive = EXCLUSIVE if args.mechanism == "epoll" else 0
     children = start(poller, sock, args, exclusive)
-    log(f"{len(children)} processes, {'with' if exclusive else 'without'} EXCLUSIVE")
+    log(f"{count(len(children), 'process')}, {'with' if exclusive else 'without'} EXCLUSIVE")
     while not stop and any(child.running for child in children):
         for key, events in poller.select():
             key.data.on_ready(events)
     sock.close()
     finish(children)
     for child in children:
-        log(f"process {child.pid}: {child.accepted} connections, woken {child.woken} times")
-    log(f"served {sum(child.accepted for child in children)} clients")
+        log(f"process {child.pid}: {count(child.accepted, 'connection')}, woken {count(child.woken, 'time')}")
+    log(f"served {count(sum(child.accepted for child in children), 'client')}")
     return 0 if stop else 1
 
 
 def compare(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argparse.Namespace) -> int:
     """Open connections one by one, each after the previous one has been accepted."""
-    log(f"{args.compare} connections, one after another, to {args.processes} processes")
+    log(f"{count(args.compare, 'connection')}, one after another, to {count(args.processes, 'process')}")
     for exclusive, name in ((0, "without"), (EXCLUSIVE, "with")):
         if exclusive and args.mechanism != "epoll":
             log(f"with EXCLUSIVE: not possible with {args.mechanism}, which keeps no state between calls")
@@ -161,8 +161,8 @@ def compare(poller: fastmux.Poller, stop: Stop, sock: socket.socket, args: argpa
                     break
         finish(children)
         if (accepted := sum(child.accepted for child in children)) < args.compare:
-            sys.exit(f"ended after {accepted} connections")
-        log(f"{name} EXCLUSIVE: {sum(child.woken for child in children)} wake-ups")
+            sys.exit(f"ended after {count(accepted, 'connection')}")
+        log(f"{name} EXCLUSIVE: {count(sum(child.woken for child in children), 'wake-up')}")
     return 0
 
 

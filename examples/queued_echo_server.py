@@ -32,6 +32,7 @@ from serving import (
     READ_SIZE,
     Listener,
     Stop,
+    count,
     listen,
     log,
     parse,
@@ -172,8 +173,8 @@ def main() -> int:
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         server = Server(poller, sock, args)
         server.run(stop)
-    log(f"served {server.served} clients ({len(server.last_active)} still connected, {server.broken} broken off, "
-        f"{server.idle} idle for too long), echoed {server.bytes_echoed} bytes")  # fmt: skip
+    log(f"served {count(server.served, 'client')} ({len(server.last_active)} still connected, {server.broken} broken off, "
+        f"{server.idle} idle for too long), echoed {count(server.bytes_echoed, 'byte')}")  # fmt: skip
     return 0
 
 

@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -81,8 +82,15 @@ def log(text: str) -> None:
     print(text, flush=True)
 
 
+def count(number: int, noun: str) -> str:
+    """Return "1 client" or "2 clients"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def run(main: Callable[[], int]) -> NoReturn:
     """Run a program and exit with its status; report a failed write without a traceback."""
+    if sys.stdout is None:  # the next file to be opened would get its descriptor
+        sys.exit("there is no standard output")
     try:
         status = main()
         sys.stdout.flush()
@@ -143,7 +151,9 @@ def watch_input(poller: fastmux.Poller) -> bool:
     try:
         poller.register(sys.stdin.fileno(), READ, sys.stdin)
     except PermissionError:
-        text = "epoll refuses standard input: a regular file is always ready. Reading it without waiting."
+        regular = stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode)
+        what = "a regular file" if regular else "this device"
+        text = f"epoll refuses standard input: {what} is always ready. Reading it without waiting."
         print(text, file=sys.stderr, flush=True)
         return False
     return True
@@ -160,6 +170,17 @@ def format_address(address: Any) -> str:
 
 def listen(host: str, port: int) -> socket.socket:
     """Open a listening socket and print its address; on failure, print the reason and exit."""
+    sock = open_listener(host, port)
+    log_address(sock)
+    return sock
+
+
+def log_address(sock: socket.socket) -> None:
+    log(f"listening on {format_address(sock.getsockname())}")
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Open a listening socket; on failure, print the reason and exit."""
     with contextlib.suppress(OSError, ValueError):  # each client needs a descriptor: raise the limit
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -171,7 +192,6 @@ def listen(host: str, port: int) -> socket.socket:
         sys.exit(f"cannot listen on {format_address((host, port))}: {reason}")
     sock.setblocking(False)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by accepted sockets
-    log(f"listening on {format_address(sock.getsockname())}")
     return sock
 
 

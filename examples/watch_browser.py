@@ -21,7 +21,7 @@ from typing import Any
 
 import fastmux
 from fastmux import EDGE, READ, WRITE
-from serving import Listener, Stop, format_address, listen, log, parse, receive, run, send, server_command_line
+from serving import Listener, Stop, count, format_address, listen, log, parse, receive, run, send, server_command_line
 
 REQUEST_LIMIT = 16 * 1024
 PAGE = """<!DOCTYPE html>
@@ -97,7 +97,7 @@ def main() -> int:
     args = parse(server_command_line(__doc__, port=8000))
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         connections = serve(poller, [Listener(poller, sock, READ | args.edge)], stop)
-    log(f"{connections} connections")
+    log(count(connections, "connection"))
     return 0
 
 

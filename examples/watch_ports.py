@@ -17,7 +17,7 @@ import contextlib
 
 import fastmux
 from fastmux import READ
-from serving import Listener, Stop, listen, log, parse, run, server_command_line
+from serving import Listener, Stop, count, log, log_address, open_listener, parse, run, server_command_line
 from watch_browser import serve
 
 
@@ -26,9 +26,11 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         poller = stack.enter_context(fastmux.Poller(args.mechanism))
         stop = stack.enter_context(Stop(poller))
-        sockets = [stack.enter_context(listen(args.host, port)) for port in args.port]
+        sockets = [stack.enter_context(open_listener(args.host, port)) for port in args.port]
+        for sock in sockets:
+            log_address(sock)
         connections = serve(poller, [Listener(poller, sock, READ | args.edge) for sock in sockets], stop)
-    log(f"{connections} connections")
+    log(count(connections, "connection"))
     return 0
 
 

@@ -5,6 +5,7 @@ long as everything else.
 """
 
 from . import _original as _original  # before any patch() or monkey patching
+from . import _binding as _binding
 from ._binding import implementation
 from ._events import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 from .poller import Poller
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from . import select, selectors
     from ._patch import patch, unpatch
     from .loop import EventLoop, new_event_loop, run
+    from .loop.install import install, uninstall
     from .poller import Difference, Stats, StdlibPoller
 
 __version__ = "0.1.0"
@@ -35,11 +37,13 @@ __all__ = [
     "StdlibPoller",
     "__version__",
     "implementation",
+    "install",
     "new_event_loop",
     "patch",
     "run",
     "select",
     "selectors",
+    "uninstall",
     "unpatch",
 ]
 
@@ -48,9 +52,11 @@ _HOMES = {
     "EventLoop": "loop",
     "Stats": "poller",
     "StdlibPoller": "poller",
+    "install": "loop.install",
     "new_event_loop": "loop",
     "patch": "_patch",
     "run": "loop",
+    "uninstall": "loop.install",
     "unpatch": "_patch",
 }
 
@@ -69,3 +75,8 @@ if not TYPE_CHECKING:  # with this, type checkers would accept every name
 
     def __dir__():
         return sorted({*globals(), *__all__})
+
+if _binding.is_set("FASTMUX_REPORT"):
+    from .cli import report as _report
+
+    _report.start()

@@ -2,7 +2,7 @@
 
 import sys
 
-from fastmux.cli import main
+from fastmux.cli.command_line import main
 
 if __name__ == "__main__":
     main(sys.argv[1:])

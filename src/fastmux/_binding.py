@@ -19,15 +19,23 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final, NoReturn
 
+
+def is_set(variable: str) -> bool:
+    """Return whether an environment variable has another value than 0."""
+    return os.environ.get(variable, "0") not in ("", "0")
+
+
 try:
-    if os.environ.get("FASTMUX_PURE", "0") not in ("", "0"):
-        raise ImportError("FASTMUX_PURE is set")
+    if is_set("FASTMUX_PURE"):
+        raise ImportError("FASTMUX_PURE is set in the environment")
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        raise ImportError("the extension has not been tested without the interpreter lock")
+        raise ImportError("this Python has no interpreter lock: the extension has not been tested without it")
     from . import _native
-except ImportError:
+except ImportError as error:
     #: "c" if the extension is in use, "python" if everything runs on the standard library.
     implementation = "python"
+    #: Why the extension is not in use.
+    reason = str(error)
     lib: Any = None
     ffi: Any = None
 else:

@@ -72,6 +72,20 @@ def _execute(name: str, select: Any) -> Any:
     return copy
 
 
+def loaded_namespaces() -> list[dict[str, Any]]:
+    """Return the global names of every loaded module outside this package."""
+    found = []
+    for name, module in sys.modules.copy().items():
+        try:
+            # Not by getattr(), which would load lazy modules.
+            namespace = object.__getattribute__(module, "__dict__")
+        except Exception:
+            continue  # not an ordinary module
+        if type(namespace) is dict and str(name).partition(".")[0] != "fastmux":
+            found.append(namespace)
+    return found
+
+
 if not TYPE_CHECKING:
     select = _original("select")
     selectors = _original("selectors", select)

@@ -9,7 +9,7 @@ import warnings
 from . import _original
 from . import select as _select
 from . import selectors as _selectors
-from ._original import REPLACED, changed_by
+from ._original import REPLACED, changed_by, loaded_namespaces
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def patch() -> Patched:
 
     Every loaded module with one of the replaced functions or classes under a global name gets the replacement: not only
     ``select`` and ``selectors``, but also ``subprocess``, ``socketserver`` and modules that ran ``from selectors import
-    DefaultSelector``. Existing objects stay as they are. asyncio's event loop is not replaced, only its selector.
+    DefaultSelector``. Existing objects stay as they are. asyncio's event loop is not replaced, only its selector: see
+    install().
 
     Objects that another library has changed before, such as gevent or eventlet, stay as they are. A RuntimeWarning
     names them.
@@ -52,12 +53,13 @@ def patch() -> Patched:
             # First in the two modules: modules that are imported later take the replacements from there.
             for module in (sys.modules["select"], sys.modules["selectors"]):
                 _replace(vars(module), places)
-            for namespace in _namespaces():
+            for namespace in loaded_namespaces():
                 _replace(namespace, places)
+            _places = places
         except BaseException:
             _restore(places)
+            _places = None
             raise
-        _places = places
         return Patched(first=True)
 
 
@@ -103,7 +105,7 @@ def unpatch() -> None:
             return
         _restore(_places)
         back = {id(mirror): standard for standard, mirror in _MIRRORS.values() if not changed_by(mirror)}
-        for namespace in _namespaces():
+        for namespace in loaded_namespaces():
             if str(namespace.get("__name__")).partition(".")[0] in sys.stdlib_module_names:
                 for name, value in namespace.copy().items():
                     if id(value) in back:
@@ -125,17 +127,3 @@ class Patched:
     ) -> None:
         if self._first:
             unpatch()
-
-
-def _namespaces() -> list[dict[str, Any]]:
-    """Return the global names of every loaded module outside this package."""
-    found = []
-    for name, module in sys.modules.copy().items():
-        try:
-            # Not by getattr(), which would load lazy modules.
-            namespace = object.__getattribute__(module, "__dict__")
-        except Exception:
-            continue  # not an ordinary module
-        if type(namespace) is dict and str(name).partition(".")[0] != "fastmux":
-            found.append(namespace)
-    return found

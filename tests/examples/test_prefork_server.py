@@ -117,7 +117,7 @@ def test_a_signal_to_every_process_is_graceful_too(start, connect):
 
     out, err = server.process.communicate(timeout=TIMEOUT)
     assert (server.process.returncode, err) == (0, "")
-    assert out.endswith("served 1 clients\n")
+    assert out.endswith("served 1 client\n")
 
 
 def test_grace_has_an_end(start, connect):
@@ -128,7 +128,7 @@ def test_grace_has_an_end(start, connect):
 
     status, out, err = server.end()
     assert (status, err) == (0, "")
-    assert out.endswith("served 1 clients\n")
+    assert out.endswith("served 1 client\n")
     assert receive(client, 1) == b""
 
 

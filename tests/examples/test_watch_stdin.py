@@ -91,6 +91,21 @@ def test_without_any_input_it_says_so():
     assert (finished.returncode, finished.stdout, finished.stderr) == (1, "", "there is no standard input\n")
 
 
+def test_without_an_output_it_says_so(mechanism):
+    shell = ["bash", "-c", 'echo line | "$@" >&-', "bash", *command(NAME, *mechanism)]
+    finished = subprocess.run(shell, capture_output=True, text=True, timeout=TIMEOUT)
+
+    assert (finished.returncode, finished.stderr) == (1, "there is no standard output\n")
+
+
+def test_a_device_is_not_called_a_regular_file(run_example, mechanism):
+    finished = run_example(NAME, *mechanism, stdin=subprocess.DEVNULL)
+
+    refused = "epoll refuses standard input: this device is always ready. Reading it without waiting.\n"
+    assert finished.stderr == (refused if "epoll" in mechanism else "")
+    assert (finished.returncode, finished.stdout) == (0, "end of file after line 0\n")
+
+
 def test_a_reader_that_leaves_early_ends_it_quietly(mechanism):
     program = 'yes | "$@" | head -n 2; echo "${PIPESTATUS[1]}"'
     finished = subprocess.run(

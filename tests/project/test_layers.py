@@ -19,7 +19,7 @@ LEVELS = [
     {"poller", "select"},
     {"selectors"},
     {"loop", "_patch"},
-    {"cli", "__main__"},
+    {"cli", "gunicorn", "pytest", "__main__"},
 ]
 #: The most files of a folder.
 FILES = 8

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ def collect() -> dict[str, dict[str, Any]]:
         "fastmux": {
             "version": fastmux.__version__,
             "implementation": fastmux.implementation,
+            **({} if fastmux.implementation == "c" else {"reason": reason()}),
             "mechanisms": list(mechanisms),
             "default selector": fastmux.selectors.DefaultSelector.__name__,
         },
@@ -38,6 +41,19 @@ def collect() -> dict[str, dict[str, Any]]:
         },
         "limits": limits(),
     }
+
+
+def reason() -> str:
+    """Return why the implementation is "python"."""
+    built = importlib.util.find_spec("fastmux._native") is not None
+    if built or _binding.is_set("FASTMUX_PURE"):
+        return _binding.reason
+    if platform.python_implementation() != "CPython" or sys.platform == "win32":
+        return f"there is no extension for {platform.python_implementation()} on {platform.system()}"
+    return (
+        "the extension was not built when fastmux was installed, usually because there was no C compiler;"
+        " with one, run: pip install --force-reinstall --no-cache-dir fastmux-io"
+    )
 
 
 def table(facts: dict[str, dict[str, Any]]) -> str:

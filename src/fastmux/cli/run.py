@@ -11,19 +11,28 @@ import io
 import os
 import pkgutil
 import runpy
-import selectors
 import sys
 from types import ModuleType
 from typing import Any
 
-from fastmux._original import changed_by
-from fastmux._patch import patch
+from . import report
+from .startup import start, start_children
 
-USAGE = "run [-m MODULE | SCRIPT] [ARGS...]"
+USAGE = "run [--no-children] [--replace-uvloop] [--report] [-m MODULE | SCRIPT] [ARGS...]"
+#: Options of run that are environment variables, too.
+VARIABLES = {"--replace-uvloop": "FASTMUX_REPLACE_UVLOOP", "--report": "FASTMUX_REPORT"}
 
 
 def run(arguments: list[str]) -> None:
     """Run a program. arguments are those of the command line after "run"."""
+    options = set()
+    while arguments and arguments[0] in ("--no-children", *VARIABLES):
+        options.add(arguments[0])
+        arguments = arguments[1:]
+    os.environ.update({VARIABLES[option]: "1" for option in options if option in VARIABLES})
+    if "--report" in options:
+        report.start()
+    start_children("--no-children" not in options)
     if arguments[:1] == ["-m"] and len(arguments) > 1:
         sys.argv = ["-m", *arguments[2:]]
         prepare()
@@ -63,45 +72,9 @@ def run_script(script: str) -> None:
 
 def prepare() -> dict[str, Any]:
     """Patch, and replace ``__main__`` by an empty module, as in a fresh interpreter; return its namespace."""
-    patch()
-    sys.meta_path.insert(0, LoopInstaller())
+    start()
     main = sys.modules["__main__"] = ModuleType("__main__")
     vars(main).update(__builtins__=builtins, __package__=None)
     if sys.version_info < (3, 14):  # later versions make it at its first use
         vars(main)["__annotations__"] = {}
     return vars(main)
-
-
-class LoopInstaller:
-    """An import hook that makes asyncio create fastmux loops, once the program imports it.
-
-    Not before: importing asyncio takes several times as long as everything else here, and most programs do not use it.
-    """
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        if name != "asyncio.unix_events":
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_and_install(module: ModuleType) -> None:
-            execute(module)
-            for name in ("DefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):  # private since Python 3.14
-                if hasattr(module, name):
-                    getattr(module, name)._loop_factory = staticmethod(new_event_loop)
-
-        spec.loader.exec_module = execute_and_install  # type: ignore[method-assign]
-        return spec
-
-
-def new_event_loop() -> Any:
-    if changed_by(selectors.DefaultSelector):  # by a library whose greenlets run only while the loop waits with it
-        import asyncio
-
-        return asyncio.SelectorEventLoop()
-    from fastmux.loop import EventLoop
-
-    return EventLoop()

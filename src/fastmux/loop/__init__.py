@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from selectors import EVENT_READ, BaseSelector
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,13 +34,16 @@ class EventLoop(_Loop):
     callbacks of the turn. None: if the environment variable FASTMUX_GATHER_WRITES is 1. Needs the extension.
     """
 
+    #: Makes the selector of a loop that gets none. install() replaces it.
+    _make_selector: Callable[[], BaseSelector] = staticmethod(selectors.DefaultSelector)
+
     def __init__(self, selector: BaseSelector | None = None, *, gather_writes: bool | None = None) -> None:
         #: Descriptors of listening sockets that are watched with EXCLUSIVE.
         self._exclusive: set[int] = set()
         own = None
         try:
             if selector is None:
-                selector = own = selectors.DefaultSelector()
+                selector = own = self._make_selector()
             super().__init__(selector)
             if gather_writes is None:
                 gather_writes = os.environ.get("FASTMUX_GATHER_WRITES") == "1"
@@ -82,6 +85,9 @@ class EventLoop(_Loop):
         fd = sock.fileno()
         super()._stop_serving(sock)
         self._exclusive.discard(fd)
+
+
+EventLoop.__module__ = "fastmux"  # its public name
 
 
 def new_event_loop(*, gather_writes: bool | None = None) -> EventLoop:
