@@ -158,7 +158,7 @@ def poller_context(keys: dict[int, Any], mechanism: str, shared: int, rows: int,
 
 
 def open_ready(context: Any, rows: int, shared: bool, fail: Callable[[int], Any]) -> tuple[Any, Any]:
-    """Make a ready array; return it and its memory. The memory and context live at least as long as the array."""
+    """Make a ready array; return it and its memory, which lives at least as long. A wait with it needs the context."""
     if (size := lib.fmux_ready_bytes(rows)) < 0:
         fail(size)
     memory = _allocate(_BYTES, size)
@@ -169,8 +169,9 @@ def open_ready(context: Any, rows: int, shared: bool, fail: Callable[[int], Any]
     ready = out[0]
     lib.fmux_use_context(ready, context)
     free = lib.fmux_ready_free
-    # The default argument keeps both alive, even while a thread waits with an array that was replaced.
-    ready = ffi.gc(ready, lambda ready, alive=(memory, context): free(ready))
+    # The default argument keeps the memory alive, even while a thread waits with an array that was replaced. It must
+    # not keep the context: that may be in a cycle.
+    ready = ffi.gc(ready, lambda ready, memory=memory: free(ready))
     hide(ready)
     return ready, memory
 
