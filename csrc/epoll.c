@@ -195,9 +195,10 @@ static int fmux_epoll__open(fmux_t *mux)
         return mux->epoll_fd;
     /* Before it has the socket: with it, a mux that lost this number would take the
      * new set for its own. */
-    fmux_list_disown(mux->epoll_fd);
+    result = fmux_list_disown(mux->epoll_fd);
     atomic_store(&mux->sleep_fd, mux->epoll_fd);
-    result = fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_ADD, EPOLLET);
+    if (result == 0)
+        result = fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_ADD, EPOLLET);
     if (result < 0)
         close(mux->epoll_fd);
     return result;

@@ -165,16 +165,17 @@ static int fmux__entry_of_set(fmux_t *mux, int sleep_fd, int operation)
                                                                       : 0;
 }
 
-/* True if sleep_fd is ours. Of the parent's set, look at the list: a kick would
- * interrupt a wait of the parent. */
+/* True if sleep_fd is ours: only the set of this mux accepts a change of the socket. Of
+ * the parent's set, look at the list: a change would interrupt a wait of the parent. */
 static bool fmux__owns_sleep(fmux_t *mux, int sleep_fd)
 {
     fmux_line_t line;
-    if (mux->inherited && fmux_is_ours(&mux->wake) &&
-        fmux_renew__find(sleep_fd, mux->wake.fd, &line) &&
+    if (!fmux_is_ours(&mux->wake))
+        return false;
+    if (mux->inherited && fmux_renew__find(sleep_fd, mux->wake.fd, &line) &&
         line.inode == (uint64_t)mux->wake.inode)
         return true;
-    return fmux_epoll_kick(mux);
+    return fmux_epoll_wake(mux, sleep_fd, EPOLL_CTL_MOD, EPOLLET) == 0;
 }
 
 /* True if epoll_fd is ours, given that sleep_fd is. */

@@ -206,9 +206,9 @@ void fmux_list_unlock(void);
 void fmux_list_add(fmux_t *mux);
 void fmux_list_remove(fmux_t *mux);
 
-/* Close every mux that had an epoll set under this number, which has just become
- * another one's: the program has closed it. */
-void fmux_list_disown(int fd);
+/* Close the mux that had an epoll set under this number, which has just become
+ * another one's: the program has closed it. Returns 0 or -ENOMEM. */
+int fmux_list_disown(int fd);
 
 /* Leave the array. Another thread may enter it as soon as this returns.
  * Returns false if the mux is closed. */

@@ -72,6 +72,33 @@ fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out)
 
 /* ---- life cycle --------------------------------------------------------------- */
 
+/* A closed mux in the place of those that are freed: every call returns -ESHUTDOWN. */
+static fmux_t *fmux__closed_mux(void)
+{
+    static fmux_t *closed;
+    if (closed == NULL && fmux_open(FMUX_POLL, &closed) == 0)
+        (void)fmux_close(closed);
+    return closed;
+}
+
+/* Close the mux and free its memory, which the garbage collector might do much later.
+ * The ready arrays of waits in progress keep it until they are freed. */
+static void fmux__end_mux(fmux_context_t *context)
+{
+    fmux_t *mux = context->mux, *closed = fmux__closed_mux();
+    if (mux == closed || closed == NULL) {
+        (void)fmux_close(mux);
+        return;
+    }
+    (void)fmux_stats(mux, &context->stats);
+    context->mux = closed; /* no other thread frees the mux */
+    PyThreadState *state = PyEval_SaveThread(); /* closing a large set takes long */
+    (void)fmux_close(mux);
+    PyEval_RestoreThread(state);
+    (void)fmux_stats(mux, &context->stats);
+    fmux_free(mux);
+}
+
 static int fmux__context_traverse(PyObject *self, visitproc visit, void *arg)
 {
     const fmux_context_t *context = (fmux_context_t *)self;
@@ -92,11 +119,9 @@ static void fmux__context_free(PyObject *self)
         fmux__free_array(array);
     }
     if (context->mux != NULL) {
-        /* Closing a large set takes long. */
-        PyThreadState *state = context->closed ? NULL : PyEval_SaveThread();
-        fmux_free(context->mux);
-        if (state != NULL)
-            PyEval_RestoreThread(state);
+        fmux__end_mux(context);
+        if (context->mux != fmux__closed_mux())
+            fmux_free(context->mux);
     }
     free(context->records);
     Py_XDECREF(context->table);
@@ -216,10 +241,7 @@ fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
 int fmux_context_close(fmux_object_t object)
 {
     fmux_context_t *context = fmux_borrow_context(object);
-    PyThreadState *state = PyEval_SaveThread();
-    (void)fmux_close(context->mux);
-    PyEval_RestoreThread(state);
-    context->closed = 1;
+    fmux__end_mux(context);
     fmux__free_arrays(context);
     /* No registration follows: the mux is closed. This may run destructors. Without
      * memory, the keys are released together with the context. */
@@ -258,8 +280,9 @@ int fmux_context_fileno(fmux_object_t context)
 fmux_object_t fmux_context_stats(fmux_object_t object)
 {
     const fmux_context_t *context = fmux_borrow_context(object);
-    fmux_stats_t stats;
-    (void)fmux_stats(context->mux, &stats);
+    fmux_stats_t stats = context->stats;
+    if (context->mux != fmux__closed_mux())
+        (void)fmux_stats(context->mux, &stats);
     return fmux_give(Py_BuildValue(
         "(KKKKKKKKK)", stats.waits, stats.events, stats.stale_events,
         stats.control_calls, context->avoided, stats.wakeups,

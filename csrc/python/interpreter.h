@@ -47,7 +47,7 @@ typedef struct fmux_array {
  * need. An object, so that the garbage collector finds the keys; it has no
  * finalizer and is never cleared, so the destructors of a cycle can use it. */
 typedef struct {
-    PyObject_HEAD fmux_t *mux; /* NULL for poll(2) */
+    PyObject_HEAD fmux_t *mux; /* NULL for poll(2); a closed one after close() */
     PyObject *table;  /* with a mux: a list: tag -> key, or (key, events) once that
                        * was reported */
     PyObject *keys;   /* a dict: descriptor -> key; None for select.poll */
@@ -57,11 +57,11 @@ typedef struct {
     PyObject *unchanged;  /* as data: keep the old data */
     uint32_t events;      /* the events that register() takes */
     char selector;        /* events and errors are those of a selector */
-    char closed;          /* the mux */
     int rows;             /* of new arrays */
     uint64_t growths;     /* doublings of rows by registrations */
     uint64_t avoided;     /* calls of modify() without a system call */
     fmux_array_t *arrays; /* see fmux_take_array */
+    fmux_stats_t stats;   /* of the mux, once it is freed */
 
     char fresh; /* poll(2): 0: masks have changed; 1: one call since; 2: the records
                  * are up to date */
