@@ -120,7 +120,7 @@ int fmux_list_disown(int fd)
 {
     int k = fmux_chunk(fd);
     if (fmux__owners[k] == NULL) {
-        fmux__owners[k] = calloc((size_t)64 << k, sizeof *fmux__owners[k]);
+        fmux__owners[k] = calloc(fmux_places(k), sizeof *fmux__owners[k]);
         if (fmux__owners[k] == NULL)
             return -ENOMEM;
     }

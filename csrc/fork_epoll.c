@@ -125,14 +125,12 @@ static int fmux_renew__line(fmux_t *mux, int set, const fmux_line_t *line)
 static int fmux_renew__by_table(fmux_t *mux, int set)
 {
     for (int k = 0; k < FMUX_CHUNKS; k++) {
-        if (atomic_load(&mux->chunks[k]) == NULL)
-            continue;
-        int64_t first = ((INT64_C(1) << k) - 1) << 6;
-        for (int64_t fd = first; fd < 2 * first + 64; fd++) {
-            fmux_entry_t *entry = fmux_entry(mux, (int)fd);
-            if (fmux_renew__generation(entry) == 0)
+        fmux_entry_t *chunk = atomic_load(&mux->chunks[k]);
+        for (size_t i = 0; chunk != NULL && i < fmux_places(k); i++) {
+            if (fmux_renew__generation(chunk + i) == 0)
                 continue;
-            int result = fmux_renew__add(set, (int)fd, entry);
+            int fd = (int)(fmux_first(k) + (int64_t)i);
+            int result = fmux_renew__add(set, fd, chunk + i);
             if (result < 0)
                 return result;
         }

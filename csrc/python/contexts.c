@@ -8,6 +8,7 @@
  */
 #include "interpreter.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 /* ---- arrays ---------------------------------------------------------------- */
@@ -57,6 +58,11 @@ static fmux_array_t *fmux__make_array(fmux_context_t *context, int *error_out)
 
 fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out)
 {
+    Py_ssize_t length = PyDict_Size(context->keys);
+    if (length > context->rows) {
+        length += length / 8;
+        context->rows = length > context->capacity ? context->capacity : (int)length;
+    }
     fmux_array_t *array = context->arrays;
     if (array == NULL || array->busy || array->rows != context->rows) {
         while (array != NULL && (array->busy || array->rows != context->rows))
@@ -199,7 +205,8 @@ fmux_object_t fmux_first_context(fmux_object_t pairs, fmux_object_t key_type,
 
 /* Make a context with a mux. Returns it, or an int: an error of fmux_open. */
 static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
-                                        int mechanism, int shared, int rows)
+                                        int mechanism, int shared, int rows,
+                                        int capacity)
 {
     fmux_context_t *context = fmux_context_new(fmux_borrow_context(like),
                                                fmux_borrow(keys), NULL);
@@ -208,6 +215,7 @@ static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
         return fmux_give(NULL);
     }
     context->rows = rows;
+    context->capacity = capacity;
     int result = fmux_open(mechanism, &context->mux);
     if (result == 0)
         result = fmux_set_shared(context->mux, shared);
@@ -217,19 +225,24 @@ static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
     return fmux_give_errno(result);
 }
 
-enum { FMUX__SELECTOR_ROWS = 64 }; /* of the first array; a full set doubles them */
+enum {
+    FMUX__SELECTOR_ROWS = 64, /* of the first array */
+    FMUX__POLLER_ROWS = 1024
+};
 
 fmux_object_t fmux_selector_context(fmux_object_t like, fmux_object_t keys)
 {
-    return fmux__context_open(like, keys, FMUX_EPOLL, 1, FMUX__SELECTOR_ROWS);
+    return fmux__context_open(like, keys, FMUX_EPOLL, 1, FMUX__SELECTOR_ROWS,
+                              INT_MAX);
 }
 
 fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
-                                  int mechanism, int shared, int rows,
+                                  int mechanism, int shared, int capacity,
                                   uint32_t events)
 {
+    int rows = capacity < FMUX__POLLER_ROWS ? capacity : FMUX__POLLER_ROWS;
     fmux_object_t object =
-        fmux__context_open(like, keys, mechanism, shared, rows);
+        fmux__context_open(like, keys, mechanism, shared, rows, capacity);
     if (fmux_borrow(object) != NULL && !PyLong_Check(fmux_borrow(object))) {
         fmux_context_t *context = fmux_borrow_context(object);
         context->selector = 0;
@@ -257,9 +270,9 @@ fmux_t *fmux_context_mux(fmux_object_t context)
     return fmux_borrow_context(context)->mux;
 }
 
-int fmux_context_rows(fmux_object_t context)
+int fmux_context_capacity(fmux_object_t context)
 {
-    return fmux_borrow_context(context)->rows;
+    return fmux_borrow_context(context)->capacity;
 }
 
 int fmux_context_set_shared(fmux_object_t context, int shared)

@@ -58,7 +58,8 @@ typedef struct {
     uint32_t events;      /* the events that register() takes */
     char selector;        /* events and errors are those of a selector */
     int rows;             /* of new arrays */
-    uint64_t growths;     /* doublings of rows by registrations */
+    int capacity;         /* of a Poller: the most rows */
+    uint64_t growths;     /* doublings of the capacity */
     uint64_t avoided;     /* calls of modify() without a system call */
     fmux_array_t *arrays; /* see fmux_take_array */
     fmux_stats_t stats;   /* of the mux, once it is freed */
@@ -83,8 +84,8 @@ static inline fmux_context_t *fmux_borrow_context(fmux_object_t context)
 fmux_context_t *fmux_context_new(const fmux_context_t *like, PyObject *keys,
                                  PyObject *masks);
 
-/* Take an array that no wait uses, with as many rows as the context asks for: make
- * one if there is none. Returns NULL with an exception, or sets *error_out. */
+/* Take an array that no wait uses, with a row for each registration up to the
+ * capacity: make one if there is none. Returns NULL with an exception, or sets *error_out. */
 fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out);
 
 /* An errno result as an int object. */

@@ -277,8 +277,9 @@ static int fmux__register(fmux_context_t *context, int fd, PyObject *number,
                      : fmux_poll_set(context, number, (long)mask);
     if (result < 0)
         fmux__forget(context->keys, number);
-    else if (!context->selector && PyDict_Size(context->keys) > context->rows) {
-        context->rows *= 2;
+    else if (!context->selector &&
+             PyDict_Size(context->keys) > context->capacity) {
+        context->capacity *= 2;
         context->growths++;
     }
     return result;

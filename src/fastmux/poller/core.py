@@ -18,8 +18,8 @@ from fastmux._binding import (
     NO_ARRAY,
     NOW,
     UNUSUAL,
+    context_capacity,
     context_close,
-    context_rows,
     fail,
     fd_register,
     file_modify,
@@ -106,8 +106,8 @@ class Poller(BasePoller):
 
     @property
     def capacity(self) -> int:
-        rows: int = context_rows(self._context)
-        return rows
+        capacity: int = context_capacity(self._context)
+        return capacity
 
     # Registrations
 
