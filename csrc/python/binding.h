@@ -5,10 +5,10 @@
  * --------------------
  * cffi releases the interpreter lock around every call, and saves and restores
  * errno. Taking the lock back costs about as much as everything that a wait does
- * outside the kernel. A call that cannot block keeps it, and waits.c releases it
- * around a sleep. errno is not used: results carry it. A call that keeps the
- * interpreter lock may take mux->lock, because a thread with mux->lock never waits
- * for the interpreter lock.
+ * outside the kernel. So these calls keep it; waits.c releases it around a sleep, and
+ * contexts.c while it closes a mux. errno is not used: results carry it. A call that
+ * keeps the interpreter lock may take mux->lock, because a thread with mux->lock never
+ * waits for the interpreter lock.
  *
  * Objects
  * -------
@@ -16,8 +16,6 @@
  * unsigned long that nothing else uses, through its conversions unchanged. So a
  * function can return any object, or raise.
  *
- * cffi names the wrapper of f _cffi_f_f. The comparisons below are constant, so the
- * compiler removes them.
  */
 #ifndef FASTMUX_BINDING_H
 #define FASTMUX_BINDING_H
@@ -28,21 +26,10 @@
 
 #include "calls.h"
 
-#define FMUX_WRAPS(name) (__builtin_strcmp(__func__, "_cffi_f_" name) == 0)
-#define FMUX_BLOCKS (FMUX_WRAPS("fmux_close") || FMUX_WRAPS("fmux_free"))
-
-/* The two macros form one block, which clang-format does not recognize. */
-/* clang-format off */
 #undef Py_BEGIN_ALLOW_THREADS
-#define Py_BEGIN_ALLOW_THREADS                                                \
-    {                                                                         \
-        PyThreadState *_save = FMUX_BLOCKS ? PyEval_SaveThread() : NULL;
+#define Py_BEGIN_ALLOW_THREADS {
 #undef Py_END_ALLOW_THREADS
-#define Py_END_ALLOW_THREADS                                                  \
-        if (FMUX_BLOCKS)                                                      \
-            PyEval_RestoreThread(_save);                                      \
-    }
-/* clang-format on */
+#define Py_END_ALLOW_THREADS }
 
 #undef _cffi_restore_errno
 #define _cffi_restore_errno() ((void)0)

@@ -19,19 +19,40 @@ fmux_object_t fmux_pairs(void);
 
 /* ---- contexts (contexts.c) --------------------------------------------------
  *
- * Make the context of a Poller, a selector or a poll object, which refers to:
- *   mux    the mux; NULL for poll(2)
- *   table  the table of pairs, a list: tag -> key, or (key, events) once that was
- *          reported
- *   keys   the map of keys, a dict: descriptor -> key
- *   masks  poll(2): a dict: descriptor -> mask
- *   pairs  the cache of fmux_pairs
- *   key_type  SelectorKey
- * The owner of the context keeps them alive. None stands for a missing one.
- * Returns a bytearray, which nothing else may change. */
-fmux_object_t fmux_context(fmux_t *mux, fmux_object_t table, fmux_object_t keys,
-                           fmux_object_t masks, fmux_object_t pairs,
-                           fmux_object_t key_type);
+ * A context is the mux of a Poller or a selector, with its registrations and ready
+ * arrays. keys is the map of keys, a dict: descriptor -> key. */
+
+/* Make the first context, from which others are made. pairs is the cache of fmux_pairs,
+ * key_type is SelectorKey, unchanged is the default of data in Poller.modify(). */
+fmux_object_t fmux_first_context(fmux_object_t pairs, fmux_object_t key_type,
+                                 fmux_object_t unchanged);
+
+/* Make the context of an EpollSelector, shared with forked children; or of a Poller
+ * with this capacity, which takes these events. Returns the context, or an int: an
+ * error of fmux_open. */
+fmux_object_t fmux_selector_context(fmux_object_t like, fmux_object_t keys);
+fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
+                                  int mechanism, int shared, int capacity,
+                                  uint32_t events);
+
+/* Close the mux, and drop the keys in the table of pairs. */
+int fmux_context_close(fmux_object_t context);
+
+/* The mux; for calls that need no Python. */
+fmux_t *fmux_context_mux(fmux_object_t context);
+
+/* The capacity of a Poller, which doubles when it has more registrations. */
+int fmux_context_capacity(fmux_object_t context);
+
+/* As the functions of the mux. add and modify leave the table of pairs alone. */
+int fmux_context_add(fmux_object_t context, int fd, uint32_t mask);
+int fmux_context_modify(fmux_object_t context, int fd, uint32_t mask);
+int fmux_context_set_shared(fmux_object_t context, int shared);
+int fmux_context_wakeup(fmux_object_t context);
+int fmux_context_fileno(fmux_object_t context);
+
+/* The counters: a tuple in the order of Stats. */
+fmux_object_t fmux_context_stats(fmux_object_t context);
 
 /* Use a context in the waits on an array. */
 void fmux_use_context(fmux_ready_t *ready, fmux_object_t context);
@@ -46,64 +67,60 @@ void fmux_hide(fmux_object_t object);
  * Each makes its changes in one step for the interpreter: no signal handler and
  * no other thread runs in between. */
 
-/* Watch key.fd, and enter the key into the table of pairs, which grows as needed.
- * Returns the tag, or an error of fmux_add. */
-int fmux_key_add(fmux_t *mux, fmux_object_t table, fmux_object_t key,
-                 uint32_t mask);
+/* register(), unregister() and modify() of a Poller or a selector. A context of None
+ * stands for a selector that makes all calls in Python.
+ * Return the key, or an int: -EDOM (nothing is changed; the caller continues in
+ * Python: for events and files of other types and the errors of the standard
+ * selector), or an error of fmux_add or fmux_modify. After an error of fmux_modify
+ * that says that fd is not watched, the key of a Poller is removed. */
+fmux_object_t fmux_file_register(fmux_object_t context, fmux_object_t file,
+                                 fmux_object_t events, fmux_object_t data);
+fmux_object_t fmux_file_unregister(fmux_object_t context, fmux_object_t file);
+fmux_object_t fmux_file_modify(fmux_object_t context, fmux_object_t file,
+                               fmux_object_t events, fmux_object_t data);
+
+/* Register a file under a descriptor that the caller has read from it. */
+fmux_object_t fmux_fd_register(fmux_object_t context, fmux_object_t file, int fd,
+                               fmux_object_t events, fmux_object_t data);
+
+/* The parts of a registration without the map of keys, for other events of an
+ * EpollSelector. Watch key.fd, and enter the key into the table of pairs, which grows
+ * as needed. Returns the tag, or an error of fmux_add. */
+int fmux_key_add(fmux_object_t context, fmux_object_t key, uint32_t mask);
 
 /* Change the mask of key.fd, and enter the new key. Returns as fmux_modify. */
-int fmux_key_modify(fmux_t *mux, fmux_object_t table, fmux_object_t key,
-                    uint32_t mask);
+int fmux_key_modify(fmux_object_t context, fmux_object_t key, uint32_t mask);
 
-/* Enter a new key for fd; None: waits find the key in the map of keys. Returns as
- * fmux_tag. */
-int fmux_key_replace(fmux_t *mux, fmux_object_t table, int fd,
-                     fmux_object_t key);
+/* Replace the key of fd in the table of pairs. Returns the tag, or -ENOENT. */
+int fmux_key_replace(fmux_object_t context, int fd, fmux_object_t key);
 
 /* Stop watching fd, and clear its place in the table of pairs. Returns as
  * fmux_remove. */
-int fmux_key_remove(fmux_t *mux, fmux_object_t table, int fd);
+int fmux_key_remove(fmux_object_t context, int fd);
 
-/* register(), unregister() and modify() of a selector, for EVENT_READ, EVENT_WRITE
- * or both. A context of None stands for a selector that makes all calls in Python.
- * Return the key, or an int: -EDOM (nothing is changed; the caller continues in
- * Python: for other events, other types and the errors of the standard selector),
- * or an error of fmux_add or fmux_modify. */
-fmux_object_t fmux_selector_register(fmux_object_t context, fmux_object_t file,
-                                     fmux_object_t events, fmux_object_t data);
-fmux_object_t fmux_selector_unregister(fmux_object_t context,
-                                       fmux_object_t file);
-fmux_object_t fmux_selector_modify(fmux_object_t context, fmux_object_t file,
-                                   fmux_object_t events, fmux_object_t data);
-
-/* ---- waits on a ready array (waits.c) -------------------------------------
+/* ---- waits (waits.c) --------------------------------------------------------
  *
  * Each waits, runs signal handlers, continues with the rest of the time, and
- * builds the result. A ready array of NULL counts as busy. timeout is None or a
- * number of seconds; the _now functions do not sleep. (They exist because a call
- * with one argument is the cheapest.)
- * Returns the result, or an int: -EBUSY (try another array), -ENOBUFS (a selector
- * has more keys than the array has rows: make a larger one), -EDOM (an argument
- * that is not of the usual type or range: convert it first), or an error of
- * fmux_wait. Or a float: another thread took the array while a signal handler ran;
- * try another array for the rest of the time, so many seconds. */
+ * builds the result. timeout is None or a number of seconds; the _now functions do
+ * not sleep. (They exist because a call with one argument is the cheapest.)
+ * Returns the result, or an int: -EDOM (an argument that is not of the usual type or
+ * range: convert it first; or a context of None), or an error of fmux_wait. */
 
-/* [(fd, events)], for a Poller. Negative maxevents: all. */
-fmux_object_t fmux_pairs_now(fmux_ready_t *ready);
-fmux_object_t fmux_pairs_wait(fmux_ready_t *ready, fmux_object_t timeout);
-fmux_object_t fmux_pairs_some(fmux_ready_t *ready, fmux_object_t timeout,
+/* [(fd, events)], for a Poller. maxevents is at least 1. */
+fmux_object_t fmux_pairs_now(fmux_object_t context);
+fmux_object_t fmux_pairs_wait(fmux_object_t context, fmux_object_t timeout);
+fmux_object_t fmux_pairs_some(fmux_object_t context, fmux_object_t timeout,
                               int maxevents);
 
-/* [(key, events)], for a Poller. */
-fmux_object_t fmux_keys_now(fmux_ready_t *ready);
-fmux_object_t fmux_keys_wait(fmux_ready_t *ready, fmux_object_t timeout);
+/* [(key, events)]. */
+fmux_object_t fmux_keys_now(fmux_object_t context);
+fmux_object_t fmux_keys_wait(fmux_object_t context, fmux_object_t timeout);
+fmux_object_t fmux_selector_now(fmux_object_t context);
+fmux_object_t fmux_selector_wait(fmux_object_t context, fmux_object_t timeout);
 
-/* [(key, events)], for a selector. */
-fmux_object_t fmux_selector_now(fmux_ready_t *ready);
-fmux_object_t fmux_selector_wait(fmux_ready_t *ready, fmux_object_t timeout);
-
-/* The number of rows, which stay in a private array; an error as a negative
- * number. */
+/* The number of rows, which stay in a private array; an error as a negative number,
+ * -EBUSY for an array of NULL, of another thread, or with fewer rows than the
+ * capacity. */
 fmux_object_t fmux_rows_now(fmux_ready_t *ready);
 fmux_object_t fmux_rows_wait(fmux_ready_t *ready, fmux_object_t timeout);
 
@@ -131,8 +148,7 @@ fmux_object_t fmux_epoll_some(fmux_object_t set, fmux_object_t timeout,
 
 /* Add the builtin function poll() to a module, which must keep the result, a poll
  * object, as its attribute _poll. */
-fmux_object_t fmux_add_poll(fmux_object_t module, fmux_object_t pairs,
-                            fmux_object_t key_type);
+fmux_object_t fmux_add_poll(fmux_object_t module, fmux_object_t first_context);
 
 /* Make another poll object; keys is None, or the map of keys of a selector. */
 fmux_object_t fmux_poll_object(fmux_object_t like, fmux_object_t keys);

@@ -1,26 +1,305 @@
-/* contexts.c - the objects that a Poller or a selector shares with C. */
+/* contexts.c - the object that a Poller or a selector shares with C: its mux, its
+ * registrations and its ready arrays.
+ *
+ * A wait takes an array that no other wait uses. Usually there is one array, made by
+ * the first wait. Several threads, or a signal handler that waits while it interrupts
+ * a wait, have one each. In a child of a fork, the arrays of other threads' waits stay
+ * busy until the context is freed.
+ */
 #include "interpreter.h"
 
-/* The object, or NULL for None. */
-static PyObject *fmux__present(fmux_object_t object)
+#include <limits.h>
+#include <stdlib.h>
+
+/* ---- arrays ---------------------------------------------------------------- */
+
+static void fmux__free_array(fmux_array_t *array)
 {
-    return fmux_borrow(object) == Py_None ? NULL : fmux_borrow(object);
+    fmux_ready_free(array->ready);
+    free(array);
 }
 
-fmux_object_t fmux_context(fmux_t *mux, fmux_object_t table, fmux_object_t keys,
-                           fmux_object_t masks, fmux_object_t pairs,
-                           fmux_object_t key_type)
+/* Free the arrays that no wait uses. */
+static void fmux__free_arrays(fmux_context_t *context)
 {
-    fmux_context_t content = {
-        .mux = mux,
-        .table = fmux__present(table),
-        .keys = fmux__present(keys),
-        .masks = fmux__present(masks),
-        .pairs = fmux__present(pairs),
-        .key_type = fmux__present(key_type),
-    };
-    return fmux_give(PyByteArray_FromStringAndSize((const char *)&content,
-                                                   sizeof content));
+    fmux_array_t **link = &context->arrays;
+    while (*link != NULL) {
+        fmux_array_t *array = *link;
+        if (array->busy) {
+            link = &array->next;
+        } else {
+            *link = array->next;
+            fmux__free_array(array);
+        }
+    }
+}
+
+static fmux_array_t *fmux__make_array(fmux_context_t *context, int *error_out)
+{
+    int rows = context->rows, bytes = fmux_ready_bytes(rows);
+    fmux_array_t *array =
+        bytes < 0 ? NULL : malloc(sizeof *array + (size_t)bytes);
+    if (array == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    *error_out = fmux_ready_open(context->mux, array->memory, bytes, rows, 1,
+                                 &array->ready);
+    if (*error_out < 0) {
+        free(array);
+        return NULL;
+    }
+    array->rows = rows;
+    array->busy = 1;
+    array->next = context->arrays;
+    context->arrays = array;
+    return array;
+}
+
+fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out)
+{
+    Py_ssize_t length = PyDict_Size(context->keys);
+    if (length > context->rows) {
+        length += length / 8;
+        context->rows = length > context->capacity ? context->capacity : (int)length;
+    }
+    fmux_array_t *array = context->arrays;
+    if (array == NULL || array->busy || array->rows != context->rows) {
+        while (array != NULL && (array->busy || array->rows != context->rows))
+            array = array->next;
+        if (array == NULL) {
+            fmux__free_arrays(context); /* they have another size */
+            return fmux__make_array(context, error_out);
+        }
+    }
+    array->busy = 1;
+    return array;
+}
+
+/* ---- life cycle --------------------------------------------------------------- */
+
+/* A closed mux in the place of those that are freed: every call returns -ESHUTDOWN. */
+static fmux_t *fmux__closed_mux(void)
+{
+    static fmux_t *closed;
+    if (closed == NULL && fmux_open(FMUX_POLL, &closed) == 0)
+        (void)fmux_close(closed);
+    return closed;
+}
+
+/* Close the mux and free its memory, which the garbage collector might do much later.
+ * The ready arrays of waits in progress keep it until they are freed. */
+static void fmux__end_mux(fmux_context_t *context)
+{
+    fmux_t *mux = context->mux, *closed = fmux__closed_mux();
+    if (mux == closed || closed == NULL) {
+        (void)fmux_close(mux);
+        return;
+    }
+    (void)fmux_stats(mux, &context->stats);
+    context->mux = closed; /* no other thread frees the mux */
+    PyThreadState *state = PyEval_SaveThread(); /* closing a large set takes long */
+    (void)fmux_close(mux);
+    PyEval_RestoreThread(state);
+    (void)fmux_stats(mux, &context->stats);
+    fmux_free(mux);
+}
+
+static int fmux__context_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    const fmux_context_t *context = (fmux_context_t *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(context->table);
+    Py_VISIT(context->keys);
+    return 0;
+}
+
+static void fmux__context_free(PyObject *self)
+{
+    fmux_context_t *context = (fmux_context_t *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    while (context->arrays != NULL) {
+        fmux_array_t *array = context->arrays;
+        context->arrays = array->next;
+        fmux__free_array(array);
+    }
+    if (context->mux != NULL) {
+        fmux__end_mux(context);
+        if (context->mux != fmux__closed_mux())
+            fmux_free(context->mux);
+    }
+    free(context->records);
+    Py_XDECREF(context->table);
+    Py_XDECREF(context->keys);
+    Py_XDECREF(context->masks);
+    Py_XDECREF(context->pairs);
+    Py_XDECREF(context->key_type);
+    Py_XDECREF(context->unchanged);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot fmux__context_slots[] = {
+    {Py_tp_dealloc, __extension__(void *) fmux__context_free},
+    {Py_tp_traverse, __extension__(void *) fmux__context_traverse},
+    {Py_tp_doc, "The registrations of a poller, and what its waits need."},
+    {0, NULL},
+};
+
+static PyType_Spec fmux__context_spec = {
+    .name = "fastmux._native.Context",
+    .basicsize = sizeof(fmux_context_t),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC |
+             Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = fmux__context_slots,
+};
+
+static PyObject *fmux__own(PyObject *object)
+{
+    Py_XINCREF(object);
+    return object;
+}
+
+static fmux_context_t *fmux__context_new(PyObject *type, PyObject *keys,
+                                         PyObject *masks)
+{
+    PyObject *self = PyType_GenericAlloc((PyTypeObject *)type, 0);
+    fmux_context_t *context = (fmux_context_t *)self;
+    if (context != NULL) {
+        context->keys = fmux__own(keys);
+        context->masks = fmux__own(masks);
+        context->selector = 1;
+    }
+    return context;
+}
+
+fmux_context_t *fmux_context_new(const fmux_context_t *like, PyObject *keys,
+                                 PyObject *masks)
+{
+    fmux_context_t *context =
+        fmux__context_new((PyObject *)Py_TYPE(like), keys, masks);
+    if (context != NULL) {
+        context->pairs = fmux__own(like->pairs);
+        context->key_type = fmux__own(like->key_type);
+        context->unchanged = fmux__own(like->unchanged);
+    }
+    return context;
+}
+
+fmux_object_t fmux_first_context(fmux_object_t pairs, fmux_object_t key_type,
+                                 fmux_object_t unchanged)
+{
+    PyObject *type = PyType_FromSpec(&fmux__context_spec);
+    if (type == NULL)
+        return fmux_give(NULL);
+    fmux_context_t *context = fmux__context_new(type, NULL, NULL);
+    Py_DECREF(type);
+    if (context != NULL) {
+        context->pairs = fmux__own(fmux_borrow(pairs));
+        context->key_type = fmux__own(fmux_borrow(key_type));
+        context->unchanged = fmux__own(fmux_borrow(unchanged));
+    }
+    return fmux_give((PyObject *)context);
+}
+
+/* Make a context with a mux. Returns it, or an int: an error of fmux_open. */
+static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
+                                        int mechanism, int shared, int rows,
+                                        int capacity)
+{
+    fmux_context_t *context = fmux_context_new(fmux_borrow_context(like),
+                                               fmux_borrow(keys), NULL);
+    if (context == NULL || (context->table = PyList_New(0)) == NULL) {
+        Py_XDECREF(context);
+        return fmux_give(NULL);
+    }
+    context->rows = rows;
+    context->capacity = capacity;
+    int result = fmux_open(mechanism, &context->mux);
+    if (result == 0)
+        result = fmux_set_shared(context->mux, shared);
+    if (result == 0)
+        return fmux_give((PyObject *)context);
+    Py_DECREF(context);
+    return fmux_give_errno(result);
+}
+
+enum {
+    FMUX__SELECTOR_ROWS = 64, /* of the first array */
+    FMUX__POLLER_ROWS = 1024
+};
+
+fmux_object_t fmux_selector_context(fmux_object_t like, fmux_object_t keys)
+{
+    return fmux__context_open(like, keys, FMUX_EPOLL, 1, FMUX__SELECTOR_ROWS,
+                              INT_MAX);
+}
+
+fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
+                                  int mechanism, int shared, int capacity,
+                                  uint32_t events)
+{
+    int rows = capacity < FMUX__POLLER_ROWS ? capacity : FMUX__POLLER_ROWS;
+    fmux_object_t object =
+        fmux__context_open(like, keys, mechanism, shared, rows, capacity);
+    if (fmux_borrow(object) != NULL && !PyLong_Check(fmux_borrow(object))) {
+        fmux_context_t *context = fmux_borrow_context(object);
+        context->selector = 0;
+        context->events = events;
+    }
+    return object;
+}
+
+int fmux_context_close(fmux_object_t object)
+{
+    fmux_context_t *context = fmux_borrow_context(object);
+    fmux__end_mux(context);
+    fmux__free_arrays(context);
+    /* No registration follows: the mux is closed. This may run destructors. Without
+     * memory, the keys are released together with the context. */
+    if (PyList_SetSlice(context->table, 0, PyList_Size(context->table), NULL) < 0)
+        PyErr_Clear();
+    return 0;
+}
+
+/* ---- the mux ------------------------------------------------------------------ */
+
+fmux_t *fmux_context_mux(fmux_object_t context)
+{
+    return fmux_borrow_context(context)->mux;
+}
+
+int fmux_context_capacity(fmux_object_t context)
+{
+    return fmux_borrow_context(context)->capacity;
+}
+
+int fmux_context_set_shared(fmux_object_t context, int shared)
+{
+    return fmux_set_shared(fmux_borrow_context(context)->mux, shared);
+}
+
+int fmux_context_wakeup(fmux_object_t context)
+{
+    return fmux_wakeup(fmux_borrow_context(context)->mux);
+}
+
+int fmux_context_fileno(fmux_object_t context)
+{
+    return fmux_fileno(fmux_borrow_context(context)->mux);
+}
+
+fmux_object_t fmux_context_stats(fmux_object_t object)
+{
+    const fmux_context_t *context = fmux_borrow_context(object);
+    fmux_stats_t stats = context->stats;
+    if (context->mux != fmux__closed_mux())
+        (void)fmux_stats(context->mux, &stats);
+    return fmux_give(Py_BuildValue(
+        "(KKKKKKKKK)", stats.waits, stats.events, stats.stale_events,
+        stats.control_calls, context->avoided, stats.wakeups,
+        stats.interruptions, stats.renewals, context->growths));
 }
 
 void fmux_use_context(fmux_ready_t *ready, fmux_object_t context)

@@ -31,26 +31,62 @@ static inline fmux_object_t fmux_give(PyObject *object)
     return (fmux_object_t)object;
 }
 
-/* The content of a context, see fmux_context. References are borrowed. */
+/* ---- contexts.c ------------------------------------------------------------ */
+
+/* A ready array of a context. Under the interpreter lock, except for the wait that
+ * uses it. */
+typedef struct fmux_array {
+    struct fmux_array *next;
+    fmux_ready_t *ready;
+    int rows;
+    int busy; /* a wait uses it, or its result is being built */
+    int32_t memory[];
+} fmux_array_t;
+
+/* The registrations of a Poller, a selector or a poll object, and what its waits
+ * need. An object, so that the garbage collector finds the keys; it has no
+ * finalizer and is never cleared, so the destructors of a cycle can use it. */
 typedef struct {
-    char fresh; /* poll: 0: masks have changed; 1: one call since; 2: the records
+    PyObject_HEAD fmux_t *mux; /* NULL for poll(2); a closed one after close() */
+    PyObject *table;  /* with a mux: a list: tag -> key, or (key, events) once that
+                       * was reported */
+    PyObject *keys;   /* a dict: descriptor -> key; None for select.poll */
+    PyObject *masks;  /* poll(2): a dict: descriptor -> mask */
+    PyObject *pairs;      /* the cache of fmux_pairs */
+    PyObject *key_type;   /* SelectorKey */
+    PyObject *unchanged;  /* as data: keep the old data */
+    uint32_t events;      /* the events that register() takes */
+    char selector;        /* events and errors are those of a selector */
+    int rows;             /* of new arrays */
+    int capacity;         /* of a Poller: the most rows */
+    uint64_t growths;     /* doublings of the capacity */
+    uint64_t avoided;     /* calls of modify() without a system call */
+    fmux_array_t *arrays; /* see fmux_take_array */
+    fmux_stats_t stats;   /* of the mux, once it is freed */
+
+    char fresh; /* poll(2): 0: masks have changed; 1: one call since; 2: the records
                  * are up to date */
-    char busy;  /* poll: a call is in progress */
-    fmux_t *mux;
-    PyObject *table;
-    PyObject *keys;
-    PyObject *masks;
-    PyObject *pairs;
-    PyObject *key_type;
-    Py_ssize_t length; /* poll: number of records, which follow */
+    char busy;  /* poll(2): a call is in progress */
+    struct pollfd *records; /* poll(2) */
+    Py_ssize_t length;      /* number of records */
+    Py_ssize_t room;        /* number allocated */
 } fmux_context_t;
 
-/* The content of a context; NULL for None. */
+/* The context; NULL for None. */
 static inline fmux_context_t *fmux_borrow_context(fmux_object_t context)
 {
     PyObject *object = fmux_borrow(context);
-    return object == Py_None ? NULL : (void *)PyByteArray_AsString(object);
+    return object == Py_None ? NULL : (fmux_context_t *)object;
 }
+
+/* Make a context without a mux, with the type, the cache and SelectorKey of another
+ * one. keys and masks may be NULL. */
+fmux_context_t *fmux_context_new(const fmux_context_t *like, PyObject *keys,
+                                 PyObject *masks);
+
+/* Take an array that no wait uses, with a row for each registration up to the
+ * capacity: make one if there is none. Returns NULL with an exception, or sets *error_out. */
+fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out);
 
 /* An errno result as an int object. */
 static inline fmux_object_t fmux_give_errno(int result)
@@ -131,6 +167,7 @@ static inline int fmux_quick(int length, int64_t timeout_ns)
 /* ---- results.c ---------------------------------------------------------- */
 
 /* A new reference to keys[fd], or NULL, with an exception only on failure. */
+PyObject *fmux_key_at(PyObject *keys, PyObject *fd);
 PyObject *fmux_find_key(PyObject *keys, int fd);
 
 /* List of (fd, events) for n rows, with pairs from a cache of fmux_pairs. */

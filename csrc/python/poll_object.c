@@ -49,10 +49,9 @@ static void fmux__fill(struct pollfd *records, PyObject *masks)
 /* Build the result from the n records with revents, and end the call: a destructor
  * that runs meanwhile (up to Python 3.11) may poll with the same context. */
 static PyObject *fmux__poll_result(const fmux_poll_list_t *list, int n,
-                                   fmux_context_t *in_use, int selector)
+                                   fmux_context_t *context, int selector)
 {
-    const fmux_context_t context = *in_use; /* which may move */
-    in_use->busy = 0;
+    context->busy = 0;
     int32_t few[2 * FMUX_FEW];
     int32_t *fds = n <= FMUX_FEW ? few : malloc(2 * (size_t)n * sizeof *fds);
     if (fds == NULL)
@@ -68,8 +67,8 @@ static PyObject *fmux__poll_result(const fmux_poll_list_t *list, int n,
     }
     fmux_rows_t all = {.fds = fds, .events = events, .capacity = rows};
     PyObject *result =
-        selector ? fmux_key_list(&all, rows, &context, 1)
-                 : fmux_pair_list(&all, rows, context.pairs);
+        selector ? fmux_key_list(&all, rows, context, 1)
+                 : fmux_pair_list(&all, rows, context->pairs);
     if (fds != few)
         free(fds);
     return result;
@@ -79,10 +78,9 @@ static PyObject *fmux__poll_result(const fmux_poll_list_t *list, int n,
  * room or to the heap, the second one to the context, from which later calls take
  * them.
  * Returns 0, or -1 with an exception. */
-static int fmux__poll_records(PyObject *object, struct pollfd *room,
+static int fmux__poll_records(fmux_context_t *context, struct pollfd *room,
                               fmux_poll_list_t *list)
 {
-    fmux_context_t *context = (void *)PyByteArray_AsString(object);
     Py_ssize_t length = PyDict_Size(context->masks);
     if (context->fresh == 0) {
         context->fresh = 1;
@@ -99,17 +97,21 @@ static int fmux__poll_records(PyObject *object, struct pollfd *room,
         return 0;
     }
     if (context->fresh == 1) {
-        Py_ssize_t size = (Py_ssize_t)sizeof *context +
-                          length * (Py_ssize_t)sizeof *room;
-        if (PyByteArray_Size(object) < size &&
-            PyByteArray_Resize(object, size) < 0)
-            return -1;
-        context = (void *)PyByteArray_AsString(object);
-        fmux__fill((struct pollfd *)(context + 1), context->masks);
+        if (context->room < length) {
+            struct pollfd *records =
+                realloc(context->records, (size_t)length * sizeof *room);
+            if (records == NULL) {
+                PyErr_NoMemory();
+                return -1;
+            }
+            context->records = records;
+            context->room = length;
+        }
+        fmux__fill(context->records, context->masks);
         context->length = length;
         context->fresh = 2;
     }
-    list->records = (struct pollfd *)(context + 1);
+    list->records = context->records;
     list->length = (int)context->length;
     return 0;
 }
@@ -119,19 +121,18 @@ static fmux_object_t fmux__poll(fmux_object_t object, int64_t timeout_ns,
 {
     if (timeout_ns == FMUX_UNUSUAL)
         return fmux_give_errno(-EDOM);
-    if (fmux_borrow_context(object)->busy)
+    fmux_context_t *context = fmux_borrow_context(object);
+    if (context->busy)
         return fmux_give_errno(-EBUSY);
 
     struct pollfd room[FMUX__ROOM];
     fmux_poll_list_t list;
-    if (fmux__poll_records(fmux_borrow(object), room, &list) < 0)
+    if (fmux__poll_records(context, room, &list) < 0)
         return fmux_give(NULL);
-    fmux_context_t *context = fmux_borrow_context(object);
     context->busy = 1;
     int n = fmux_ask(fmux__ask_poll, &list, timeout_ns,
                      fmux_quick(list.length, timeout_ns));
-    int own =
-        list.records != room && list.records != (struct pollfd *)(context + 1);
+    int own = list.records != room && list.records != context->records;
     PyObject *result = NULL;
     if (n >= 0) {
         result = fmux__poll_result(&list, n, context, selector);
@@ -161,50 +162,41 @@ fmux_object_t fmux_poll_keys(fmux_object_t context,
 /* ---- objects ---------------------------------------------------------------- */
 
 typedef struct {
-    PyObject_HEAD PyObject *masks;   /* a dict: descriptor -> mask */
-    PyObject *keys;    /* the map of keys of a selector, or None */
-    PyObject *context; /* see fmux_context */
+    PyObject_HEAD fmux_context_t *context;
 } fmux_poll_t;
 
-static fmux_poll_t *fmux__poll_of(PyObject *self)
+static fmux_context_t *fmux__context_of(PyObject *poll)
 {
-    return (fmux_poll_t *)self;
+    return ((fmux_poll_t *)poll)->context;
 }
 
-static PyObject *fmux__poll_new(PyTypeObject *type, PyObject *keys,
-                                PyObject *pairs, PyObject *key_type)
+static PyObject *fmux__poll_new(PyTypeObject *type, const fmux_context_t *like,
+                                PyObject *keys)
 {
-    PyObject *self = PyType_GenericAlloc(type, 0);
+    PyObject *masks = PyDict_New();
+    fmux_context_t *context =
+        masks == NULL ? NULL : fmux_context_new(like, keys, masks);
+    PyObject *self = context == NULL ? NULL : PyType_GenericAlloc(type, 0);
+    Py_XDECREF(masks);
     if (self == NULL)
-        return NULL;
-    fmux_poll_t *poll = fmux__poll_of(self);
-    poll->masks = PyDict_New();
-    Py_INCREF(keys);
-    poll->keys = keys;
-    if (poll->masks != NULL)
-        poll->context = fmux_borrow(
-            fmux_context(NULL, fmux_give(Py_None), fmux_give(keys),
-                         fmux_give(poll->masks), fmux_give(pairs),
-                         fmux_give(key_type)));
-    if (poll->context == NULL)
-        Py_CLEAR(self);
+        Py_XDECREF(context);
+    else
+        ((fmux_poll_t *)self)->context = context;
     return self;
 }
 
 fmux_object_t fmux_poll_object(fmux_object_t like, fmux_object_t keys)
 {
     PyObject *other = fmux_borrow(like);
-    const fmux_context_t *context =
-        fmux_borrow_context(fmux_give(fmux__poll_of(other)->context));
-    return fmux_give(fmux__poll_new(Py_TYPE(other), fmux_borrow(keys),
-                                    context->pairs, context->key_type));
+    return fmux_give(fmux__poll_new(Py_TYPE(other), fmux__context_of(other),
+                                    fmux_borrow(keys)));
 }
 
 fmux_object_t fmux_poll_context(fmux_object_t poll, fmux_object_t keys)
 {
-    const fmux_poll_t *self = fmux__poll_of(fmux_borrow(poll));
+    fmux_context_t *own = fmux__context_of(fmux_borrow(poll));
     PyObject *context =
-        self->keys == fmux_borrow(keys) ? self->context : Py_None;
+        own->keys == fmux_borrow(keys) ? (PyObject *)own : Py_None;
     Py_INCREF(context);
     return fmux_give(context);
 }
@@ -212,7 +204,7 @@ fmux_object_t fmux_poll_context(fmux_object_t poll, fmux_object_t keys)
 static int fmux__poll_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(fmux__poll_of(self)->keys);
+    Py_VISIT(fmux__context_of(self));
     return 0;
 }
 
@@ -220,9 +212,7 @@ static void fmux__poll_free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    Py_XDECREF(fmux__poll_of(self)->masks);
-    Py_XDECREF(fmux__poll_of(self)->keys);
-    Py_XDECREF(fmux__poll_of(self)->context);
+    Py_XDECREF(fmux__context_of(self));
     PyObject_GC_Del(self);
     Py_DECREF(type);
 }
@@ -246,7 +236,7 @@ static long fmux__poll_mask(PyObject *mask)
 static PyObject *fmux__poll_change(PyObject *self, PyObject *file,
                                    PyObject *mask, int known)
 {
-    fmux_object_t context = fmux_give(fmux__poll_of(self)->context);
+    fmux_context_t *context = fmux__context_of(self);
     int fd = PyObject_AsFileDescriptor(file);
     long bits = fd < 0 || mask == NULL ? -1 : fmux__poll_mask(mask);
     if (fd < 0 || (mask != NULL && bits < 0))
@@ -254,11 +244,11 @@ static PyObject *fmux__poll_change(PyObject *self, PyObject *file,
     PyObject *number = PyLong_FromLong(fd);
     int result = number == NULL ? -1 : !known;
     if (result == 0)
-        result = PyDict_Contains(fmux__poll_of(self)->masks, number);
+        result = PyDict_Contains(context->masks, number);
     if (result == 0)
         fmux_raise(-ENOENT);
     if (result > 0)
-        result = fmux_poll_set(fmux_borrow_context(context), number, bits);
+        result = fmux_poll_set(context, number, bits);
     else
         result = -1;
     Py_XDECREF(number);
@@ -310,7 +300,7 @@ static PyObject *fmux__poll_poll(PyObject *self, PyObject *const *args,
         Py_DECREF(usual);
     }
     PyObject *result =
-        fmux_borrow(fmux__poll(fmux_give(fmux__poll_of(self)->context), ns, 0));
+        fmux_borrow(fmux__poll(fmux_give((PyObject *)fmux__context_of(self)), ns, 0));
     if (result == NULL || PyList_Check(result))
         return result;
     int error = (int)PyLong_AsLong(result);
@@ -370,8 +360,7 @@ static PyObject *fmux__poll_make(PyObject *module, PyObject *unused)
     return fmux_borrow(made);
 }
 
-fmux_object_t fmux_add_poll(fmux_object_t module, fmux_object_t pairs,
-                            fmux_object_t key_type)
+fmux_object_t fmux_add_poll(fmux_object_t module, fmux_object_t first_context)
 {
     static PyMethodDef function[] = {
         {"poll", fmux__poll_make, METH_NOARGS,
@@ -382,8 +371,8 @@ fmux_object_t fmux_add_poll(fmux_object_t module, fmux_object_t pairs,
     if (type == NULL || PyModule_AddFunctions(fmux_borrow(module), function) < 0)
         return fmux_give(NULL);
     PyObject *first =
-        fmux__poll_new((PyTypeObject *)type, Py_None, fmux_borrow(pairs),
-                       fmux_borrow(key_type));
+        fmux__poll_new((PyTypeObject *)type,
+                       fmux_borrow_context(first_context), Py_None);
     Py_DECREF(type);
     return fmux_give(first);
 }

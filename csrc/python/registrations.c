@@ -1,11 +1,24 @@
-/* registrations.c - registrations in the core, in the map of keys and in the table of pairs.
+/* registrations.c - registrations in the core, in the map of keys and in the table of
+ * pairs.
  *
  * Each function is one step for the interpreter: no signal handler and no other
- * thread runs between its parts, so a registration is complete or absent.
+ * thread runs between its changes, so a registration is complete or absent.
+ *
+ * A method of a file or of data, and up to Python 3.11 each allocation, may run any
+ * Python code, also a change of the same registration. So each function checks the
+ * map after the last such step and before its changes.
  */
 #include "interpreter.h"
 
 #include <limits.h>
+
+/* EPOLL* bits that poll.h lacks. */
+#define FMUX__PEER_CLOSED (UINT32_C(1) << 13)
+#define FMUX__EXCLUSIVE (UINT32_C(1) << 28)
+#define FMUX__ONESHOT (UINT32_C(1) << 30)
+#define FMUX__EDGE (UINT32_C(1) << 31)
+
+enum { FMUX__UNUSUAL = -EDOM };
 
 /* ---- the table of pairs ---------------------------------------------------- */
 
@@ -23,21 +36,21 @@ static int fmux__enter(PyObject *table, int tag, PyObject *key)
     return tag;
 }
 
-static int fmux__add(fmux_t *mux, PyObject *table, int fd, PyObject *key,
+static int fmux__add(fmux_context_t *context, int fd, PyObject *key,
                      uint32_t mask)
 {
-    int tag = fmux_add(mux, fd, mask);
-    if (tag >= 0 && (tag = fmux__enter(table, tag, key)) < 0)
-        (void)fmux_remove(mux, fd);
+    int tag = fmux_add(context->mux, fd, mask);
+    if (tag >= 0 && (tag = fmux__enter(context->table, tag, key)) < 0)
+        (void)fmux_remove(context->mux, fd);
     return tag;
 }
 
-static int fmux__remove(fmux_t *mux, PyObject *table, int fd)
+static int fmux__remove(fmux_context_t *context, int fd)
 {
-    int result = fmux_remove(mux, fd);
-    int tag = fmux_tag(mux, fd); /* kept for a descriptor that is not watched */
-    if (tag >= 0 && tag < PyList_Size(table))
-        (void)fmux__enter(table, tag, Py_None);
+    int result = fmux_remove(context->mux, fd);
+    int tag = fmux_tag(context->mux, fd); /* kept if fd is not watched */
+    if (tag >= 0 && tag < PyList_Size(context->table))
+        (void)fmux__enter(context->table, tag, Py_None);
     return result;
 }
 
@@ -49,46 +62,44 @@ static int fmux__fd_of(PyObject *key)
     return fd < 0 || fd > INT_MAX ? -1 : (int)fd;
 }
 
-int fmux_key_add(fmux_t *mux, fmux_object_t table, fmux_object_t key,
-                 uint32_t mask)
+int fmux_key_add(fmux_object_t context, fmux_object_t key, uint32_t mask)
 {
     PyObject *object = fmux_borrow(key);
-    return fmux__add(mux, fmux_borrow(table), fmux__fd_of(object), object, mask);
+    return fmux__add(fmux_borrow_context(context), fmux__fd_of(object), object,
+                     mask);
 }
 
-int fmux_key_modify(fmux_t *mux, fmux_object_t table, fmux_object_t key,
-                    uint32_t mask)
+int fmux_key_modify(fmux_object_t object, fmux_object_t key, uint32_t mask)
 {
-    PyObject *object = fmux_borrow(key);
-    int tag = fmux_modify(mux, fmux__fd_of(object), mask);
-    return tag < 0 ? tag : fmux__enter(fmux_borrow(table), tag, object);
+    const fmux_context_t *context = fmux_borrow_context(object);
+    int fd = fmux__fd_of(fmux_borrow(key));
+    int tag = fmux_modify(context->mux, fd, mask);
+    return tag < 0 ? tag : fmux__enter(context->table, tag, fmux_borrow(key));
 }
 
-int fmux_key_replace(fmux_t *mux, fmux_object_t table, int fd,
-                     fmux_object_t key)
+int fmux_key_replace(fmux_object_t object, int fd, fmux_object_t key)
 {
-    int tag = fmux_tag(mux, fd);
-    return tag < 0 ? tag
-                   : fmux__enter(fmux_borrow(table), tag, fmux_borrow(key));
+    const fmux_context_t *context = fmux_borrow_context(object);
+    int tag = fmux_tag(context->mux, fd);
+    return tag < 0 ? tag : fmux__enter(context->table, tag, fmux_borrow(key));
 }
 
-int fmux_key_remove(fmux_t *mux, fmux_object_t table, int fd)
+int fmux_key_remove(fmux_object_t context, int fd)
 {
-    return fmux__remove(mux, fmux_borrow(table), fd);
+    return fmux__remove(fmux_borrow_context(context), fd);
 }
 
-/* ---- selectors -------------------------------------------------------------
- *
- * A method of a file or of data, and up to Python 3.11 each allocation, may run any
- * Python code, also a wait that moves the context (poll_object.c) and a change of the same
- * registration. So each function looks the context up again, and checks the map,
- * after the last such step and before its changes.
- */
+int fmux_context_add(fmux_object_t context, int fd, uint32_t mask)
+{
+    return fmux_add(fmux_borrow_context(context)->mux, fd, mask);
+}
 
-/* The masks for EVENT_READ (1), EVENT_WRITE (2), and both. */
-static const uint32_t fmux__masks[] = {0, POLLIN, POLLOUT, POLLIN | POLLOUT};
+int fmux_context_modify(fmux_object_t context, int fd, uint32_t mask)
+{
+    return fmux_modify(fmux_borrow_context(context)->mux, fd, mask);
+}
 
-enum { FMUX__UNUSUAL = -EDOM };
+/* ---- arguments --------------------------------------------------------------- */
 
 /* The descriptor of a file object, FMUX__UNUSUAL, or FMUX_RAISED. */
 static int fmux__file(PyObject *file)
@@ -113,29 +124,52 @@ static int fmux__file(PyObject *file)
     return FMUX__UNUSUAL;
 }
 
-/* The plain events in an object: 1 to 3, or 0 if it is anything else. */
-static int fmux__plain_events(PyObject *events)
+/* Whether a context takes these events as they are, and the mask for them. A selector
+ * takes EVENT_READ (1), EVENT_WRITE (2) and both. */
+static int fmux__take_events(const fmux_context_t *context, PyObject *events,
+                             uint32_t *mask_out)
 {
+    static const uint32_t masks[] = {0, POLLIN, POLLOUT, POLLIN | POLLOUT};
+    const uint32_t not_exclusive = FMUX__ONESHOT | POLLPRI | FMUX__PEER_CLOSED;
     if (!PyLong_CheckExact(events))
         return 0;
     int overflow;
-    long number = PyLong_AsLongAndOverflow(events, &overflow);
-    return number >= 1 && number <= 3 ? (int)number : 0;
+    long long number = PyLong_AsLongLongAndOverflow(events, &overflow);
+    if (context->selector) {
+        *mask_out = number >= 1 && number <= 3 ? masks[number] : 0;
+        return *mask_out != 0;
+    }
+    *mask_out = (uint32_t)number;
+    return overflow == 0 && (number & ~(long long)context->events) == 0 &&
+           ((*mask_out & FMUX__EXCLUSIVE) == 0 ||
+            (*mask_out & not_exclusive) == 0);
 }
 
-/* A new key. */
-static PyObject *fmux__make_key(fmux_object_t context, PyObject *file,
-                                PyObject *fd, PyObject *events, PyObject *data)
+/* Read the arguments that register() and modify() have in common. Returns the
+ * descriptor, FMUX__UNUSUAL, or FMUX_RAISED. */
+static int fmux__arguments(fmux_object_t context, fmux_object_t file,
+                           fmux_object_t events, uint32_t *mask_out)
 {
-    /* tuple.__new__(SelectorKey, fields): SelectorKey.__new__ is a Python function,
-     * which takes longer. */
+    if (fmux_borrow_context(context) == NULL ||
+        !fmux__take_events(fmux_borrow_context(context), fmux_borrow(events),
+                           mask_out))
+        return FMUX__UNUSUAL;
+    return fmux__file(fmux_borrow(file));
+}
+
+/* ---- keys -------------------------------------------------------------------- */
+
+/* tuple.__new__(SelectorKey, fields). SelectorKey.__new__ is a Python function, which
+ * takes longer. */
+static PyObject *fmux__make_tuple(PyObject *type, PyObject *file, PyObject *fd,
+                                  PyObject *events, PyObject *data)
+{
     static union {
         void *slot;
         newfunc make;
     } tuple_new;
     if (tuple_new.slot == NULL)
         tuple_new.slot = PyType_GetSlot(&PyTuple_Type, Py_tp_new);
-    PyObject *type = fmux_borrow_context(context)->key_type;
     PyObject *fields = PyTuple_Pack(4, file, fd, events, data);
     PyObject *arguments = fields == NULL ? NULL : PyTuple_Pack(1, fields);
     PyObject *key =
@@ -144,6 +178,41 @@ static PyObject *fmux__make_key(fmux_object_t context, PyObject *file,
             : tuple_new.make((PyTypeObject *)type, arguments, NULL);
     Py_XDECREF(arguments);
     Py_XDECREF(fields);
+    return key;
+}
+
+/* Whether a tuple is no more than its items, so that one can be filled after its
+ * allocation. (From Python 3.14 on it also has room for its hash.) */
+static int fmux__tuples_are_plain(void)
+{
+    static int plain = -1;
+    if (plain < 0) {
+        PyObject *size =
+            PyObject_GetAttrString((PyObject *)&PyTuple_Type, "__basicsize__");
+        plain = size != NULL && PyLong_AsLong(size) == sizeof(PyVarObject);
+        Py_XDECREF(size);
+        PyErr_Clear();
+    }
+    return plain;
+}
+
+/* A new key. */
+static PyObject *fmux__make_key(const fmux_context_t *context, PyObject *file,
+                                PyObject *fd, PyObject *events, PyObject *data)
+{
+    PyObject *type = context->key_type;
+    if (!fmux__tuples_are_plain())
+        return fmux__make_tuple(type, file, fd, events, data);
+    PyObject *key = PyType_GenericAlloc((PyTypeObject *)type, 4);
+    if (key == NULL)
+        return NULL;
+    PyObject_GC_UnTrack(key); /* until it is complete */
+    PyObject *fields[] = {file, fd, events, data};
+    for (int i = 0; i < 4; i++) {
+        Py_INCREF(fields[i]);
+        (void)PyTuple_SetItem(key, i, fields[i]);
+    }
+    PyObject_GC_Track(key);
     return key;
 }
 
@@ -175,47 +244,62 @@ static void fmux__forget(PyObject *keys, PyObject *number)
     PyErr_Restore(type, value, traceback);
 }
 
-static int fmux__selector_add(fmux_object_t context_object, int fd,
-                              PyObject *number, PyObject *key, int events)
+/* ---- register() ---------------------------------------------------------------- */
+
+/* Refuse a descriptor that is registered already: a Poller raises here, for a selector
+ * the standard one does. */
+static int fmux__refuse_duplicate(const fmux_context_t *context, PyObject *key)
 {
-    PyObject *keys = fmux_borrow_context(context_object)->keys;
+    if (context->selector)
+        return FMUX__UNUSUAL;
+    PyObject *fd = PyTuple_GetItem(key, 1);
+    PyObject *found = fmux_key_at(context->keys, fd);
+    if (found != NULL)
+        PyErr_Format(PyExc_KeyError,
+                     "%R (FD %S) is already registered, for %R",
+                     PyTuple_GetItem(key, 0), fd, PyTuple_GetItem(found, 0));
+    Py_XDECREF(found);
+    return FMUX_RAISED;
+}
+
+static int fmux__register(fmux_context_t *context, int fd, PyObject *number,
+                          PyObject *key, uint32_t mask)
+{
+    int found = PyDict_Contains(context->keys, number);
+    if (found != 0)
+        return found < 0 ? FMUX_RAISED
+                         : fmux__refuse_duplicate(context, key);
     /* The map of keys comes first: a wait drops an event without a key. */
-    if (PyDict_SetItem(keys, number, key) < 0)
+    if (PyDict_SetItem(context->keys, number, key) < 0)
         return FMUX_RAISED;
-    fmux_context_t *context = fmux_borrow_context(context_object);
     int result = context->mux != NULL
-                     ? fmux__add(context->mux, context->table, fd,
-                                 key, fmux__masks[events])
-                     : fmux_poll_set(context, number, (long)fmux__masks[events]);
+                     ? fmux__add(context, fd, key, mask)
+                     : fmux_poll_set(context, number, (long)mask);
     if (result < 0)
-        fmux__forget(keys, number);
+        fmux__forget(context->keys, number);
+    else if (!context->selector &&
+             PyDict_Size(context->keys) > context->capacity) {
+        context->capacity *= 2;
+        context->growths++;
+    }
     return result;
 }
 
-fmux_object_t fmux_selector_register(fmux_object_t context,
-                                     fmux_object_t file, fmux_object_t events,
-                                     fmux_object_t data)
+/* Register a file under a descriptor: a new reference to the key, or a refusal. */
+static fmux_object_t fmux__register_as(fmux_context_t *context, int fd,
+                                       fmux_object_t file,
+                                       fmux_object_t events,
+                                       fmux_object_t data, uint32_t mask)
 {
-    int bits = fmux__plain_events(fmux_borrow(events));
-    int fd = fmux_borrow_context(context) == NULL || bits == 0
-                 ? FMUX__UNUSUAL
-                 : fmux__file(fmux_borrow(file));
-    if (fd < 0)
-        return fmux__refuse(fd);
     PyObject *number = PyLong_FromLong(fd);
     PyObject *key = number == NULL
                         ? NULL
                         : fmux__make_key(context, fmux_borrow(file), number,
                                          fmux_borrow(events),
                                          fmux_borrow(data));
-    int result = FMUX_RAISED;
-    if (key != NULL) {
-        int found = PyDict_Contains(fmux_borrow_context(context)->keys, number);
-        if (found == 0)
-            result = fmux__selector_add(context, fd, number, key, bits);
-        else if (found > 0)
-            result = FMUX__UNUSUAL; /* registered already */
-    }
+    int result = key == NULL
+                     ? FMUX_RAISED
+                     : fmux__register(context, fd, number, key, mask);
     Py_XDECREF(number);
     if (result >= 0)
         return fmux_give(key);
@@ -223,16 +307,36 @@ fmux_object_t fmux_selector_register(fmux_object_t context,
     return fmux__refuse(result);
 }
 
-/* Find the key of a file. Returns the descriptor and sets *key_out to a new
- * reference, or FMUX__UNUSUAL or FMUX_RAISED. */
-static int fmux__selector_find(fmux_object_t context, PyObject *file,
-                               PyObject **key_out)
+fmux_object_t fmux_file_register(fmux_object_t context, fmux_object_t file,
+                            fmux_object_t events, fmux_object_t data)
 {
-    int fd = fmux_borrow_context(context) == NULL ? FMUX__UNUSUAL
-                                                  : fmux__file(file);
+    uint32_t mask;
+    int fd = fmux__arguments(context, file, events, &mask);
+    return fd < 0 ? fmux__refuse(fd)
+                  : fmux__register_as(fmux_borrow_context(context), fd, file,
+                                      events, data, mask);
+}
+
+fmux_object_t fmux_fd_register(fmux_object_t context, fmux_object_t file, int fd,
+                               fmux_object_t events, fmux_object_t data)
+{
+    uint32_t mask;
+    if (!fmux__take_events(fmux_borrow_context(context), fmux_borrow(events),
+                           &mask))
+        return fmux__refuse(-EINVAL);
+    return fmux__register_as(fmux_borrow_context(context), fd, file, events, data,
+                             mask);
+}
+
+/* ---- unregister() -------------------------------------------------------------- */
+
+/* Find the key of a descriptor. Returns it and sets *key_out to a new reference, or
+ * returns FMUX__UNUSUAL or FMUX_RAISED. */
+static int fmux__find(const fmux_context_t *context, int fd, PyObject **key_out)
+{
     if (fd < 0)
         return fd;
-    *key_out = fmux_find_key(fmux_borrow_context(context)->keys, fd);
+    *key_out = fmux_find_key(context->keys, fd);
     if (*key_out == NULL)
         return PyErr_Occurred() != NULL ? FMUX_RAISED : FMUX__UNUSUAL;
     if (!PyLong_CheckExact(PyTuple_GetItem(*key_out, 1))) {
@@ -242,73 +346,108 @@ static int fmux__selector_find(fmux_object_t context, PyObject *file,
     return fd;
 }
 
-fmux_object_t fmux_selector_unregister(fmux_object_t context_object,
-                                       fmux_object_t file)
+fmux_object_t fmux_file_unregister(fmux_object_t object, fmux_object_t file)
 {
     PyObject *key;
-    int fd = fmux__selector_find(context_object, fmux_borrow(file), &key);
+    fmux_context_t *context = fmux_borrow_context(object);
+    int fd = context == NULL ? FMUX__UNUSUAL : fmux__file(fmux_borrow(file));
+    fd = fmux__find(context, fd, &key);
     if (fd < 0)
         return fmux__refuse(fd);
     PyObject *number = PyTuple_GetItem(key, 1);
-    if (PyDict_DelItem(fmux_borrow_context(context_object)->keys, number) < 0) {
+    if (PyDict_DelItem(context->keys, number) < 0) {
         Py_DECREF(key);
         return fmux_give(NULL);
     }
-    fmux_context_t *context = fmux_borrow_context(context_object);
     if (context->mux != NULL)
-        (void)fmux__remove(context->mux, context->table, fd);
+        (void)fmux__remove(context, fd);
     else if (fmux_poll_set(context, number, -1) < 0)
         Py_CLEAR(key); /* KeyError: another thread is registering it */
     return fmux_give(key);
 }
 
-/* Whether the map still has this key for fd: 0, FMUX__UNUSUAL or FMUX_RAISED. */
-static int fmux__still(fmux_object_t context, int fd, PyObject *key)
+/* ---- modify() ------------------------------------------------------------------- */
+
+/* Whether the map still has this key: 0, FMUX__UNUSUAL or FMUX_RAISED. */
+static int fmux__still(const fmux_context_t *context, PyObject *key)
 {
-    PyObject *now = fmux_find_key(fmux_borrow_context(context)->keys, fd);
+    PyObject *now = fmux_key_at(context->keys, PyTuple_GetItem(key, 1));
     Py_XDECREF(now);
     return now == key                 ? 0
            : PyErr_Occurred() != NULL ? FMUX_RAISED
                                       : FMUX__UNUSUAL;
 }
 
-fmux_object_t fmux_selector_modify(fmux_object_t context_object,
-                                   fmux_object_t file, fmux_object_t events,
-                                   fmux_object_t data)
+/* Whether modify() needs no system call for these events. */
+static int fmux__same_events(const fmux_context_t *context, uint32_t mask,
+                             PyObject *old)
 {
-    PyObject *old;
-    int bits = fmux__plain_events(fmux_borrow(events));
-    int fd = bits == 0 ? FMUX__UNUSUAL
-                       : fmux__selector_find(context_object, fmux_borrow(file),
-                                             &old);
-    if (fd < 0)
-        return fmux__refuse(fd);
-    PyObject *number = PyTuple_GetItem(old, 1);
-    int same = bits == fmux__plain_events(PyTuple_GetItem(old, 2));
-    if (same) {
-        int differs = fmux__differ(fmux_borrow(data), PyTuple_GetItem(old, 3));
-        if (differs == 0)
-            return fmux_give(old);
-        if (differs < 0) {
-            Py_DECREF(old);
-            return fmux_give(NULL);
-        }
-    }
-    PyObject *key = fmux__make_key(context_object, PyTuple_GetItem(old, 0),
-                                   number, fmux_borrow(events),
-                                   fmux_borrow(data));
-    int result =
-        key == NULL ? FMUX_RAISED : fmux__still(context_object, fd, old);
-    fmux_context_t *context = fmux_borrow_context(context_object);
-    if (result == 0 && context->mux == NULL)
-        result = fmux_poll_set(context, number, (long)fmux__masks[bits]);
-    else if (result == 0)
+    uint32_t old_mask;
+    return fmux__take_events(context, PyTuple_GetItem(old, 2), &old_mask) &&
+           mask == old_mask && (mask & (FMUX__EDGE | FMUX__ONESHOT)) == 0;
+}
+
+/* Whether the data is new: 1 or 0, or -1 with an exception. The standard selectors
+ * compare it. */
+static int fmux__new_data(const fmux_context_t *context, PyObject *data,
+                          PyObject *old)
+{
+    PyObject *old_data = PyTuple_GetItem(old, 3);
+    return context->selector ? fmux__differ(data, old_data) : data != old_data;
+}
+
+/* Replace the key of fd, and its mask unless it is the same. */
+static int fmux__replace(fmux_context_t *context, int fd, PyObject *key,
+                         uint32_t mask, int same)
+{
+    PyObject *number = PyTuple_GetItem(key, 1);
+    int result;
+    if (context->mux == NULL)
+        result = fmux_poll_set(context, number, (long)mask);
+    else
         result = same ? fmux_tag(context->mux, fd)
-                      : fmux_modify(context->mux, fd, fmux__masks[bits]);
+                      : fmux_modify(context->mux, fd, mask);
     if (result >= 0 && context->mux != NULL)
         result = fmux__enter(context->table, result, key);
     if (result >= 0 && PyDict_SetItem(context->keys, number, key) < 0)
         result = FMUX_RAISED;
+    if (!context->selector && (result == -ENOENT || result == -EBADF ||
+                               result == -EPERM || result == FMUX_RAISED)) {
+        /* The file was closed. (A selector unregisters it in any case.) */
+        (void)fmux__remove(context, fd);
+        fmux__forget(context->keys, number);
+    }
+    return result;
+}
+
+fmux_object_t fmux_file_modify(fmux_object_t object, fmux_object_t file,
+                              fmux_object_t events, fmux_object_t data_object)
+{
+    PyObject *old, *data = fmux_borrow(data_object);
+    fmux_context_t *context = fmux_borrow_context(object);
+    uint32_t mask;
+    int fd = fmux__arguments(object, file, events, &mask);
+    fd = fmux__find(context, fd, &old);
+    if (fd < 0)
+        return fmux__refuse(fd);
+    if (data == context->unchanged)
+        data = PyTuple_GetItem(old, 3);
+    int same = fmux__same_events(context, mask, old);
+    int differs = same ? fmux__new_data(context, data, old) : 1;
+    if (differs <= 0) {
+        context->avoided += differs == 0;
+        if (differs == 0)
+            return fmux_give(old);
+        Py_DECREF(old);
+        return fmux_give(NULL);
+    }
+    PyObject *key =
+        fmux__make_key(context, PyTuple_GetItem(old, 0),
+                       PyTuple_GetItem(old, 1), fmux_borrow(events), data);
+    int result = key == NULL ? FMUX_RAISED : fmux__still(context, old);
+    if (result == 0)
+        result = fmux__replace(context, fd, key, mask, same);
+    context->avoided += result >= 0 && same;
     Py_DECREF(old);
     if (result >= 0)
         return fmux_give(key);

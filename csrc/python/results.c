@@ -54,11 +54,8 @@ static PyObject *fmux__list_end(PyObject *list, Py_ssize_t filled)
     return list;
 }
 
-PyObject *fmux_find_key(PyObject *keys, int fd)
+PyObject *fmux_key_at(PyObject *keys, PyObject *number)
 {
-    PyObject *number = PyLong_FromLong(fd);
-    if (number == NULL)
-        return NULL;
     PyObject *key = NULL;
 #if defined(Py_GIL_DISABLED)
     (void)PyDict_GetItemRef(keys, number, &key);
@@ -66,6 +63,15 @@ PyObject *fmux_find_key(PyObject *keys, int fd)
     key = PyDict_GetItemWithError(keys, number);
     Py_XINCREF(key);
 #endif
+    return key;
+}
+
+PyObject *fmux_find_key(PyObject *keys, int fd)
+{
+    PyObject *number = PyLong_FromLong(fd);
+    if (number == NULL)
+        return NULL;
+    PyObject *key = fmux_key_at(keys, number);
     Py_DECREF(number);
     return key;
 }

@@ -1,5 +1,7 @@
-/* waits.c - waits on a ready array: arguments, signals, deadlines, results. */
+/* waits.c - waits: arguments, ready arrays, signals, deadlines, results. */
 #include "interpreter.h"
+
+#include <limits.h>
 
 int fmux_ask(fmux_ask_t ask, void *call, int64_t timeout_ns, int quick)
 {
@@ -72,27 +74,21 @@ typedef enum {
     FMUX__SELECTOR
 } fmux_kind_t;
 
-/* Wait and build the list. Inlined, so that each kind has its own code, without a
- * deadline where timeout_ns is constant. */
-__attribute__((always_inline)) static inline fmux_object_t
-fmux__list(fmux_ready_t *ready, int64_t timeout_ns, int max_events,
-           fmux_kind_t kind)
+/* Wait with an array and build the list. Inlined, so that each kind has its own code,
+ * without a deadline where timeout_ns is constant. */
+__attribute__((always_inline)) static inline PyObject *
+fmux__list_in(const fmux_context_t *context, fmux_array_t *array,
+              int64_t timeout_ns, int max_events, fmux_kind_t kind)
 {
-    fmux_rows_t rows = fmux_ready_rows(ready);
-    const fmux_context_t *context = rows.context;
+    fmux_ready_t *ready = array->ready;
     fmux_deadline_t deadline = {timeout_ns, 0};
-    if (kind == FMUX__SELECTOR &&
-        PyDict_Size(context->keys) > rows.capacity)
-        return fmux_give_errno(-ENOBUFS);
+    if (max_events > array->rows)
+        max_events = array->rows;
     for (;;) {
+        fmux_rows_t rows;
         int n = fmux__wait(ready, max_events, &deadline, &rows);
-        if (n == FMUX_RAISED)
-            return fmux_give(NULL);
-        if (n == -EBUSY && deadline.end_ns != 0)
-            return fmux_give(PyFloat_FromDouble(
-                (double)fmux_time_left(&deadline) / 1e9));
         if (n < 0)
-            return fmux_give_errno(n);
+            return n == FMUX_RAISED ? NULL : PyLong_FromLong(n);
         PyObject *list =
             n == 0 ? PyList_New(0)
             : kind == FMUX__PAIRS
@@ -107,77 +103,77 @@ fmux__list(fmux_ready_t *ready, int64_t timeout_ns, int max_events,
         /* A report without a key: another thread or the code that a signal handler
          * has interrupted is unregistering it. The standard selectors return. */
         if (ends || woken || deadline.timeout_ns == 0 || kind == FMUX__SELECTOR)
-            return fmux_give(list);
+            return list;
         /* A Poller goes on. The kernel may report the same at once, so the other
          * thread has to get the lock. */
         Py_DECREF(list);
         PyThreadState *state = PyEval_SaveThread();
         PyEval_RestoreThread(state);
         if (PyErr_CheckSignals() < 0)
-            return fmux_give(NULL);
+            return NULL;
         if (fmux_time_left(&deadline) == 0)
             deadline.timeout_ns = 0;
     }
 }
 
-static fmux_object_t fmux__now(fmux_ready_t *ready, fmux_kind_t kind)
+/* The same with an array of the context. */
+__attribute__((always_inline)) static inline fmux_object_t
+fmux__list(fmux_object_t object, int64_t timeout_ns, int max_events,
+           fmux_kind_t kind)
 {
-    if (ready == NULL)
-        return fmux_give_errno(-EBUSY);
-    return fmux__list(ready, 0, fmux_ready_rows(ready).capacity, kind);
-}
-
-static fmux_object_t fmux__timed(fmux_ready_t *ready, fmux_object_t timeout,
-                                 const fmux_timeout_rule_t *rule,
-                                 fmux_kind_t kind)
-{
-    int64_t ns = fmux_timeout(fmux_borrow(timeout), rule);
-    if (ns == FMUX_UNUSUAL)
+    fmux_context_t *context = fmux_borrow_context(object);
+    int error = 0;
+    if (timeout_ns == FMUX_UNUSUAL || context == NULL)
         return fmux_give_errno(-EDOM);
-    if (ready == NULL)
-        return fmux_give_errno(-EBUSY);
-    return fmux__list(ready, ns, fmux_ready_rows(ready).capacity, kind);
+    fmux_array_t *array = fmux_take_array(context, &error);
+    if (array == NULL)
+        return error < 0 ? fmux_give_errno(error) : fmux_give(NULL);
+    PyObject *result =
+        fmux__list_in(context, array, timeout_ns, max_events, kind);
+    array->busy = 0;
+    return fmux_give(result);
 }
 
-fmux_object_t fmux_pairs_now(fmux_ready_t *ready)
+fmux_object_t fmux_pairs_now(fmux_object_t context)
 {
-    return fmux__now(ready, FMUX__PAIRS);
+    return fmux__list(context, 0, INT_MAX, FMUX__PAIRS);
 }
 
-fmux_object_t fmux_pairs_wait(fmux_ready_t *ready, fmux_object_t timeout)
-{
-    return fmux__timed(ready, timeout, &fmux_poller_rule, FMUX__PAIRS);
-}
-
-fmux_object_t fmux_pairs_some(fmux_ready_t *ready, fmux_object_t timeout,
+fmux_object_t fmux_pairs_some(fmux_object_t context, fmux_object_t timeout,
                               int maxevents)
 {
-    int64_t ns = fmux_timeout(fmux_borrow(timeout), &fmux_poller_rule);
-    if (ns == FMUX_UNUSUAL || ready == NULL)
-        return fmux_give_errno(ready == NULL ? -EBUSY : -EDOM);
-    int capacity = fmux_ready_rows(ready).capacity;
-    int all = maxevents < 0 || maxevents > capacity;
-    return fmux__list(ready, ns, all ? capacity : maxevents, FMUX__PAIRS);
+    return fmux__list(context,
+                      fmux_timeout(fmux_borrow(timeout), &fmux_poller_rule),
+                      maxevents, FMUX__PAIRS);
 }
 
-fmux_object_t fmux_keys_now(fmux_ready_t *ready)
+fmux_object_t fmux_pairs_wait(fmux_object_t context, fmux_object_t timeout)
 {
-    return fmux__now(ready, FMUX__KEYS);
+    return fmux_pairs_some(context, timeout, INT_MAX);
 }
 
-fmux_object_t fmux_keys_wait(fmux_ready_t *ready, fmux_object_t timeout)
+fmux_object_t fmux_keys_now(fmux_object_t context)
 {
-    return fmux__timed(ready, timeout, &fmux_poller_rule, FMUX__KEYS);
+    return fmux__list(context, 0, INT_MAX, FMUX__KEYS);
 }
 
-fmux_object_t fmux_selector_now(fmux_ready_t *ready)
+fmux_object_t fmux_keys_wait(fmux_object_t context, fmux_object_t timeout)
 {
-    return fmux__now(ready, FMUX__SELECTOR);
+    return fmux__list(context,
+                      fmux_timeout(fmux_borrow(timeout), &fmux_poller_rule),
+                      INT_MAX, FMUX__KEYS);
 }
 
-fmux_object_t fmux_selector_wait(fmux_ready_t *ready, fmux_object_t timeout)
+fmux_object_t fmux_selector_now(fmux_object_t context)
 {
-    return fmux__timed(ready, timeout, &fmux_selector_rule, FMUX__SELECTOR);
+    return fmux__list(context, 0, INT_MAX, FMUX__SELECTOR);
+}
+
+fmux_object_t fmux_selector_wait(fmux_object_t context, fmux_object_t timeout)
+{
+    return fmux__list(context,
+                      fmux_timeout(fmux_borrow(timeout), &fmux_selector_rule),
+                      INT_MAX, FMUX__SELECTOR);
 }
 
 static fmux_object_t fmux__count(fmux_ready_t *ready, int64_t timeout_ns)
@@ -185,9 +181,11 @@ static fmux_object_t fmux__count(fmux_ready_t *ready, int64_t timeout_ns)
     fmux_deadline_t deadline = {timeout_ns, 0};
     if (timeout_ns == FMUX_UNUSUAL || ready == NULL)
         return fmux_give_errno(ready == NULL ? -EBUSY : -EDOM);
-    fmux_rows_t rows;
-    int n = fmux__wait(ready, fmux_ready_rows(ready).capacity, &deadline,
-                       &rows);
+    fmux_rows_t rows = fmux_ready_rows(ready);
+    const fmux_context_t *context = rows.context;
+    if (context->capacity > rows.capacity)
+        return fmux_give_errno(-EBUSY);
+    int n = fmux__wait(ready, rows.capacity, &deadline, &rows);
     PyObject *number = n == FMUX_RAISED ? NULL : PyLong_FromLong(n);
     if (number == NULL && n >= 0)
         fmux_give_back(ready, n, fmux__woken(ready, &rows));

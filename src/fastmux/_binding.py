@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import threading
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from importlib.util import module_from_spec
 
@@ -43,6 +42,9 @@ else:
     lib = _native.lib
     ffi = _native.ffi
 
+#: The default of data in Poller.modify().
+UNCHANGED: Final[Any] = object()
+
 if implementation == "c":
     EPOLL: Final[int] = lib.FMUX_EPOLL
     #: The mechanisms of this build on this system, the best first.
@@ -56,15 +58,22 @@ if implementation == "c":
     SET_MODIFY: Final[int] = lib.FMUX_SET_MODIFY
     SET_REMOVE: Final[int] = lib.FMUX_SET_REMOVE
 
-    add = lib.fmux_add
-    modify = lib.fmux_modify
+    file_register = lib.fmux_file_register
+    file_unregister = lib.fmux_file_unregister
+    file_modify = lib.fmux_file_modify
+    fd_register = lib.fmux_fd_register
     key_add = lib.fmux_key_add
     key_modify = lib.fmux_key_modify
     key_replace = lib.fmux_key_replace
     key_remove = lib.fmux_key_remove
-    selector_register = lib.fmux_selector_register
-    selector_unregister = lib.fmux_selector_unregister
-    selector_modify = lib.fmux_selector_modify
+    context_close = lib.fmux_context_close
+    context_capacity = lib.fmux_context_capacity
+    context_add = lib.fmux_context_add
+    context_modify = lib.fmux_context_modify
+    context_set_shared = lib.fmux_context_set_shared
+    context_wakeup = lib.fmux_context_wakeup
+    context_fileno = lib.fmux_context_fileno
+    context_stats = lib.fmux_context_stats
     pairs_now = lib.fmux_pairs_now
     pairs_wait = lib.fmux_pairs_wait
     pairs_some = lib.fmux_pairs_some
@@ -87,24 +96,19 @@ if implementation == "c":
     poll_keys_now = lib.fmux_poll_keys_now
     poll_keys = lib.fmux_poll_keys
     add_select = lib.fmux_add_select
-    wakeup = lib.fmux_wakeup
-    fileno = lib.fmux_fileno
-    close = lib.fmux_close
-    set_shared = lib.fmux_set_shared
     hide = lib.fmux_hide
 
     #: The cache of (fd, events) pairs, see csrc/python/results.c.
     PAIRS: Final = lib.fmux_pairs()
+    #: A context without a mux, from which others are made.
+    FIRST_CONTEXT: Final = lib.fmux_first_context(PAIRS, SelectorKey, UNCHANGED)
 
-    _MUX_OUT = ffi.typeof("fmux_t **")
-    _STATS_OUT = ffi.typeof("fmux_stats_t *")
     _READY_OUT = ffi.typeof("fmux_ready_t **")
     _BYTES = ffi.typeof("char[]")
     #: Memory that is resident only where it is used: not cleared, and from the kernel if it is large.
     _allocate = ffi.new_allocator(should_clear_after_alloc=False)
-    NULL: Final = ffi.NULL
     #: A ready array that does not exist yet. Every wait on it is refused as busy.
-    NO_ARRAY: Final = NULL
+    NO_ARRAY: Final = ffi.NULL
 
 #: The largest int of C.
 INT_MAX: Final = (1 << 31) - 1
@@ -113,9 +117,8 @@ INT_MAX: Final = (1 << 31) - 1
 NOW: Final = 0
 ALL: Final = -1
 
-#: Results of a wait. Three are no failures: try another array; make a larger one; convert the arguments first.
+#: Results of a call. Two are no failures: try another array; convert the arguments first.
 BUSY: Final = -errno.EBUSY
-TOO_SMALL: Final = -errno.ENOBUFS
 UNUSUAL: Final = -errno.EDOM
 CLOSED: Final = -errno.ESHUTDOWN
 
@@ -146,40 +149,39 @@ def fail(result: int) -> NoReturn:
     raise explain_refusal(os_error(result))
 
 
-def open_mux(mechanism: int, shared: bool) -> Any:
-    """Make a mux, whose memory is released with the last reference to the result. shared: see fmux_set_shared."""
-    out = ffi.new(_MUX_OUT)
-    if (result := lib.fmux_open(mechanism, out)) < 0:
-        raise os_error(result)
-    mux = ffi.gc(out[0], lib.fmux_free)
-    hide(mux)
-    if shared:
-        set_shared(mux, True)
-    return mux
+def selector_context(keys: dict[int, Any]) -> Any:
+    """Make the context of an EpollSelector, see csrc/python/contexts.c. Children of a fork share its set."""
+    context = lib.fmux_selector_context(FIRST_CONTEXT, keys)
+    if context.__class__ is int:
+        raise os_error(context)
+    return context
 
 
-def open_ready(mux: Any, capacity: int, shared: bool, context: Any, fail: Callable[[int], Any]) -> tuple[Any, Any]:
-    """Make a ready array; return it and its memory. The memory and context live at least as long as the array."""
-    if (size := lib.fmux_ready_bytes(capacity)) < 0:
+def poller_context(keys: dict[int, Any], mechanism: str, shared: int, capacity: int, events: int) -> Any:
+    """Make the context of a Poller that takes these events."""
+    context = lib.fmux_poller_context(FIRST_CONTEXT, keys, MECHANISMS[mechanism], shared, capacity, events)
+    if context.__class__ is int:
+        raise os_error(context)
+    return context
+
+
+def open_ready(context: Any, rows: int, shared: bool, fail: Callable[[int], Any]) -> tuple[Any, Any]:
+    """Make a ready array; return it and its memory, which lives at least as long. A wait with it needs the context."""
+    if (size := lib.fmux_ready_bytes(rows)) < 0:
         fail(size)
     memory = _allocate(_BYTES, size)
     out = ffi.new(_READY_OUT)
-    result = lib.fmux_ready_open(mux, memory, size, capacity, shared, out)
+    result = lib.fmux_ready_open(lib.fmux_context_mux(context), memory, size, rows, shared, out)
     if result < 0:
         fail(result)
     ready = out[0]
     lib.fmux_use_context(ready, context)
     free = lib.fmux_ready_free
-    # The default argument keeps both alive, even while a thread waits with an array that was replaced.
-    ready = ffi.gc(ready, lambda ready, alive=(memory, context): free(ready))
+    # The default argument keeps the memory alive, even while a thread waits with an array that was replaced. It must
+    # not keep the context: that may be in a cycle.
+    ready = ffi.gc(ready, lambda ready, memory=memory: free(ready))
     hide(ready)
     return ready, memory
-
-
-def open_context(mux: Any, *, table: list[Any] | None = None, keys: dict[int, Any] | None = None) -> bytearray:
-    """Make a context, see calls.h. Its owner keeps the objects alive."""
-    context: bytearray = lib.fmux_context(mux, table, keys, None, PAIRS, SelectorKey)
-    return context
 
 
 def import_loop() -> Any:
@@ -194,67 +196,3 @@ def import_loop() -> Any:
         loader.exec_module(module)
         sys.modules[name] = module
     return sys.modules[name]
-
-
-def stats(mux: Any, avoided: int) -> tuple[int, ...]:
-    """Return the counters of a mux in the order of Stats; avoided is the number of changes without a system call."""
-    out = ffi.new(_STATS_OUT)
-    lib.fmux_stats(mux, out)
-    return (
-        *(out.waits, out.events, out.stale_events, out.control_calls, avoided),
-        *(out.wakeups, out.interruptions, out.renewals),
-    )
-
-
-class Waits:
-    """A mixin for objects that wait with a mux: it picks a ready array that no other thread is using.
-
-    No lock guards the attributes. Each is read and replaced as a whole, and an array that was replaced still works: the
-    core admits one wait at a time and refuses others as busy.
-    """
-
-    __slots__ = ("_context", "_local", "_mux", "_ready", "_room")
-
-    def _start(self, mux: Any, room: int, context: bytearray) -> None:
-        self._mux = mux  # constant
-        self._context = context  # constant
-        self._room = room  # rows of new arrays
-        #: The array that every wait tries first, made at the first wait.
-        self._ready: Any = NO_ARRAY
-        #: Arrays of other threads: .ready and .room.
-        self._local: Any = None
-
-    def _fail(self, result: int) -> Any:
-        """Raise the exception for a negative result of the core."""
-        raise NotImplementedError
-
-    def _wait_again(self, wait: Callable[..., Any], timeout: float | None, *arguments: Any) -> Any:
-        """Slow path of a wait: repeat wait(array, timeout, *arguments) until an array is free."""
-        array = self._ready
-        while (result := wait(array, timeout, *arguments)).__class__ is not list:
-            if result.__class__ is float:
-                timeout = result  # the rest
-            elif result == TOO_SMALL:
-                self._grow(2 * self._room)
-            elif result != BUSY:
-                self._fail(result)
-            array = self._free_array(array)
-        return result
-
-    def _free_array(self, busy: Any) -> Any:
-        """Return another array than ``busy``: the common one if it does not exist yet, else this thread's own."""
-        if self._ready is NO_ARRAY:
-            self._ready = ready = open_ready(self._mux, self._room, True, self._context, self._fail)[0]
-            return ready
-        if self._local is None:
-            self._local = threading.local()
-        local = self._local
-        if getattr(local, "room", 0) != self._room or local.ready is busy:
-            local.ready = open_ready(self._mux, self._room, True, self._context, self._fail)[0]
-            local.room = self._room
-        return local.ready
-
-    def _grow(self, room: int) -> None:
-        """Use larger arrays from now on. Waits in progress keep theirs."""
-        self._room = room
-        self._ready = NO_ARRAY

@@ -36,7 +36,8 @@ _ALL: Final = sum(_NAMES.values())
 _PORTABLE: Final = READ | PRIORITY | WRITE | ERROR | HANGUP
 #: Outside Linux poll(2) does not report a half-closed peer, or has another bit for it.
 _POLL: Final = _PORTABLE | (PEER_CLOSED if sys.platform in ("linux", "android") else 0)
-_SUPPORTED: Final = {"epoll": _ALL, "poll": _POLL, "select": _PORTABLE}
+#: The events of each mechanism.
+SUPPORTED: Final = {"epoll": _ALL, "poll": _POLL, "select": _PORTABLE}
 _WHY_NOT: Final = {
     "poll": "poll keeps no state between calls, so it has nothing to trigger on or to disarm"
     + ("" if _POLL & PEER_CLOSED else "; PEER_CLOSED needs Linux"),
@@ -63,7 +64,7 @@ def check_events(mechanism: str, events: int) -> int:
         raise TypeError(f"events must be an int, not {type(events).__name__}") from None
     if events & ~_ALL:
         raise ValueError(f"invalid events: {event_names(events)} (known are {', '.join(_NAMES)})")
-    if unsupported := events & ~_SUPPORTED[mechanism]:
+    if unsupported := events & ~SUPPORTED[mechanism]:
         raise ValueError(f"{event_names(unsupported)} is not possible with {mechanism}: {_WHY_NOT[mechanism]}")
     if events & EXCLUSIVE and (refused := events & (ONESHOT | PRIORITY | PEER_CLOSED)):
         raise ValueError(f"EXCLUSIVE cannot be combined with {event_names(refused)}: the kernel refuses it")

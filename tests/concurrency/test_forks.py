@@ -336,9 +336,10 @@ def test_a_poller_can_be_closed_in_children(make_poller, socketpair, start_threa
 
 
 def check_that_every_use_is_refused(poller, pid):
-    """Only close() does not raise, nor what has no effect: plain attributes and repr()."""
+    """Only close() does not raise, nor what has no effect: constants and repr()."""
     cls = type(poller)
-    names = [name for name in dir(cls) if not name.startswith("_") and name not in ("close", "mechanisms")]
+    allowed = ("capacity", "close", "closed", "mechanism", "mechanisms")
+    names = [name for name in dir(cls) if not name.startswith("_") and name not in allowed]
     calls = [lambda name=name: getattr(poller, name) for name in names]
     calls += [lambda special=special: getattr(cls, special)(poller) for special in ("__len__", "__enter__")
               if hasattr(cls, special)]  # fmt: skip
@@ -350,6 +351,8 @@ def check_that_every_use_is_refused(poller, pid):
             call()
     assert poller.close() is None
     assert poller
+    if hasattr(cls, "capacity"):
+        assert poller.capacity == 1024
     assert cls.__name__ in repr(poller)
 
 

@@ -196,6 +196,7 @@ static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->scheduled);
     Py_VISIT(loop->selector);
     Py_VISIT(loop->selector_dict);
+    Py_VISIT(loop->array_context);
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->gathered);
     return 0;

@@ -56,9 +56,9 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
     if (complete && array_context != NULL && PyLong_CheckExact(fd)) {
         fmux_object_t context = fmux_give(array_context);
         fmux_object_t result =
-            known ? fmux_selector_modify(context, fmux_give(fd),
+            known ? fmux_file_modify(context, fmux_give(fd),
                                          fmux_give(number), fmux_give(data))
-                  : fmux_selector_register(context, fmux_give(fd),
+                  : fmux_file_register(context, fmux_give(fd),
                                            fmux_give(number), fmux_give(data));
         key = fmux_borrow(result);
         /* An int is an errno, or means unusual arguments. Try the selector's

@@ -47,9 +47,9 @@ def _report(handle: Any, exc: BaseException) -> None:
 
 def _open_array(selector: Any) -> Any:
     """Return what the turn needs of a selector: a ready array and the objects behind it; None if it has no mux."""
-    if type(selector) is not getattr(selectors, "EpollSelector", None) or getattr(selector, "_mux", None) is None:
+    if type(selector) is not getattr(selectors, "EpollSelector", None) or getattr(selector, "_context", None) is None:
         return None  # without epoll in the core, that class is the standard one
-    ready = _binding.open_ready(selector._mux, _ROWS, True, selector._context, _binding.fail)[0]
+    ready = _binding.open_ready(selector._context, _ROWS, True, _binding.fail)[0]
     return int(_binding.ffi.cast("uintptr_t", ready)), ready, selector._context, vars(selector)
 
 

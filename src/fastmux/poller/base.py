@@ -1,26 +1,23 @@
-"""The base of Poller and StdlibPoller: the map of keys.
+"""The base of Poller and StdlibPoller: arguments, look-ups in the map of keys, and the documentation of both.
 
-A subclass provides the mechanism in five methods (``_watch``, ``_rewatch``, ``_unwatch``, ``_close``, ``_entries``),
-beside the public ``poll``, ``select``, ``wait``, ``fds``, ``events``, ``wakeup``, ``fileno`` and ``stats``.
+A subclass provides everything that raises NotImplementedError here.
 """
 
 from __future__ import annotations
 
-import errno
 import io
 import operator
-import threading
 from collections.abc import Mapping
 
-from fastmux._binding import INT_MAX, closed
-from fastmux._events import EDGE, ONESHOT, READ, check_events
+from fastmux import _binding
+from fastmux._events import READ
 from fastmux._original import SelectorKey
 
-from .fork import apply_in_children, check_policy
+from .fork import check_policy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, ItemsView, Iterator, ValuesView
+    from collections.abc import ItemsView, Iterator, ValuesView
     from typing import Any, Final, TypeAlias, TypeVar
 
     from .audit import Difference, Entry, Stats
@@ -32,10 +29,8 @@ else:
     _KeyMapping = Mapping
 
 _MAX_CAPACITY: Final = 1 << 24
-_UNCHANGED: Final[Any] = object()
-
-#: new_tuple(SelectorKey, (fileobj, fd, events, data)) makes a key without a Python call in between.
-new_tuple: Final[Callable[[type[SelectorKey], tuple[Any, int, int, Any]], SelectorKey]] = tuple.__new__
+#: The default of data in modify().
+UNCHANGED: Final[Any] = _binding.UNCHANGED
 
 
 def fileno_of(fileobj: FileObject) -> int:
@@ -52,6 +47,14 @@ def fileno_of(fileobj: FileObject) -> int:
     if fd < 0:
         raise ValueError(f"invalid file descriptor: {fd}")
     return fd
+
+
+def check_capacity(capacity: int) -> int:
+    """Return capacity as an int if it is possible, else raise TypeError or ValueError."""
+    capacity = operator.index(capacity)
+    if not 1 <= capacity <= _MAX_CAPACITY:
+        raise ValueError(f"capacity must be between 1 and {_MAX_CAPACITY}, not {capacity}")
+    return capacity
 
 
 def check_maxevents(maxevents: int) -> int:
@@ -97,69 +100,32 @@ class KeyMap(_KeyMapping):
 class BasePoller:
     """Registrations, independent of the mechanism."""
 
+    #: Found sooner than in a dict, and made sooner: most pollers need no dict.
+    __slots__ = ("__dict__", "__weakref__", "_fork", "_keys", "closed", "mechanism")
+
     #: The mechanisms of this class on this system, the best first.
     mechanisms: tuple[str, ...] = ()
 
-    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
+    def __init__(self, mechanism: str | None, fork: str) -> None:
         if mechanism is None:
             mechanism = self.mechanisms[0]
         elif not isinstance(mechanism, str) or mechanism not in self.mechanisms:
             raise ValueError(f"mechanism must be one of {', '.join(self.mechanisms)}, or None; not {mechanism!r}")
-        capacity = operator.index(capacity)
-        if not 1 <= capacity <= _MAX_CAPACITY:
-            raise ValueError(f"capacity must be between 1 and {_MAX_CAPACITY}, not {capacity}")
         #: "epoll", "poll" or "select".
         self.mechanism: Final = mechanism
-        #: The most events that one wait can report; doubles when more descriptors than that are registered.
-        self.capacity: int = capacity
         #: True once close() has been called.
         self.closed: bool = False
-        # Guards _keys, state that subclasses derive from it, and the counters. Re-entrant, because a signal handler may
-        # use the poller while the interrupted code holds the lock.
-        self._lock = threading.RLock()
         self._keys: dict[int, SelectorKey] = {}
-        self._growths = 0
-        self._avoided = 0  # calls of modify() without a system call
         self._fork = check_policy(fork)
-
-    def _made(self) -> None:
-        """Apply the fork policy from now on. A fork by another thread leaves half-made pollers alone."""
-        apply_in_children(self, BasePoller.close)
 
     def _check_open(self) -> None:
         if self.closed:
-            closed()
+            _binding.closed()
 
-    # Provided by a subclass; called with the lock held.
-
-    def _watch(self, key: SelectorKey) -> None:
-        """Start watching, or raise OSError."""
+    @property
+    def capacity(self) -> int:
+        """The most events that one wait can report; doubles when more descriptors than that are registered."""
         raise NotImplementedError
-
-    def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
-        """Change the events, re-arm, or raise OSError."""
-        raise NotImplementedError
-
-    def _unwatch(self, fd: int) -> None:
-        """Stop watching fd, which may be closed."""
-        raise NotImplementedError
-
-    def _rekey(self, key: SelectorKey) -> None:
-        """Replace a key by one with the same events."""
-
-    def _enlarge(self) -> None:
-        """Apply the new capacity."""
-
-    def _close(self) -> None:
-        """End all waits, and release all descriptors after the last one."""
-        raise NotImplementedError
-
-    def _entries(self) -> list[Entry]:
-        """Return the entries of the epoll set, without the poller's own."""
-        raise NotImplementedError
-
-    def _after_fork(self) -> None:
-        self._lock = threading.RLock()  # a thread of the parent may hold the old one
 
     # Registrations
 
@@ -173,29 +139,9 @@ class BasePoller:
         that the mechanism does not support, PermissionError for a regular file on epoll, and OSError as the
         kernel does: EBADF for a descriptor that is not open, ENOSPC at the user's limit of watches.
         """
-        fd = fileno_of(fileobj)
-        if fd > INT_MAX:
-            raise OverflowError(f"file descriptor {fd} does not fit a C int")
-        events = check_events(self.mechanism, events)
-        with self._lock:
-            self._check_open()
-            if (key := self._keys.get(fd)) is not None:
-                raise KeyError(f"{fileobj!r} (FD {fd}) is already registered, for {key.fileobj!r}")
-            self._keys[fd] = key = new_tuple(SelectorKey, (fileobj, fd, events, data))
-            try:
-                self._watch(key)
-            except BaseException:
-                # KeyboardInterrupt, too: the kernel may already watch the descriptor.
-                del self._keys[fd]
-                self._unwatch(fd)
-                raise
-            if len(self._keys) > self.capacity:
-                self.capacity *= 2
-                self._growths += 1
-                self._enlarge()
-        return key
+        raise NotImplementedError
 
-    def modify(self, fileobj: FileObject, events: int, data: Any = _UNCHANGED) -> SelectorKey:
+    def modify(self, fileobj: FileObject, events: int, data: Any = UNCHANGED) -> SelectorKey:
         """Change the events of a registered fileobj, and its data if given; return the new key.
 
         With ONESHOT this re-arms, even if nothing changes, and with EDGE the kernel reports the current readiness
@@ -205,40 +151,11 @@ class BasePoller:
         on epoll FileNotFoundError, OSError (EBADF) or PermissionError (its number is a regular file now) if the file
         was closed without being unregistered, which also unregisters it.
         """
-        events = check_events(self.mechanism, events)
-        with self._lock:
-            key = self._find(fileobj)
-            if data is _UNCHANGED:
-                data = key.data
-            changed = events != key.events or events & (EDGE | ONESHOT)
-            if not changed:
-                self._avoided += 1
-                if data is key.data:
-                    return key
-            new = new_tuple(SelectorKey, (key.fileobj, key.fd, events, data))
-            try:
-                if changed:
-                    self._rewatch(key, new)
-                else:
-                    self._rekey(new)
-                self._keys[key.fd] = new
-            except BaseException as error:
-                # After KeyboardInterrupt, too: the kernel may have the old events or the new ones.
-                if not isinstance(error, OSError) or error.errno in (errno.ENOENT, errno.EBADF, errno.EPERM):
-                    self._drop(key.fd)
-                raise
-        return new
+        raise NotImplementedError
 
     def unregister(self, fileobj: FileObject) -> SelectorKey:
         """Stop watching fileobj, which may be closed, and return its key. Raises KeyError if it is not registered."""
-        with self._lock:
-            key = self._find(fileobj)
-            self._drop(key.fd)
-        return key
-
-    def _drop(self, fd: int) -> None:
-        self._unwatch(fd)
-        del self._keys[fd]
+        raise NotImplementedError
 
     def _find(self, fileobj: FileObject) -> SelectorKey:
         """Return the key of fileobj, which may be closed and so have no descriptor."""
@@ -246,19 +163,19 @@ class BasePoller:
         try:
             fd = fileno_of(fileobj)
         except ValueError:
-            for key in self._keys.values():
+            for key in list(self._keys.values()):  # threads and signal handlers change it
                 if key.fileobj is fileobj:
                     return key
             raise
         try:
             return self._keys[fd]
         except KeyError:
+            self._check_open()  # fileno() may have closed this poller
             raise KeyError(f"{fileobj!r} is not registered") from None
 
     def get_key(self, fileobj: FileObject) -> SelectorKey:
         """Return the key of a registered file object or descriptor; KeyError if it is not registered."""
-        with self._lock:
-            return self._find(fileobj)
+        return self._find(fileobj)
 
     def get_map(self) -> Mapping[FileObject, SelectorKey]:
         """Return a live, read-only mapping from file objects (or descriptors) to keys."""
@@ -352,20 +269,19 @@ class BasePoller:
         """
         from .audit import closed_files, compare
 
-        with self._lock:
-            self._check_open()
-            return compare(self._keys, self._entries()) if self.mechanism == "epoll" else closed_files(self._keys)
+        self._check_open()
+        keys, entries = self._snapshot()
+        return closed_files(keys) if entries is None else compare(keys, entries)
+
+    def _snapshot(self) -> tuple[dict[int, SelectorKey], list[Entry] | None]:
+        """Return the keys and, on epoll, the entries of the set without the poller's own, of one moment."""
+        raise NotImplementedError
 
     # End of life
 
     def close(self) -> None:
         """Drop all registrations, end all waits with a ValueError, and release the descriptors. Idempotent."""
-        with self._lock:
-            if self.closed:
-                return
-            self.closed = True
-            self._close()
-            self._keys.clear()
+        raise NotImplementedError
 
     def __enter__(self: _Self) -> _Self:
         self.get_map()  # raises on a closed poller

@@ -1,39 +1,56 @@
 """Poller on the C core.
 
-poll(), select() and wait() are one call of the extension each, which waits, runs signal handlers, and builds the result
-(csrc/python/waits.c). It returns an int if it could not: a busy ready array, an unusual argument, an error.
+Each method is one call of the extension. register(), modify() and unregister() make their change in one step
+(csrc/python/registrations.c); poll(), select() and wait() wait, run signal handlers, and build the result
+(csrc/python/waits.c). The call returns an int if it could not: an unusual argument, an error.
 """
 
 from __future__ import annotations
 
 import errno
+import operator
 import threading
 
 from fastmux import _binding
 from fastmux._binding import (
     ALL,
+    INT_MAX,
     NO_ARRAY,
     NOW,
-    Waits,
+    UNUSUAL,
+    context_capacity,
+    context_close,
     fail,
+    fd_register,
+    file_modify,
+    file_register,
+    file_unregister,
     keys_now,
     keys_wait,
+    open_ready,
     pairs_now,
     pairs_some,
     pairs_wait,
+    poller_context,
     rows_now,
     rows_wait,
 )
+from fastmux._events import READ, SUPPORTED, check_events
+from fastmux._original import SelectorKey
 from fastmux._timeouts import for_poller
 
-from .base import BasePoller, check_maxevents, no_fileno
+from .base import UNCHANGED, BasePoller, check_capacity, check_maxevents, fileno_of, no_fileno
+from .fork import apply_in_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from selectors import SelectorKey
-    from typing import Any
+    from typing import Any, Final
 
     from .audit import Entry, Stats
+    from .base import FileObject
+
+
+_DEFAULT_CAPACITY: Final = 1024
 
 
 class _Rows:
@@ -50,7 +67,7 @@ class _Rows:
         self.events = view[4 * capacity : 8 * capacity].cast("I")
 
 
-class Poller(BasePoller, Waits):
+class Poller(BasePoller):
     """Waits on many file descriptors at once: epoll, poll or select through a C core.
 
     mechanism is "epoll", "poll", "select" or None for the best one available. capacity is the most events that one
@@ -67,45 +84,92 @@ class Poller(BasePoller, Waits):
     All methods may be called from any thread, and several threads may wait at once.
     """
 
-    __slots__ = ("_front", "_rows", "_table")  # found sooner than in a dict
+    __slots__ = ("_context", "_front", "_local", "_rows")
 
     mechanisms: tuple[str, ...] = tuple(_binding.MECHANISMS)
 
-    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
-        BasePoller.__init__(self, mechanism, capacity=capacity, fork=fork)
-        #: The table of pairs: tag -> key, or (key, events) once that was reported. See csrc/python/calls.h.
-        self._table: list[Any] = []
-        mux = _binding.open_mux(_binding.MECHANISMS[self.mechanism], fork == "share")
-        self._start(mux, self.capacity, _binding.open_context(mux, table=self._table, keys=self._keys))
+    def __init__(self, mechanism: str | None = None, *, capacity: int = _DEFAULT_CAPACITY, fork: str = "rebuild") -> None:
+        BasePoller.__init__(self, mechanism, fork)
+        mechanism = self.mechanism
+        if capacity is not _DEFAULT_CAPACITY:
+            capacity = check_capacity(capacity)
+        shared = 1 if fork == "share" else 0
+        self._context: Any = poller_context(self._keys, mechanism, shared, capacity, SUPPORTED[mechanism])
         #: The private array of the first thread that called wait(), which alone replaces it. Other threads have theirs
         #: in self._local.rows.
         self._front: _Rows | None = None
+        self._local: Any = None
         #: The ready array that wait() tries first: the one of _front, or none if that is too small.
         self._rows: Any = NO_ARRAY
-        self._made()
+        if fork in ("close", "raise"):  # the core applies the others
+            apply_in_children(self, Poller.close)
+
+    @property
+    def capacity(self) -> int:
+        capacity: int = context_capacity(self._context)
+        return capacity
+
+    # Registrations
+
+    def register(self, fileobj: FileObject, events: int = READ, data: Any = None) -> SelectorKey:
+        key = file_register(self._context, fileobj, events, data)
+        if key.__class__ is not SelectorKey:
+            key = self._register(key, fileobj, events, data)
+        return key  # type: ignore[no-any-return]
+
+    def _register(self, result: int, fileobj: FileObject, events: int, data: Any) -> Any:
+        """Slow path of register(): a file or events of another type, an error."""
+        if result == UNUSUAL:
+            fd = fileno_of(fileobj)
+            if fd > INT_MAX:
+                raise OverflowError(f"file descriptor {fd} does not fit a C int")
+            events = check_events(self.mechanism, events)
+            self._check_open()
+            result = fd_register(self._context, fileobj, fd, events, data)
+        return result if result.__class__ is SelectorKey else fail(result)
+
+    def modify(self, fileobj: FileObject, events: int, data: Any = UNCHANGED) -> SelectorKey:
+        key = file_modify(self._context, fileobj, events, data)
+        if key.__class__ is not SelectorKey:
+            key = self._modify(key, fileobj, events, data)
+        return key  # type: ignore[no-any-return]
+
+    def _modify(self, result: int, fileobj: FileObject, events: int, data: Any) -> Any:
+        """Slow path of modify()."""
+        while result == UNUSUAL:  # again, if another thread or a signal handler has changed the registration meanwhile
+            events = check_events(self.mechanism, events)
+            result = file_modify(self._context, self._find(fileobj).fd, events, data)
+        return result if result.__class__ is SelectorKey else fail(result)
+
+    def unregister(self, fileobj: FileObject) -> SelectorKey:
+        key = file_unregister(self._context, fileobj)
+        while key.__class__ is not SelectorKey:  # not registered, or closed, or of another type
+            key = file_unregister(self._context, self._find(fileobj).fd)
+        return key  # type: ignore[no-any-return]
 
     # Waiting
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> list[tuple[int, int]]:
         if maxevents is ALL:
-            result = pairs_now(self._ready) if timeout is NOW else pairs_wait(self._ready, timeout)
-        elif maxevents.__class__ is int and 0 < maxevents <= self.capacity:
-            result = pairs_some(self._ready, timeout, maxevents)
+            result = pairs_now(self._context) if timeout is NOW else pairs_wait(self._context, timeout)
+        elif maxevents.__class__ is int and 0 < maxevents <= INT_MAX:
+            result = pairs_some(self._context, timeout, maxevents)
         else:
-            result = None
+            result = UNUSUAL
         if result.__class__ is list:
-            return result
-        if result.__class__ is float:
-            timeout = result  # the rest
-        timeout, limit = for_poller(timeout), check_maxevents(maxevents)
-        return self._wait_again(pairs_some, timeout, min(limit, self.capacity))  # type: ignore[no-any-return]
+            return result  # type: ignore[no-any-return]
+        if result == UNUSUAL:
+            timeout, limit = for_poller(timeout), check_maxevents(maxevents)
+            result = pairs_some(self._context, timeout, limit if 0 < limit <= INT_MAX else INT_MAX)
+        return result if result.__class__ is list else fail(result)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        result = keys_now(self._ready) if timeout is NOW else keys_wait(self._ready, timeout)
+        result = keys_now(self._context) if timeout is NOW else keys_wait(self._context, timeout)
         if result.__class__ is list:
-            return result
-        rest = result if result.__class__ is float else for_poller(timeout)
-        return self._wait_again(keys_wait, rest)  # type: ignore[no-any-return]
+            return result  # type: ignore[no-any-return]
+        if result == UNUSUAL:
+            result = keys_wait(self._context, for_poller(timeout))
+        return result if result.__class__ is list else fail(result)
 
     def wait(self, timeout: float | None = None) -> int:
         n: int = rows_now(self._rows) if timeout is NOW else rows_wait(self._rows, timeout)
@@ -131,10 +195,9 @@ class Poller(BasePoller, Waits):
         return rows.ready
 
     def _make_rows(self, thread: int) -> _Rows:
-        with self._lock:
-            self._check_open()
-            ready, memory = _binding.open_ready(self._mux, self.capacity, False, self._context, fail)
-            return _Rows(ready, memory, self.capacity, thread)
+        capacity = self.capacity
+        ready, memory = open_ready(self._context, capacity, False, fail)
+        return _Rows(ready, memory, capacity, thread)
 
     def _last_rows(self) -> _Rows:
         """Return the array of this thread's last wait()."""
@@ -154,51 +217,42 @@ class Poller(BasePoller, Waits):
     def events(self) -> memoryview:
         return self._last_rows().events
 
-    def _fail(self, result: int) -> Any:
-        fail(result)
-
-    # Provided for BasePoller
-
-    def _watch(self, key: SelectorKey) -> None:
-        if (result := _binding.key_add(self._mux, self._table, key, key.events)) < 0:
-            fail(result)
-
-    def _rewatch(self, old: SelectorKey, new: SelectorKey) -> None:
-        if (result := _binding.key_modify(self._mux, self._table, new, new.events)) < 0:
-            fail(result)
-
-    def _rekey(self, key: SelectorKey) -> None:
-        _binding.key_replace(self._mux, self._table, key.fd, key)
-
-    def _unwatch(self, fd: int) -> None:
-        _binding.key_remove(self._mux, self._table, fd)
-
-    def _enlarge(self) -> None:
-        self._grow(self.capacity)
-        self._rows = NO_ARRAY  # each thread makes a larger one at its next wait()
-
     def wakeup(self) -> None:
-        if (result := _binding.wakeup(self._mux)) < 0:
+        if (result := _binding.context_wakeup(self._context)) < 0:
             fail(result)
 
     def fileno(self) -> int:
-        fd: int = _binding.fileno(self._mux)
+        fd: int = _binding.context_fileno(self._context)
         if fd == -errno.EOPNOTSUPP:
             raise no_fileno(self.mechanism)
         return fd if fd >= 0 else fail(fd)
 
+    # Inspection
+
     def stats(self) -> Stats:
         from .audit import Stats
 
-        with self._lock:
-            return Stats._make((*_binding.stats(self._mux, self._avoided), self._growths))
+        return Stats._make(_binding.context_stats(self._context))
 
-    def _entries(self) -> list[Entry]:
+    def _snapshot(self) -> tuple[dict[int, SelectorKey], list[Entry] | None]:
+        if self.mechanism != "epoll":
+            return self._keys.copy(), None
         from .audit import entries_of
 
-        return [entry for entry in entries_of(self.fileno()) if entry.data != 0]  # 0 is the socket of wakeup()
+        while True:
+            keys = self._keys.copy()
+            entries = [entry for entry in entries_of(self.fileno()) if entry.data != 0]  # 0 is the socket of wakeup()
+            # Read both again if there was a change meanwhile.
+            if all(map(operator.is_, keys.values(), now := list(self._keys.values()))) and len(keys) == len(now):
+                return keys, entries
 
-    def _close(self) -> None:
-        _binding.close(self._mux)
-        self._table.clear()
-        self._ready = self._rows = NO_ARRAY
+    # End of life
+
+    def _after_fork(self) -> None:
+        """Do nothing: the core detaches the child from the parent."""
+
+    def close(self) -> None:
+        self.closed = True
+        context_close(self._context)
+        self._keys.clear()
+        self._rows = NO_ARRAY

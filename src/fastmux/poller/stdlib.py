@@ -25,8 +25,10 @@ from fastmux._events import EXCLUSIVE, PRIORITY, READ, WRITE
 from fastmux._original import select
 from fastmux._timeouts import ONE_CALL, nanoseconds
 
-from .base import BasePoller, check_maxevents, no_fileno
+from .base import check_maxevents, no_fileno
 from .descriptors import OwnEpoll, WakePipe, check_limit_of_select, check_open, open_pipe
+from .fork import apply_in_children
+from .locked import LockedPoller
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ class _Waiter:
         self.result: tuple[int, bool] | None = None
 
 
-class StdlibPoller(BasePoller):
+class StdlibPoller(LockedPoller):
     """The Poller on the standard library alone: same signature, same behaviour, no compiled code.
 
     Three differences remain: timeouts of epoll and poll are rounded up to milliseconds; the mechanism "select" takes
@@ -67,7 +69,7 @@ class StdlibPoller(BasePoller):
     mechanisms: tuple[str, ...] = tuple(name for name in ("epoll", "poll", "select") if hasattr(select, name))
 
     def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
-        super().__init__(mechanism, capacity=capacity, fork=fork)
+        super().__init__(mechanism, capacity, fork)
         self._local = threading.local()
         # All that follows is guarded by self._lock.
         # Waits in progress. Weak references: a signal handler may raise at any step, even just before a wait leaves.
@@ -81,7 +83,7 @@ class StdlibPoller(BasePoller):
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._set: Any = OwnEpoll() if self.mechanism == "epoll" else None
         self._epoll: Any = self._set.epoll if self._set else None
-        self._made()
+        apply_in_children(self, LockedPoller.close)  # last: a child ignores pollers that are half made
 
     def __del__(self) -> None:
         if hasattr(self, "_epoll"):  # not if __init__ failed early

@@ -22,7 +22,7 @@ if _binding.implementation == "c":
     _binding.add_select(_modules[__name__])
     if hasattr(_original.select, "poll"):
         #: A poll object, from which poll() makes others.
-        _poll: Any = _binding.add_poll(_modules[__name__], _binding.PAIRS, _original.SelectorKey)
+        _poll: Any = _binding.add_poll(_modules[__name__], _binding.FIRST_CONTEXT)
     if hasattr(_original.select, "epoll") and "epoll" in _binding.MECHANISMS:
         from .epoll_object import epoll as epoll  # type: ignore[assignment]
 

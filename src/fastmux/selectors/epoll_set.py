@@ -15,25 +15,24 @@ if TYPE_CHECKING:
 class EpollSet:
     """An epoll set that drops stale reports and has a wake-up: a mux."""
 
+    __slots__ = ("context", "keys")
+
     def __init__(self, keys: dict[int, Any]) -> None:
-        self.mux: Any = _binding.open_mux(_binding.EPOLL, shared=True)
-        #: The table of pairs: tag -> key, or (key, events) once that was reported. See csrc/python/calls.h.
-        self.table: list[Any] = []
-        self.keys = keys  # which the context refers to, also if a subclass of the selector replaces its own
-        self.context: bytearray = _binding.open_context(self.mux, table=self.table, keys=keys)
+        self.keys = keys  # of the context, also if a subclass of the selector replaces its own
+        self.context = _binding.selector_context(keys)
 
     # A registration by the standard selector has no place in the table of pairs: waits find its key in the map of keys.
 
     def register(self, fd: int, eventmask: int) -> None:
-        if (result := _binding.add(self.mux, descriptor_of(fd), eventmask)) < 0:
+        if (result := _binding.context_add(self.context, descriptor_of(fd), eventmask)) < 0:
             self.fail(result)
 
     def modify(self, fd: int, eventmask: int) -> None:
-        if (result := _binding.modify(self.mux, descriptor_of(fd), eventmask)) < 0:
+        if (result := _binding.context_modify(self.context, descriptor_of(fd), eventmask)) < 0:
             self.fail(result)
 
     def unregister(self, fd: int) -> None:
-        if (result := _binding.key_remove(self.mux, self.table, descriptor_of(fd))) < 0:
+        if (result := _binding.key_remove(self.context, descriptor_of(fd))) < 0:
             self.fail(result)
 
     def fail(self, result: int) -> NoReturn:
@@ -50,9 +49,8 @@ class EpollSet:
         raise OverflowError("timeout is too large")
 
     def fileno(self) -> int:
-        fd: int = _binding.fileno(self.mux)
+        fd: int = _binding.context_fileno(self.context)
         return fd if fd >= 0 else self.fail(fd)
 
     def close(self) -> None:
-        _binding.close(self.mux)
-        self.table.clear()
+        _binding.context_close(self.context)

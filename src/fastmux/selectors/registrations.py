@@ -7,7 +7,7 @@ EpollSelector handles its additional events there (EDGE, for example), the stand
 
 from __future__ import annotations
 
-from fastmux._binding import UNUSUAL, os_error, selector_modify, selector_register, selector_unregister
+from fastmux._binding import UNUSUAL, file_modify, file_register, file_unregister, os_error
 from fastmux._original import SelectorKey
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ class Registrations(StandardSelector):
         Raises KeyError if it is registered already, ValueError for a bad file or bad events, and OSError as the kernel
         does: EPERM for a regular file on epoll, EBADF for a descriptor that is not open.
         """
-        key = selector_register(self._context, fileobj, events, data)
+        key = file_register(self._context, fileobj, events, data)
         if key.__class__ is SelectorKey:
             return key
         return self._register(fileobj, events, data) if key == UNUSUAL else self._fail(key)
@@ -48,7 +48,7 @@ class Registrations(StandardSelector):
 
     def unregister(self, fileobj: Any) -> SelectorKey:
         """Stop watching fileobj, which may be closed, and return its key. Raises KeyError if it is not registered."""
-        key = selector_unregister(self._context, fileobj)
+        key = file_unregister(self._context, fileobj)
         return key if key.__class__ is SelectorKey else super().unregister(fileobj)
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
@@ -58,7 +58,7 @@ class Registrations(StandardSelector):
 
         Raises KeyError if it is not registered, and OSError as the kernel does, which also unregisters it.
         """
-        key = selector_modify(self._context, fileobj, events, data)
+        key = file_modify(self._context, fileobj, events, data)
         if key.__class__ is SelectorKey:
             return key
         if key == UNUSUAL:
