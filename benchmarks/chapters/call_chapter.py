@@ -82,7 +82,7 @@ class CallChapter:
 
     def run(self, settings: Settings, workspace: Path, results: Results, progress: Progress) -> None:
         library = workspace / "epoll_loop.so"
-        reason = child_process.build(EPOLL_LOOP_SOURCE, library, "-shared", "-fPIC")
+        reason = child_process.build([EPOLL_LOOP_SOURCE], library, "-shared", "-fPIC")
         measured: dict[tuple[str, int, int], Times] = {}
         for group, size, ready in self.measurements():
             task = {"group": group, "registered": size, "ready": ready, "epoll_loop": None if reason else str(library)}

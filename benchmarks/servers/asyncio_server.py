@@ -1,4 +1,4 @@
-"""asyncio echo server on a given event loop, for the chapters asyncio and echo.
+"""asyncio echo server on a given event loop, for the chapters echo and asyncio.
 
     asyncio_server.py LOOP WORKLOAD
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import socket
 import sys
 from collections.abc import Callable, Coroutine
@@ -19,10 +20,12 @@ ADDRESS = ("127.0.0.1", 0)
 
 
 def make_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Make an event loop of a module; an option of new_event_loop() may follow: "fastmux gather_writes"."""
     if name == "asyncio":
         return asyncio.SelectorEventLoop()
-    module: Any = __import__(name)
-    loop: asyncio.AbstractEventLoop = module.new_event_loop()
+    module, _, option = name.partition(" ")
+    options = {option: True} if option else {}
+    loop: asyncio.AbstractEventLoop = importlib.import_module(module).new_event_loop(**options)
     return loop
 
 

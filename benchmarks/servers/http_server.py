@@ -1,6 +1,6 @@
-"""HTTP server on a given event loop, for the chapter asyncio: each request gets a short text.
+"""HTTP server on a given event loop, for the chapter servers: each request gets a short text.
 
-    python -m benchmarks.servers.http_server LOOP SERVER
+    python -m benchmarks.servers.http_server LOOP SERVER [tls]
 
 Prints its address and serves until it is stopped.
 """
@@ -10,11 +10,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from .asyncio_server import ADDRESS, announce, make_loop
 
 TEXT = b"Hello, world!\n"
+#: A key for tests only, with its certificate.
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
 
 
 class HttpProtocol(asyncio.Protocol):
@@ -46,12 +49,21 @@ class HttpProtocol(asyncio.Protocol):
             self.transport.close()
 
 
-async def serve_protocol(sock: socket.socket) -> None:
-    await asyncio.get_running_loop().create_server(HttpProtocol, sock=sock, backlog=4096)
+def ssl_context() -> Any:
+    import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE)
+    return context
+
+
+async def serve_protocol(sock: socket.socket, tls: bool) -> None:
+    context = ssl_context() if tls else None
+    await asyncio.get_running_loop().create_server(HttpProtocol, sock=sock, backlog=4096, ssl=context)
     await asyncio.get_running_loop().create_future()
 
 
-async def serve_uvicorn(sock: socket.socket) -> None:
+async def serve_uvicorn(sock: socket.socket, tls: bool) -> None:
     uvicorn: Any = __import__("uvicorn")
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(TEXT))]
 
@@ -59,13 +71,14 @@ async def serve_uvicorn(sock: socket.socket) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": TEXT})
 
+    certificate = {"ssl_certfile": CERTIFICATE, "ssl_keyfile": CERTIFICATE} if tls else {}
     config = uvicorn.Config(
-        application, http="httptools", ws="none", lifespan="off", access_log=False, log_level="error"
+        application, http="httptools", ws="none", lifespan="off", access_log=False, log_level="error", **certificate
     )
     await uvicorn.Server(config).serve([sock])
 
 
-async def serve_aiohttp(sock: socket.socket) -> None:
+async def serve_aiohttp(sock: socket.socket, tls: bool) -> None:
     web: Any = __import__("aiohttp.web").web
 
     async def handle(request: Any) -> Any:
@@ -75,7 +88,7 @@ async def serve_aiohttp(sock: socket.socket) -> None:
     application.router.add_get("/", handle)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    await web.SockSite(runner, sock, backlog=4096).start()
+    await web.SockSite(runner, sock, backlog=4096, ssl_context=ssl_context() if tls else None).start()
     await asyncio.get_running_loop().create_future()
 
 
@@ -86,7 +99,7 @@ def main() -> None:
     loop = make_loop(sys.argv[1])
     with socket.create_server(ADDRESS, backlog=4096) as sock:
         announce(sock)
-        loop.run_until_complete(SERVERS[sys.argv[2]](sock))
+        loop.run_until_complete(SERVERS[sys.argv[2]](sock, "tls" in sys.argv[3:]))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Load generator in Python, the fallback where loadgen.c cannot be compiled.
+"""Load generator in Python, the fallback where echo.c cannot be compiled.
 
-Same output and arguments as loadgen.c, except the optional ones:
-``python loadgen.py HOST PORT CONNECTIONS SIZE SECONDS PID``.
+Same output and arguments as echo.c, except the optional ones:
+``python echo_fallback.py HOST PORT CONNECTIONS SIZE SECONDS PID``.
 """
 
 from __future__ import annotations
