@@ -74,7 +74,7 @@ CHAPTER = ServerChapter(
     {"fastmux": ("asyncio", "uvloop", "rloop"), GATHER: ("fastmux",)},
     "asyncio on {} against {}",
     QUICK=Settings(rounds=2, seconds=0.1, quick=True),
-    FULL=Settings(rounds=7, seconds=0.2, quick=False),
+    FULL=Settings(rounds=6, seconds=0.2, quick=False),
     connections=MOST,
     remarks=(
         "CPU time of the server process per echo: the name of a row gives the API of the server (buffered: "

@@ -68,7 +68,7 @@ class CallChapter:
     comparisons: Sequence[Comparison]
     #: A measurement besides the calls.
     extra: Callable[[Settings, Results], None] | None = None
-    QUICK = Settings(processes=1, rounds=20, batch=0.003, starts=8)
+    QUICK = Settings(processes=1, rounds=12, batch=0.002, starts=4)
     FULL = Settings(processes=4, rounds=50, batch=0.004, starts=50)
 
     def measurements(self) -> list[tuple[str, int, int]]:

@@ -1,4 +1,4 @@
-"""Chapter echo: an echo server on selectors, with one import changed, and on a Poller, beside those on other libraries."""
+"""Chapter echo: an echo server on selectors, with one import changed, on a Poller, and on other libraries."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ CHAPTER = ServerChapter(
     {"fastmux.selectors": OTHERS, "Poller": OTHERS},
     "Echo server on {} against {}",
     QUICK=Settings(rounds=3, seconds=0.1, quick=True),
-    FULL=Settings(rounds=9, seconds=0.2, quick=False),
+    FULL=Settings(rounds=6, seconds=0.2, quick=False),
     connections=1000,
     remarks=(
         f"CPU time of the server process per message of {SIZE} bytes. The servers on fastmux.selectors, Poller and "

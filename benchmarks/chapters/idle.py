@@ -29,7 +29,7 @@ class Settings:
     batch: float  # seconds per candidate and round
 
 
-QUICK = Settings(rounds=10, batch=0.001)
+QUICK = Settings(rounds=6, batch=0.001)
 FULL = Settings(rounds=60, batch=0.005)
 
 
@@ -65,8 +65,8 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
             ours, theirs = (times.get(f"{size} {library} {mechanism}") for library in ("fastmux", "standard"))
             for library, benchmark in (("fastmux", ours), ("standard", theirs)):
                 if benchmark:
-                    line = results.curves.setdefault("idle", {}).setdefault(f"{library} {mechanism}", {})
-                    line[size] = quartiles(benchmark.get_values())
+                    curve = results.curves.setdefault("idle", {}).setdefault(f"{library} {mechanism}", {})
+                    curve[size] = quartiles(benchmark.get_values())
             if ours and theirs:
                 section = f"Poller({mechanism!r}) against {counterpart}"
                 results.rows.append(Row("idle", section, "Poller", counterpart, _label(size), ours, theirs))

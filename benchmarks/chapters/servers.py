@@ -56,12 +56,13 @@ CHAPTER = ServerChapter(
     {"fastmux": ("asyncio", "uvloop", "rloop"), GATHER: ("fastmux",)},
     "HTTP servers on {} against {}",
     QUICK=Settings(rounds=2, seconds=0.1, quick=True),
-    FULL=Settings(rounds=9, seconds=0.3, quick=False),
+    FULL=Settings(rounds=7, seconds=0.3, quick=False),
     connections=CONNECTIONS,
     remarks=(
         "CPU time of the server process per request, with 100 keep-alive connections. uvicorn uses httptools; Protocol "
         "is an asyncio.Protocol of 40 lines. “fresh” servers have just started. “after load” servers have had such "
-        "clients before: only now does the standard loop reuse the 256 KiB that it allocates for each read. rloop has no TLS.",
+        "clients before: only now does the standard loop reuse the 256 KiB that it allocates for each read. rloop "
+        "has no TLS.",
         *(() if libssl() else ("no TLS, because there is no libssl for the load generator.",)),
         "gather_writes is an option of fastmux: it sends what a turn of the loop has written at its end.",
     ),

@@ -68,7 +68,8 @@ static int receive(client_t *client)
     if (client->tls)
         return tls_read(client->tls, place, room);
     ssize_t n = recv(client->connection.fd, place, (size_t)room, 0);
-    return n > 0 ? (int)n : n < 0 && errno == EAGAIN ? 0 : -1;
+    return n > 0 ? (int)n : n < 0 && errno == EAGAIN ? 0
+                                                     : -1;
 }
 
 /* Finds the value of Content-Length in the lines before the end of the head;

@@ -30,10 +30,14 @@ const char *tls_load(const char *library)
         const char *name;
         void *function;
     } functions[] = {
-        {"TLS_client_method", &ssl.client_method}, {"SSL_CTX_new", &ssl.new_context},
-        {"SSL_new", &ssl.new_connection},          {"SSL_set_fd", &ssl.set_fd},
-        {"SSL_connect", &ssl.connect},             {"SSL_read", &ssl.read},
-        {"SSL_write", &ssl.write},                 {"SSL_get_error", &ssl.get_error},
+        {"TLS_client_method", &ssl.client_method},
+        {"SSL_CTX_new", &ssl.new_context},
+        {"SSL_new", &ssl.new_connection},
+        {"SSL_set_fd", &ssl.set_fd},
+        {"SSL_connect", &ssl.connect},
+        {"SSL_read", &ssl.read},
+        {"SSL_write", &ssl.write},
+        {"SSL_get_error", &ssl.get_error},
     };
     void *handle = dlopen(library, RTLD_NOW);
     if (!handle)

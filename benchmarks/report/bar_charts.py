@@ -1,4 +1,4 @@
-"""Draw bar charts of the relative speed: the summary, and single calls. Faster to the right of 1, slower to the left."""
+"""Draw bar charts of the relative speed: the summary and single calls. Bars to the right of 1: faster."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any, NamedTuple
 from benchmarks.results import Results, Row, format_ratio
 
 from . import figure
-from .figure import COLORS, INK, MAX, MIN
+from .figure import COLORS, INK
 
 #: Rows of a chart: heading -> label -> chapter, start of the section, name of the row
 Selection = dict[str, dict[str, tuple[str, str, str]]]
 
 
 def _server(name: str, peers: tuple[str, ...] = ("asyncio", "uvloop")) -> dict[str, tuple[str, str, str]]:
-    return {f"on {peer}": ("servers", f"HTTP servers on fastmux against {peer}", f"{name}, after load") for peer in peers}
+    return {
+        f"against {peer}": ("servers", f"HTTP servers on fastmux against {peer}", f"{name}, after load")
+        for peer in peers
+    }
 
 
 #: At most eight bars, all of programs that have been running for a while.
@@ -23,7 +26,7 @@ SUMMARY: Selection = {
     "uvicorn": _server("uvicorn"),
     "aiohttp": _server("aiohttp"),
     "uvicorn, TLS": _server("uvicorn, TLS"),
-    "Program that uses selectors, one import changed": {
+    "A program on selectors, one import changed": {
         "echo server": ("echo", "Echo server on fastmux.selectors against selectors", "100 connections, after load"),
         "its select() alone": ("selectors", "fastmux.selectors.EpollSelector", "10 ready"),
     },
@@ -53,7 +56,9 @@ CALLS: Selection = {
         "SelectSelector.select, 1 of 10": ("selectors", MIRROR.format("Select"), "1 ready of 10"),
     },
 }
-UNCLEAR = "A pale bar: no clear difference; a thin line: the middle half of the rounds."
+UNCLEAR = "Pale: no clear difference. Thin line: the middle half of the rounds."
+#: Range of the scale; bars beyond it end in an arrowhead.
+MIN, MAX = 0.4, 4
 #: Heights in inches of a bar, of a panel's heading and of the axis below a panel; width of the values.
 BAR, HEADING, AXIS, VALUES = 0.21, 0.27, 0.26, 0.52
 
@@ -65,16 +70,19 @@ class Panel(NamedTuple):
 
 def write(directory: Path, info: dict[str, Any], results: Results) -> list[Path]:
     """Draw the charts that have rows; return the files."""
-    title = "Speed of the same program on fastmux"
+    title = "Speed of a program on fastmux"
     legend = (
-        "A bar says how many times as fast the program is on fastmux. 2: half the CPU time per request; 1: no difference; "
-        f"below 1: slower. {UNCLEAR}"
+        "CPU time per request of the same program on another event loop, or on the standard selectors, divided by that "
+        f"on fastmux. Above 1, fastmux is faster. {UNCLEAR}"
     )
     written = []
     if panels := _select(results.rows, SUMMARY):
         written += _draw(directory, "benchmark", title, legend, info, panels)
     title = "Single calls of the mirrors"
-    legend = f"Speed relative to the same call of the standard library. Below 1, fastmux is slower. {UNCLEAR}"
+    legend = (
+        "CPU time of the same call in the standard library, divided by that in fastmux. Above 1, fastmux is faster. "
+        f"{UNCLEAR}"
+    )
     if panels := _select(results.rows, CALLS):
         written += _draw(directory, "single-calls", title, legend, info, panels)
     return written
@@ -94,9 +102,7 @@ def _select(rows: list[Row], selection: Selection) -> list[Panel]:
     return panels
 
 
-def _draw(
-    directory: Path, file: str, title: str, legend: str, info: dict[str, Any], panels: list[Panel]
-) -> list[Path]:
+def _draw(directory: Path, file: str, title: str, legend: str, info: dict[str, Any], panels: list[Panel]) -> list[Path]:
     rows = [row for panel in panels for _, row in panel.rows]
     height = len(panels) * (HEADING + AXIS) + len(rows) * BAR
     chart, top = figure.new_figure(height, title, info, legend)
@@ -138,6 +144,6 @@ def _draw_panel(axes: Any, panel: Panel) -> None:
             fontweight="bold",
             color=INK,
         )
-    figure.set_speed_scale(axes)
+    figure.set_speed_scale(axes, MIN, MAX)
     axes.set_yticks(range(len(panel.rows)), [label for label, _ in panel.rows])
     axes.set_ylim(len(panel.rows) - 0.5, -0.5)

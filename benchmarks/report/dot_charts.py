@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.results import FRESH, LOADED, Results, Row, by_name, format_ratio
 
 from . import figure
-from .figure import INK, MAX, MIN
+from .figure import INK
 
 #: chapter -> title
 CHARTS = {
@@ -22,9 +22,12 @@ LEGEND = (
     "server that has just started, a dot anything else."
 )
 #: Counterpart -> marker, besides its color.
-MARKERS = {"asyncio": "o", "selectors": "o", "uvloop": "s", "rloop": "D", "gevent": "^", "trio": "v", "fastmux": "o"}
+MARKERS = {"asyncio": "o", "selectors": "P", "uvloop": "s", "rloop": "D", "gevent": "^", "trio": "v", "fastmux": "o"}
+#: Range of the scale; dots beyond it are arrowheads.
+MIN, MAX = 0.25, 8
 #: Heights in inches of a line, of a panel's heading, of its legend and of the axis below it.
 LINE, HEADING, KEYS, AXIS = 0.22, 0.24, 0.2, 0.3
+COLUMNS = 3  # of the legend
 
 
 def write(directory: Path, info: dict[str, Any], results: Results) -> list[Path]:
@@ -42,19 +45,24 @@ def program_of(row: Row) -> str:
     return row.name.removesuffix(FRESH).removesuffix(LOADED)
 
 
+def _legend_height(rows: list[Row]) -> float:
+    return KEYS * -(-len({row.counterpart for row in rows}) // COLUMNS)
+
+
 def _draw(directory: Path, file: str, title: str, info: dict[str, Any], panels: dict[str, list[Row]]) -> list[Path]:
     programs = {subject: list(dict.fromkeys(map(program_of, rows))) for subject, rows in panels.items()}
-    height = sum(HEADING + KEYS + AXIS + LINE * len(names) for names in programs.values())
+    keys = {subject: _legend_height(rows) for subject, rows in panels.items()}
+    height = sum(HEADING + keys[subject] + AXIS + LINE * len(names) for subject, names in programs.items())
     chart, top = figure.new_figure(height, title, info, LEGEND)
     height += top
     label_width = max(figure.text_width(name) for names in programs.values() for name in names) + 0.12
     bottom = height - top
     for subject, rows in panels.items():
         size = LINE * len(programs[subject])
-        bottom -= HEADING + KEYS + size
+        bottom -= HEADING + keys[subject] + size
         box = label_width, bottom, figure.WIDTH - label_width - 0.1, size
         axes = chart.add_axes([inches / (height if place % 2 else figure.WIDTH) for place, inches in enumerate(box)])
-        heading_at = (bottom + size + KEYS + 0.06) / height
+        heading_at = (bottom + size + keys[subject] + 0.06) / height
         chart.text(0.015, heading_at, f"{subject}, relative to", fontsize=9.5, fontweight="bold", color=INK)
         _draw_panel(axes, rows, programs[subject])
         bottom -= AXIS
@@ -69,7 +77,7 @@ def _draw_panel(axes: Any, rows: list[Row], programs: list[str]) -> None:
         fresh = row.name.endswith(FRESH)
         face = "none" if fresh else color
         axes.plot(shown, place, marker, color=color, markerfacecolor=face, markersize=5.5, zorder=2 if fresh else 3)
-    figure.set_speed_scale(axes)
+    figure.set_speed_scale(axes, MIN, MAX)
     for place in range(len(programs)):
         axes.axhline(place, color=INK, alpha=0.12, linewidth=0.6, zorder=0)
     axes.set_yticks(range(len(programs)), programs)
@@ -77,7 +85,7 @@ def _draw_panel(axes: Any, rows: list[Row], programs: list[str]) -> None:
     for counterpart in dict.fromkeys(row.counterpart for row in rows):
         axes.plot([], [], MARKERS[counterpart], color=figure.color_of(counterpart), markersize=5.5, label=counterpart)
     axes.legend(
-        frameon=False, loc="lower right", bbox_to_anchor=(1.02, 1), borderaxespad=0, ncols=6, labelcolor=INK,
+        frameon=False, loc="lower right", bbox_to_anchor=(1.02, 1), borderaxespad=0, ncols=COLUMNS, labelcolor=INK,
         fontsize=8.5, handletextpad=0.1, columnspacing=0.8,
     )  # fmt: skip
 

@@ -40,9 +40,7 @@ COLORS = {
     "trio": "#0b8a8a",
 }
 #: Counterparts that are parts of the standard library.
-STANDARD = ("asyncio", "selectors")
-#: Range of all scales of relative speed.
-MIN, MAX = 0.2, 5
+STANDARD = ("asyncio", "selectors", "standard")
 STYLE = (
     f".chart{{color:{INK};--paper:{PAPER}}}"
     f"@media(prefers-color-scheme:dark){{.chart{{color:{DARK_INK};--paper:{DARK_PAPER}}}}}"
@@ -74,7 +72,7 @@ def new_figure(height: float, title: str, info: dict[str, Any], legend: str) -> 
     from matplotlib import pyplot
 
     heading = textwrap.wrap(title, 40)
-    lines = textwrap.wrap(legend, 64)
+    lines = textwrap.wrap(legend, 60)
     heading_height = 0.22 * len(heading) + 0.06
     text_height = 0.155 * len(lines) + 0.04
     top = heading_height + text_height + 0.2
@@ -91,20 +89,20 @@ def new_figure(height: float, title: str, info: dict[str, Any], legend: str) -> 
     return figure, top
 
 
-def set_speed_scale(axes: Any, *, labels: bool = True) -> None:
-    """Make the horizontal axis a scale of relative speed, with a line at 1."""
+def set_speed_scale(axes: Any, low: float, high: float) -> None:
+    """Make the horizontal axis a scale of relative speed from low to high, with a line at 1."""
     from matplotlib.ticker import FuncFormatter, NullLocator
 
     axes.set_xscale("log")
-    axes.set_xlim(MIN / 1.15, MAX * 1.15)  # leaves room for the arrowheads
+    axes.set_xlim(low / 1.15, high * 1.15)  # leaves room for the arrowheads
     style_axes(axes)
     axes.axvline(1, color=INK, linewidth=1, zorder=1)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks([0.25, 0.5, 1, 2, 4])
+    axes.set_xticks([tick for tick in (0.25, 0.5, 1, 2, 4, 8) if low <= tick <= high])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.tick_params(axis="x", labelbottom=labels, length=3)
+    axes.tick_params(axis="x", length=3)
     axes.grid(axis="x", color=INK, alpha=0.2, linewidth=0.6)
     axes.set_axisbelow(True)
 

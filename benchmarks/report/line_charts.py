@@ -13,7 +13,7 @@ from .figure import COLORS, INK
 
 STYLES = {"standard": (0, (1.2, 1.2)), "fastmux": "-"}
 LABELS = {"standard": "select.{}", "fastmux": "Poller('{}')"}
-HEIGHT, LEFT, BOTTOM = 3.4, 0.75, 0.5  # inches
+HEIGHT, LEFT, BOTTOM = 3.4, 0.85, 0.5  # inches
 
 Lines = dict[str, dict[int, Quartiles]]
 
@@ -57,7 +57,8 @@ def _plot(axes: Any, points: dict[int, Quartiles], library: str, color: str, lab
 
 def _draw(directory: Path, info: dict[str, Any], lines: Lines) -> list[Path]:
     title = "Cost of idle connections"
-    legend = "Dotted: the standard library, whose select takes no descriptor above 1023. Shaded: the middle half of the rounds."
+    limit = "whose select takes no descriptor above 1023"
+    legend = f"Dotted: the standard library, {limit}. Shaded: the middle half of the rounds."
     chart, axes = _new_chart(title, info, legend)
     for line, points in lines.items():
         library, mechanism = line.split()

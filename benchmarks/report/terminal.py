@@ -22,9 +22,10 @@ def show_machine(console: Console, info: dict[str, Any]) -> None:
 def show_chapter(console: Console, rows: list[Row], *, compact: bool) -> None:
     """Print the rows of a chapter; compact: with a column for each counterpart."""
     key = (lambda row: row.subject) if compact else (lambda row: row.section)
+    make_table = _compact_table if compact else _table
     for heading, group in groupby(rows, key=key):
         console.print(f"\n{rows[0].chapter}: [bold]{heading}[/]", highlight=False)
-        console.print(_compact_table(list(group)) if compact else _table(list(group)))
+        console.print(make_table(list(group)))
 
 
 def show_notes(console: Console, results: Results) -> None:
