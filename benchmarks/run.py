@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from . import machine, result_files
 from .chapters import COMPACT, asyncio, echo, idle, poll, select, selectors, servers
-from .report import bar_charts, dot_charts, line_charts, page, terminal
+from .report import bar_charts, dot_charts, line_charts, page, tables, terminal
 from .results import BenchmarkError, Results
 
 CHAPTERS: dict[str, Any] = {
@@ -128,4 +128,5 @@ def _report(args: Namespace, console: Console, info: dict[str, Any], results: Re
         for path in written:
             if path.suffix in (".png", ".svg"):
                 shutil.copy(path, DOCS)
-        print(f"Charts copied to {DOCS}")
+        tables.update(DOCS / "benchmarks.md", info, results)
+        print(f"Charts and tables copied to {DOCS}")
