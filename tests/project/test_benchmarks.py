@@ -81,13 +81,23 @@ def report(results: Path) -> Reader:
     return reader
 
 
+def rows_of(results: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((results / "benchmark.json").read_text())["rows"]
+    return rows
+
+
+def shown(ratio: float) -> str:
+    """Format a ratio as the report does: three digits."""
+    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
+
+
 def test_the_report_holds_every_row_with_its_ratio_and_its_spread(results, report):
-    rows = json.loads((results / "benchmark.json").read_text())["rows"]
+    rows = rows_of(results)
     assert {row["chapter"] for row in rows} == {"select", "asyncio", "idle"}
 
     for row in rows:
         ratio = row["ratio"]
-        parts = [f"{ratio['median']:.2f}", row["verdict"], f"{ratio['low']:.2f} to {ratio['high']:.2f}"]
+        parts = [shown(ratio["median"]), row["verdict"], f"{shown(ratio['low'])} to {shown(ratio['high'])}"]
         found = [text for caption, text in report.rows if caption == row["section"] and text.startswith(row["name"])]
         assert any(all(part in text for part in parts) for text in found), row
 
@@ -153,6 +163,34 @@ def test_a_report_can_be_made_again_from_the_measurements(results, tmp_path):
 
     for name in ("report.html", "idle.svg", "asyncio.svg", "single-calls.svg"):
         assert (tmp_path / name).read_text() == (results / name).read_text()
+
+
+def test_tables_are_written_between_the_markers_of_a_page(results, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table: asyncio -->\nold\n<!-- end -->\nafter\n<!-- table: other -->\n<!-- end -->\n")
+    program = (
+        "import sys; from pathlib import Path; from benchmarks import result_files; "
+        "from benchmarks.report import tables; "
+        "tables.update(Path(sys.argv[1]), *result_files.read(Path(sys.argv[2])))"
+    )
+
+    run(sys.executable, "-c", program, str(page), str(results))
+
+    first = page.read_text()
+    assert re.match("before\n<!-- table: asyncio -->\n\nPython .*<!-- end -->\nafter\n", first, re.DOTALL)
+    assert first.endswith("after\n<!-- table: other -->\n<!-- end -->\n")
+    rows = [row for row in rows_of(results) if row["chapter"] == "asyncio"]
+    lines = first.splitlines()
+    missing = [
+        row
+        for row in rows
+        if not any(line.startswith(f"| {row['name']} |") and shown(row["ratio"]["median"]) in line for line in lines)
+    ]
+    assert rows
+    assert missing == []
+
+    run(sys.executable, "-c", program, str(page), str(results))
+    assert page.read_text() == first
 
 
 def test_an_interrupted_run_keeps_the_chapters_that_are_done(tmp_path):
