@@ -38,8 +38,10 @@ def call(title: str, name: str, count: int) -> Workload:
     return Workload(title, {loop: [*CALL, loop, name, str(count)] for loop in ALL}, None)
 
 
-def workload(title: str, loops: tuple[str, ...], server: str, measure: Measure, *, quick: bool = False) -> Workload:
-    return Workload(title, on(loops, server), measure, quick)
+def workload(
+    title: str, loops: tuple[str, ...], server: str, measures: list[Measure], *, quick: bool = False
+) -> Workload:
+    return Workload(title, on(loops, server), measures, quick)
 
 
 WORKLOADS = [
@@ -54,8 +56,8 @@ WORKLOADS = [
     workload("10 writes of 20 B, 100", (*ALL, GATHER), "pieces", echo(100, 200)),
     workload("connect to close, 10", STANDARD, "closing", echo(10, 64, "1", "close")),
     workload("sock_recv, 64 B, 100", ALL, "sockets", echo(100, 64)),
-    workload("p99 beside bulk", ALL, "protocol", p99_beside_bulk),
-    Workload("memory per connection", on(ALL, "protocol"), memory, unit="byte"),
+    workload("p99 beside bulk", ALL, "protocol", [p99_beside_bulk]),
+    Workload("memory per connection", on(ALL, "protocol"), [memory], unit="byte"),
     call("call_soon, 1,000 per turn", "call_soon-batches", 100_000),
     call("call_soon, chained", "call_soon-chain", 30_000),
     call("call_later, cancel", "call_later-cancel", 50_000),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from benchmarks import child_process, machine
 from benchmarks.load.generator import Load, Server, check_descriptor_limit
 from benchmarks.results import FRESH, LOADED, Progress, Results, Row, as_benchmark
 
-#: Measures for a number of seconds: returns end of the row's name -> value.
+#: Measures for a number of seconds: returns the end of the row's name -> value.
 Measure = Callable[[Load, Server, float], dict[str, float]]
 
 
@@ -26,8 +27,8 @@ class Workload(NamedTuple):
     title: str
     #: Candidate -> command. Candidates that are not installed are skipped.
     commands: dict[str, list[str]]
-    #: None: the program prints the nanoseconds per call.
-    measure: Measure | None
+    #: One after the other, each on all candidates. None: the program prints the nanoseconds per call.
+    measures: Sequence[Measure] | None
     quick: bool = False
     unit: str = "second"
 
@@ -39,18 +40,16 @@ class Settings:
     quick: bool
 
 
-def twice(measure: Callable[[Load, Server, float], float]) -> Measure:
-    """Measure a server when it has just started, then with new clients."""
+def echo(connections: int, size: int, *options: str) -> list[Measure]:
+    """Measure the CPU time of echoes on a server that has just started, then with new clients.
 
-    def both(load: Load, server: Server, seconds: float) -> dict[str, float]:
-        return {state: measure(load, server, seconds) for state in (FRESH, LOADED)}
+    The options are those of echo.c.
+    """
 
-    return both
+    def measure(state: str, load: Load, server: Server, seconds: float) -> dict[str, float]:
+        return {state: load.echo(server, connections, size, seconds, *options)["CPU"]}
 
-
-def echo(connections: int, size: int, *options: str) -> Measure:
-    """Measure the CPU time of echoes; the options are those of echo.c."""
-    return twice(lambda load, server, seconds: load.echo(server, connections, size, seconds, *options)["CPU"])
+    return [partial(measure, FRESH), partial(measure, LOADED)]
 
 
 @dataclass
@@ -110,7 +109,11 @@ class ServerChapter:
         names = list(commands)
         first = number % len(names)
         names = names[first:] + names[:first]
-        if workload.measure is None:
+        if workload.measures is None:
             return {name: {"": float(child_process.run(commands[name], load.server_cpu)) / 1e9} for name in names}
+        found: dict[str, dict[str, float]] = {name: {} for name in names}
         with load.serving({name: commands[name] for name in names}) as servers:
-            return {server.name: workload.measure(load, server, seconds) for server in servers}
+            for measure in workload.measures:
+                for server in servers:
+                    found[server.name] |= measure(load, server, seconds)
+        return found

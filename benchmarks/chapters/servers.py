@@ -24,12 +24,15 @@ SERVERS = {
 }
 
 
-def http(*, tls: bool) -> Measure:
-    def measure(load: Load, server: Server, seconds: float) -> dict[str, float]:
-        found = {state: load.http(server, CONNECTIONS, seconds, TEXT, tls=tls) for state in (FRESH, LOADED)}
-        return {state: figures["CPU"] for state, figures in found.items()} | {", p99 latency": found[LOADED]["p99"]}
+def http(*, tls: bool) -> list[Measure]:
+    def fresh(load: Load, server: Server, seconds: float) -> dict[str, float]:
+        return {FRESH: load.http(server, CONNECTIONS, seconds, TEXT, tls=tls)["CPU"]}
 
-    return measure
+    def loaded(load: Load, server: Server, seconds: float) -> dict[str, float]:
+        found = load.http(server, CONNECTIONS, seconds, TEXT, tls=tls)
+        return {LOADED: found["CPU"], ", p99 latency": found["p99"]}
+
+    return [fresh, loaded]
 
 
 def commands(server: str, *, tls: bool) -> dict[str, list[str]]:
