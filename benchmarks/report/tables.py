@@ -25,7 +25,7 @@ def update(page: Path, info: dict[str, Any], results: Results) -> None:
 
 def make_tables(info: dict[str, Any], rows: list[Row]) -> str:
     """Return a table in Markdown for each subject, with the machine."""
-    tables = [f"{machine.title(info)}, {info['date'][:10]}:"]
+    tables = [f"{machine.title(info)}, {info['date'][:10]}, load before the run {info['load']:.1f}:"]
     for subject, group in groupby(rows, key=lambda row: row.subject):
         found = by_name(list(group))
         counterparts = list(dict.fromkeys(name for by_counterpart in found.values() for name in by_counterpart))

@@ -20,7 +20,7 @@ pytest.importorskip("matplotlib", reason="pip install '.[bench]'")
 pytest.importorskip("uvicorn", reason="pip install '.[bench]'")
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 120
+TIMEOUT = 300
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
