@@ -25,7 +25,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="list the chapters and exit")
     parser.add_argument("--quick", action="store_true", help="run for up to a minute instead of up to 20 minutes")
     parser.add_argument("--redraw", action="store_true", help="measure nothing; rebuild the report from DIR")
-    parser.add_argument("--docs", action="store_true", help="after a complete run, copy the charts into docs/")
+    parser.add_argument(
+        "--docs", action="store_true", help="after a complete run, copy the charts and tables into docs/"
+    )
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="default: %(default)s")
     args = parser.parse_args()
     if unknown := [name for name in args.chapters if name not in DESCRIPTIONS]:

@@ -19,16 +19,17 @@ def compiler() -> str | None:
     return shutil.which("cc") or shutil.which("gcc")
 
 
-def build(source: Path, target: Path, *flags: str) -> str | None:
-    """Compile source; return None, or the reason for the failure."""
+def build(sources: Sequence[Path], target: Path, *flags: str) -> str | None:
+    """Compile a program or library; return None, or the reason for the failure."""
     command = compiler()
     if command is None:
         return "no C compiler (cc or gcc)"
     finished = subprocess.run(
-        [command, "-O2", *flags, "-o", str(target), str(source)], capture_output=True, text=True, start_new_session=True
-    )
+        [command, "-O2", "-o", str(target), *map(str, sources), *flags],
+        capture_output=True, text=True, start_new_session=True,
+    )  # fmt: skip
     if finished.returncode != 0:
-        return f"{command} cannot compile {source.name}: {finished.stderr.strip().splitlines()[:1]}"
+        return f"{command} cannot compile {sources[0].name}: {finished.stderr.strip().splitlines()[:1]}"
     return None
 
 
@@ -39,9 +40,7 @@ def child(command: Sequence[str], cpu: int | None = None) -> Iterator[subprocess
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        if cpu is not None:
-            with contextlib.suppress(OSError):  # it has ended, or pinning is not permitted: run it unpinned
-                os.sched_setaffinity(process.pid, {cpu})
+        pin(process, cpu)
         yield process
     finally:
         process.terminate()
@@ -50,6 +49,13 @@ def child(command: Sequence[str], cpu: int | None = None) -> Iterator[subprocess
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+
+
+def pin(process: subprocess.Popen[str], cpu: int | None) -> None:
+    """Pin a child to a CPU, if given and permitted."""
+    if cpu is not None:
+        with contextlib.suppress(OSError):  # also: it has ended
+            os.sched_setaffinity(process.pid, {cpu})
 
 
 def stream_lines(command: Sequence[str]) -> Iterator[str]:

@@ -26,6 +26,11 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def available(candidate: str) -> bool:
+    """Return whether a candidate is installed; only some need to be."""
+    return candidate not in PEERS or installed(candidate)
+
+
 def with_version(name: str) -> str:
     """Append the version to a name that has its own."""
     if name in PEERS or name == "fastmux":

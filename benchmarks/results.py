@@ -13,6 +13,8 @@ from typing import NamedTuple
 import pyperf
 
 UNITS = {"s": 1, "ms": 1e-3, "us": 1e-6}
+#: Ends of the names of two rows: a server just started, and one that had clients before.
+FRESH, LOADED = ", fresh", ", after load"
 Progress = Callable[[str], None]  # called at the start of each step, with its description
 
 
@@ -82,6 +84,14 @@ class Results:
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
+
+
+def by_name(rows: Sequence[Row]) -> dict[str, dict[str, Row]]:
+    """Return name -> counterpart -> row."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault(row.name, {})[row.counterpart] = row
+    return found
 
 
 def as_benchmark(name: str, values: Sequence[float], unit: str = "second") -> pyperf.Benchmark:

@@ -17,16 +17,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from . import machine, result_files
-from .chapters import asyncio, echo, idle, poll, select, selectors
-from .report import bar_charts, line_charts, page, terminal
+from .chapters import COMPACT, asyncio, echo, idle, poll, select, selectors, servers
+from .report import bar_charts, dot_charts, line_charts, page, tables, terminal
 from .results import BenchmarkError, Results
 
 CHAPTERS: dict[str, Any] = {
-    "poll": poll.CHAPTER,
+    "servers": servers.CHAPTER,
+    "echo": echo.CHAPTER,
     "selectors": selectors.CHAPTER,
+    "poll": poll.CHAPTER,
     "select": select.CHAPTER,
-    "asyncio": asyncio,
-    "echo": echo,
+    "asyncio": asyncio.CHAPTER,
     "idle": idle,
 }
 DOCS = Path(__file__).parent.parent / "docs"
@@ -44,6 +45,7 @@ def measure(args: Namespace) -> int:
     settings = {name: chapter.QUICK if args.quick else chapter.FULL for name, chapter in chapters.items()}
     info |= {"quick": args.quick, "settings": {name: dataclasses.asdict(value) for name, value in settings.items()}}
     status, done, info["seconds"] = 0, [], {}
+    terminal.show_machine(console, info)
     with tempfile.TemporaryDirectory() as workspace, _progress_bar(console) as bar:
         started = itertools.count()
         task = bar.add_task("", total=sum(chapters[name].steps(settings[name]) for name in chapters))
@@ -53,7 +55,8 @@ def measure(args: Namespace) -> int:
                 chapter.run(settings[name], Path(workspace), results, _progress_callback(bar, task, name, started))
                 done.append(name)
                 info["seconds"][name] = round(time.monotonic() - start, 1)
-                console.print(f"{name}: {info['seconds'][name]} s", highlight=False)
+                _show(console, name, results)
+                console.print(f"\n{name}: {info['seconds'][name]} s", highlight=False)
         except KeyboardInterrupt:
             status, reason = 130, "interrupted"
         except BenchmarkError as error:
@@ -73,8 +76,17 @@ def measure(args: Namespace) -> int:
 def redraw(args: Namespace) -> int:
     """Report the measurements of an earlier run."""
     info, results = result_files.read(args.output)
-    _report(args, Console(), info, results, docs=args.docs)
+    console = Console()
+    terminal.show_machine(console, info)
+    for name in CHAPTERS:
+        _show(console, name, results)
+    _report(args, console, info, results, docs=args.docs)
     return 0
+
+
+def _show(console: Console, chapter: str, results: Results) -> None:
+    if rows := [row for row in results.rows if row.chapter == chapter]:
+        terminal.show_chapter(console, rows, compact=chapter in COMPACT)
 
 
 def _note_limitations(info: dict[str, Any], results: Results) -> None:
@@ -86,7 +98,7 @@ def _note_limitations(info: dict[str, Any], results: Results) -> None:
             "time, but it does affect the echo servers."
         )
     if missing := [name for name, version in info["peers"].items() if version is None]:
-        results.note(f"Not installed, skipped: {', '.join(missing)} (pip install '.[peers]').")
+        results.note(f"Not installed, skipped: {', '.join(missing)} (pip install '.[bench,peers]').")
 
 
 def _progress_bar(console: Console) -> Progress:
@@ -104,12 +116,17 @@ def _progress_callback(bar: Progress, task: Any, chapter: str, started: Iterator
 
 
 def _report(args: Namespace, console: Console, info: dict[str, Any], results: Results, *, docs: bool) -> None:
-    terminal.show(console, info, results)
-    written = [*bar_charts.write(args.output, info, results), *line_charts.write(args.output, info, results)]
+    terminal.show_notes(console, results)
+    written = [
+        path
+        for charts in (bar_charts, dot_charts, line_charts)
+        for path in charts.write(args.output, info, results)
+    ]  # fmt: skip
     written.append(page.write(args.output, info, results, written))
     print("Written:", ", ".join(str(path) for path in written), "and, for python -m pyperf:", *result_files.SUITES)
     if docs:
         for path in written:
             if path.suffix in (".png", ".svg"):
                 shutil.copy(path, DOCS)
-        print(f"Charts copied to {DOCS}")
+        tables.update(DOCS / "benchmarks.md", info, results)
+        print(f"Charts and tables copied to {DOCS}")

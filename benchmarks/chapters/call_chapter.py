@@ -68,7 +68,7 @@ class CallChapter:
     comparisons: Sequence[Comparison]
     #: A measurement besides the calls.
     extra: Callable[[Settings, Results], None] | None = None
-    QUICK = Settings(processes=1, rounds=20, batch=0.003, starts=8)
+    QUICK = Settings(processes=1, rounds=12, batch=0.002, starts=4)
     FULL = Settings(processes=4, rounds=50, batch=0.004, starts=50)
 
     def measurements(self) -> list[tuple[str, int, int]]:
@@ -82,7 +82,7 @@ class CallChapter:
 
     def run(self, settings: Settings, workspace: Path, results: Results, progress: Progress) -> None:
         library = workspace / "epoll_loop.so"
-        reason = child_process.build(EPOLL_LOOP_SOURCE, library, "-shared", "-fPIC")
+        reason = child_process.build([EPOLL_LOOP_SOURCE], library, "-shared", "-fPIC")
         measured: dict[tuple[str, int, int], Times] = {}
         for group, size, ready in self.measurements():
             task = {"group": group, "registered": size, "ready": ready, "epoll_loop": None if reason else str(library)}

@@ -29,7 +29,7 @@ class Settings:
     batch: float  # seconds per candidate and round
 
 
-QUICK = Settings(rounds=10, batch=0.001)
+QUICK = Settings(rounds=6, batch=0.001)
 FULL = Settings(rounds=60, batch=0.005)
 
 
@@ -65,23 +65,18 @@ def run(settings: Settings, workspace: Path, results: Results, progress: Progres
             ours, theirs = (times.get(f"{size} {library} {mechanism}") for library in ("fastmux", "standard"))
             for library, benchmark in (("fastmux", ours), ("standard", theirs)):
                 if benchmark:
-                    _add_point(results, "idle", f"{library} {mechanism}", size, benchmark)
+                    curve = results.curves.setdefault("idle", {}).setdefault(f"{library} {mechanism}", {})
+                    curve[size] = quartiles(benchmark.get_values())
             if ours and theirs:
                 section = f"Poller({mechanism!r}) against {counterpart}"
                 results.rows.append(Row("idle", section, "Poller", counterpart, _label(size), ours, theirs))
     for library, name in (("fastmux", "Poller"), ("standard", "select.epoll")):
         for size in sizes:
-            if size >= FIRST:
+            if size > FIRST:
                 sides = times[f"scale {library} {size}"], times[f"scale {library} {FIRST}"]
-                _add_point(results, "scale", library, size, sides[0])
-                if size > FIRST:
-                    section = f"{name}, relative to {FIRST} connections"
-                    results.rows.append(Row("idle", section, "more", str(FIRST), _label(size), *sides, "scale"))
+                section = f"{name}, relative to {FIRST} connections"
+                results.rows.append(Row("idle", section, "more", str(FIRST), _label(size), *sides, "scale"))
 
 
 def _label(size: int) -> str:
     return f"{size:,} connections"
-
-
-def _add_point(results: Results, chart: str, line: str, size: int, benchmark: pyperf.Benchmark) -> None:
-    results.curves.setdefault(chart, {}).setdefault(line, {})[size] = quartiles(benchmark.get_values())

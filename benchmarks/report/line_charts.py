@@ -5,27 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chapters.idle import ACTIVE, FIRST
+from benchmarks.chapters.idle import ACTIVE
 from benchmarks.results import Quartiles, Results
 
 from . import figure
-from .figure import BLUE, INK, ORANGE, VIOLET
+from .figure import COLORS, INK
 
-COLORS = {"select": ORANGE, "poll": VIOLET, "epoll": BLUE}
 STYLES = {"standard": (0, (1.2, 1.2)), "fastmux": "-"}
 LABELS = {"standard": "select.{}", "fastmux": "Poller('{}')"}
-HEIGHT, LEFT, BOTTOM = 3.4, 0.75, 0.5  # inches
+HEIGHT, LEFT, BOTTOM = 3.4, 0.85, 0.5  # inches
 
 Lines = dict[str, dict[int, Quartiles]]
 
 
 def write(directory: Path, info: dict[str, Any], results: Results) -> list[Path]:
-    """Draw all measured curves; return the files."""
-    draw = {"idle": _draw_mechanisms, "scale": _draw_scale}
-    return [path for name, lines in results.curves.items() for path in draw[name](directory, info, lines)]
+    """Draw the curves if they were measured; return the files."""
+    return _draw(directory, info, results.curves["idle"]) if "idle" in results.curves else []
 
 
-def _new_chart(title: str, info: dict[str, Any], yscale: str, legend: str) -> tuple[Any, Any]:
+def _new_chart(title: str, info: dict[str, Any], legend: str) -> tuple[Any, Any]:
     from matplotlib.ticker import FuncFormatter
 
     chart, top = figure.new_figure(HEIGHT, title, info, legend)
@@ -35,7 +33,7 @@ def _new_chart(title: str, info: dict[str, Any], yscale: str, legend: str) -> tu
     axes = chart.add_axes(box)
     figure.style_axes(axes)
     axes.set_xscale("log")
-    axes.set_yscale(yscale)
+    axes.set_yscale("log")
     axes.tick_params(which="minor", colors=INK)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
@@ -57,28 +55,16 @@ def _plot(axes: Any, points: dict[int, Quartiles], library: str, color: str, lab
     axes.fill_between(sizes, low, high, color=color, alpha=0.25, linewidth=0)
 
 
-def _draw_mechanisms(directory: Path, info: dict[str, Any], lines: Lines) -> list[Path]:
+def _draw(directory: Path, info: dict[str, Any], lines: Lines) -> list[Path]:
     title = "Cost of idle connections"
-    legend = "Dotted: the standard library, whose select takes no descriptor above 1023."
-    chart, axes = _new_chart(title, info, "log", legend)
+    limit = "whose select takes no descriptor above 1023"
+    legend = f"Dotted: the standard library, {limit}. Shaded: the middle half of the rounds."
+    chart, axes = _new_chart(title, info, legend)
     for line, points in lines.items():
         library, mechanism = line.split()
         _plot(axes, points, library, COLORS[mechanism], LABELS[library].format(mechanism))
     axes.legend(frameon=False, loc="upper left", labelcolor=INK, fontsize=8.5)
     return figure.save(chart, directory, "idle", f"{title}: {_end_points(lines)}")
-
-
-def _draw_scale(directory: Path, info: dict[str, Any], lines: Lines) -> list[Path]:
-    sizes = list(lines["fastmux"])
-    title = f"epoll, from {FIRST} to {sizes[-1]:,} connections"
-    legend = "All sizes in the same rounds. Shaded: interquartile range."
-    chart, axes = _new_chart(title, info, "linear", legend)
-    for library, points in lines.items():
-        _plot(axes, points, library, BLUE if library == "fastmux" else ORANGE, LABELS[library].format("epoll"))
-    highest = max(point.high for points in lines.values() for point in points.values())
-    axes.set_ylim(0, highest * 1e6 * 1.35)
-    axes.legend(frameon=False, loc="upper left", labelcolor=INK)
-    return figure.save(chart, directory, "scale", f"{title}: {_end_points(lines)}")
 
 
 def _end_points(lines: Lines) -> str:

@@ -13,11 +13,9 @@ from typing import Any
 from benchmarks.chapters import DESCRIPTIONS
 from benchmarks.results import Results, Row, format_median, format_ratio
 
-from .bar_charts import CHARTS
-
 PAGE = Path(__file__).with_name("page.html")
-#: chapter -> its line charts, shown before the bars
-LINE_CHARTS = {"idle": ("idle", "scale")}
+#: chapter -> its chart; the first of the three with single calls has theirs.
+CHARTS = {"servers": "servers", "echo": "echo", "selectors": "single-calls", "asyncio": "asyncio", "idle": "idle"}
 
 
 def write(directory: Path, info: dict[str, Any], results: Results, charts: Iterable[Path]) -> Path:
@@ -25,11 +23,10 @@ def write(directory: Path, info: dict[str, Any], results: Results, charts: Itera
     svgs = {path.stem: path.read_text() for path in charts if path.suffix == ".svg"}
     chapters = []
     for name, rows in groupby(results.rows, key=lambda row: row.chapter):
-        figures = [*LINE_CHARTS.get(name, ()), CHARTS[name][0]]
         tables = [_table(list(group)) for _, group in groupby(rows, key=lambda row: row.section)]
         chapters.append(
             f'<section><h2 id="{name}">{name}</h2><p>{escape(DESCRIPTIONS[name])}</p>'
-            + '<div class="sides"><div>' + "".join(_figure(svgs, figure) for figure in figures) + "</div>"
+            + '<div class="sides"><div>' + _figure(svgs, CHARTS.get(name, "")) + "</div>"
             + '<div class="tables">' + "".join(tables) + "</div>"
             + "</div></section>"
         )  # fmt: skip

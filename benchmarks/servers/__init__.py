@@ -1,5 +1,5 @@
-"""Echo servers and the load generator, for the chapters asyncio and echo.
+"""Servers to put under load, for the chapters servers, echo and asyncio.
 
-asyncio_server.py and loadgen.py are run by path, which puts this folder on sys.path: no file here may have the name of
-a standard module.
+asyncio_server.py is run by path, which puts this folder on sys.path: no file here may have the name of a standard
+module.
 """

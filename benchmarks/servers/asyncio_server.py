@@ -1,4 +1,4 @@
-"""asyncio echo server on a given event loop, for the chapters asyncio and echo.
+"""asyncio echo server on a given event loop, for the chapters echo and asyncio.
 
     asyncio_server.py LOOP WORKLOAD [PATH]
 
@@ -10,19 +10,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import socket
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 ADDRESS = ("127.0.0.1", 0)
+#: A key for tests only, with its certificate.
+CERTIFICATE = __file__.replace("asyncio_server.py", "localhost.pem")
 
 
 def make_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Make an event loop of a module; an option of new_event_loop() may follow: "fastmux gather_writes"."""
     if name == "asyncio":
         return asyncio.SelectorEventLoop()
-    module: Any = __import__(name)
-    loop: asyncio.AbstractEventLoop = module.new_event_loop()
+    module, _, option = name.partition(" ")
+    options = {option: True} if option else {}
+    loop: asyncio.AbstractEventLoop = importlib.import_module(module).new_event_loop(**options)
     return loop
 
 
@@ -115,13 +120,10 @@ async def serve(server: asyncio.Server) -> None:
 
 
 def make_tls() -> Any:
-    """Return the TLS context of a server with a new certificate."""
-    ssl, trustme = (__import__(name) for name in ("ssl", "trustme"))
-    # The standard loop and uvloop read into blocks of 256 KiB. malloc() maps each anew until a larger one was freed, which
-    # costs them 20 us per read: the state of a server that has worked for a while is the fair one.
-    bytearray(4 << 20)
+    """Return the TLS context of a server."""
+    ssl: Any = __import__("ssl")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("localhost").configure_cert(context)
+    context.load_cert_chain(CERTIFICATE)
     return context
 
 

@@ -1,6 +1,6 @@
-"""HTTP server on a given event loop, for the chapter asyncio: each request gets a short text.
+"""HTTP server on a given event loop, for the chapter servers: each request gets a short text.
 
-    python -m benchmarks.servers.http_server LOOP SERVER
+    python -m benchmarks.servers.http_server LOOP SERVER [tls]
 
 Prints its address and serves until it is stopped.
 """
@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Coroutine
 from typing import Any
 
-from .asyncio_server import ADDRESS, announce, make_loop, make_tls
+from .asyncio_server import ADDRESS, CERTIFICATE, announce, make_loop, make_tls
 
 TEXT = b"Hello, world!\n"
 
@@ -47,12 +46,13 @@ class HttpProtocol(asyncio.Protocol):
             self.transport.close()
 
 
-async def serve_protocol(sock: socket.socket) -> None:
-    await asyncio.get_running_loop().create_server(HttpProtocol, sock=sock, backlog=4096)
+async def serve_protocol(sock: socket.socket, tls: bool) -> None:
+    context = make_tls() if tls else None
+    await asyncio.get_running_loop().create_server(HttpProtocol, sock=sock, backlog=4096, ssl=context)
     await asyncio.get_running_loop().create_future()
 
 
-async def serve_uvicorn(sock: socket.socket) -> None:
+async def serve_uvicorn(sock: socket.socket, tls: bool) -> None:
     uvicorn: Any = __import__("uvicorn")
     headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(TEXT))]
 
@@ -60,13 +60,14 @@ async def serve_uvicorn(sock: socket.socket) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": TEXT})
 
+    certificate = {"ssl_certfile": CERTIFICATE, "ssl_keyfile": CERTIFICATE} if tls else {}
     config = uvicorn.Config(
-        application, http="httptools", ws="none", lifespan="off", access_log=False, log_level="error"
+        application, http="httptools", ws="none", lifespan="off", access_log=False, log_level="error", **certificate
     )
     await uvicorn.Server(config).serve([sock])
 
 
-async def serve_aiohttp(sock: socket.socket, tls: Any = None) -> None:
+async def serve_aiohttp(sock: socket.socket, tls: bool) -> None:
     web: Any = __import__("aiohttp.web").web
 
     async def handle(request: Any) -> Any:
@@ -76,23 +77,18 @@ async def serve_aiohttp(sock: socket.socket, tls: Any = None) -> None:
     application.router.add_get("/", handle)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    await web.SockSite(runner, sock, backlog=4096, ssl_context=tls).start()
+    await web.SockSite(runner, sock, backlog=4096, ssl_context=make_tls() if tls else None).start()
     await asyncio.get_running_loop().create_future()
 
 
-SERVERS: dict[str, Callable[[socket.socket], Coroutine[Any, Any, None]]] = {
-    "protocol": serve_protocol,
-    "uvicorn": serve_uvicorn,
-    "aiohttp": serve_aiohttp,
-    "aiohttp-tls": lambda sock: serve_aiohttp(sock, make_tls()),
-}
+SERVERS = {"protocol": serve_protocol, "uvicorn": serve_uvicorn, "aiohttp": serve_aiohttp}
 
 
 def main() -> None:
     loop = make_loop(sys.argv[1])
     with socket.create_server(ADDRESS, backlog=4096) as sock:
         announce(sock)
-        loop.run_until_complete(SERVERS[sys.argv[2]](sock))
+        loop.run_until_complete(SERVERS[sys.argv[2]](sock, "tls" in sys.argv[3:]))
 
 
 if __name__ == "__main__":

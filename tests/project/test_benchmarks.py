@@ -10,15 +10,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("pyperf", reason="pip install '.[bench]'")
 pytest.importorskip("rich", reason="pip install '.[bench]'")
 pytest.importorskip("matplotlib", reason="pip install '.[bench]'")
+pytest.importorskip("uvicorn", reason="pip install '.[bench]'")
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = 120
+TIMEOUT = 300
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 
 
@@ -34,9 +36,9 @@ def run(*command: str) -> str:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory with the files of a quick run of two chapters."""
+    """The directory with the files of a quick run of three chapters."""
     directory = tmp_path_factory.mktemp("results")
-    run(*benchmarks("--quick", "select", "idle", "--output", str(directory)))
+    run(*benchmarks("--quick", "select", "asyncio", "idle", "--output", str(directory)))
     return directory
 
 
@@ -79,13 +81,23 @@ def report(results: Path) -> Reader:
     return reader
 
 
+def rows_of(results: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((results / "benchmark.json").read_text())["rows"]
+    return rows
+
+
+def shown(ratio: float) -> str:
+    """Format a ratio as the report does: three digits."""
+    return f"{ratio:.{2 if ratio < 10 else 1 if ratio < 100 else 0}f}"
+
+
 def test_the_report_holds_every_row_with_its_ratio_and_its_spread(results, report):
-    rows = json.loads((results / "benchmark.json").read_text())["rows"]
-    assert {row["chapter"] for row in rows} == {"select", "idle"}
+    rows = rows_of(results)
+    assert {row["chapter"] for row in rows} == {"select", "asyncio", "idle"}
 
     for row in rows:
         ratio = row["ratio"]
-        parts = [f"{ratio['median']:.2f}", row["verdict"], f"{ratio['low']:.2f} to {ratio['high']:.2f}"]
+        parts = [shown(ratio["median"]), row["verdict"], f"{shown(ratio['low'])} to {shown(ratio['high'])}"]
         found = [text for caption, text in report.rows if caption == row["section"] and text.startswith(row["name"])]
         assert any(all(part in text for part in parts) for text in found), row
 
@@ -116,7 +128,7 @@ def test_the_report_fits_a_phone(results, chromium, tmp_path):
 
 
 def test_each_chart_is_there_as_png_and_svg(results):
-    for name in ("benchmark", "select", "idle", "scale", "idle-ratios"):
+    for name in ("single-calls", "asyncio", "idle"):
         assert (results / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         svg = (results / f"{name}.svg").read_text()
         assert svg.startswith("<svg ")
@@ -149,12 +161,40 @@ def test_a_report_can_be_made_again_from_the_measurements(results, tmp_path):
 
     run(*benchmarks("--redraw", "--output", str(tmp_path)))
 
-    for name in ("report.html", "idle.svg", "benchmark.svg"):
+    for name in ("report.html", "idle.svg", "asyncio.svg", "single-calls.svg"):
         assert (tmp_path / name).read_text() == (results / name).read_text()
 
 
+def test_tables_are_written_between_the_markers_of_a_page(results, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- table: asyncio -->\nold\n<!-- end -->\nafter\n<!-- table: other -->\n<!-- end -->\n")
+    program = (
+        "import sys; from pathlib import Path; from benchmarks import result_files; "
+        "from benchmarks.report import tables; "
+        "tables.update(Path(sys.argv[1]), *result_files.read(Path(sys.argv[2])))"
+    )
+
+    run(sys.executable, "-c", program, str(page), str(results))
+
+    first = page.read_text()
+    assert re.match("before\n<!-- table: asyncio -->\n\nPython .*<!-- end -->\nafter\n", first, re.DOTALL)
+    assert first.endswith("after\n<!-- table: other -->\n<!-- end -->\n")
+    rows = [row for row in rows_of(results) if row["chapter"] == "asyncio"]
+    lines = first.splitlines()
+    missing = [
+        row
+        for row in rows
+        if not any(line.startswith(f"| {row['name']} |") and shown(row["ratio"]["median"]) in line for line in lines)
+    ]
+    assert rows
+    assert missing == []
+
+    run(sys.executable, "-c", program, str(page), str(results))
+    assert page.read_text() == first
+
+
 def test_an_interrupted_run_keeps_the_chapters_that_are_done(tmp_path):
-    command = benchmarks("--quick", "select", "echo", "--output", str(tmp_path))
+    command = benchmarks("--quick", "select", "idle", "--output", str(tmp_path))
     running = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     with running:
         assert running.stdout is not None
@@ -165,19 +205,58 @@ def test_an_interrupted_run_keeps_the_chapters_that_are_done(tmp_path):
         _, errors = running.communicate(timeout=TIMEOUT)
 
     assert running.returncode == 130
-    assert errors == "interrupted; kept: select; missing: echo\n"
+    assert errors == "interrupted; kept: select; missing: idle\n"
     document = json.loads((tmp_path / "benchmark.json").read_text())
     assert {row["chapter"] for row in document["rows"]} == {"select"}
     assert "Incomplete run" in (tmp_path / "report.html").read_text()
 
 
-def test_no_color_is_too_close_to_a_light_or_a_dark_page():
-    names = "[d.INK, d.BLUE, d.ORANGE, d.VIOLET, d.GREY]"
-    colors = json.loads(
-        run(sys.executable, "-c", f"import json; from benchmarks.report import figure as d; print(json.dumps({names}))")
-    )
+def evaluate(expression: str) -> Any:
+    """Evaluate an expression of a fresh interpreter that uses modules of benchmarks."""
+    imports = "import json; from benchmarks import run; from benchmarks.report import bar_charts, figure"
+    return json.loads(run(sys.executable, "-c", f"{imports}; print(json.dumps({expression}))"))
 
-    assert [(color, page) for color in colors for page in ("#ffffff", "#0d1117") if contrast(color, page) < 4] == []
+
+def test_text_is_dark_on_light_pages_and_light_on_dark_ones():
+    ink, paper, dark_ink, dark_paper = evaluate("[figure.INK, figure.PAPER, figure.DARK_INK, figure.DARK_PAPER]")
+
+    assert contrast(ink, paper) > 10
+    assert contrast(dark_ink, dark_paper) > 10
+
+
+def test_no_color_of_a_chart_is_too_close_to_a_light_or_a_dark_page():
+    colors, pages = evaluate("[list(figure.COLORS.values()), [figure.PAPER, figure.DARK_PAPER]]")
+
+    assert [(color, page) for color in colors for page in pages if contrast(color, page) < 3] == []
+    assert len(set(colors)) == len(colors)
+
+
+def test_the_chart_of_the_readme_has_at_most_eight_bars():
+    assert evaluate("sum(map(len, bar_charts.SUMMARY.values()))") <= 8
+
+
+def test_each_bar_belongs_to_a_row_that_is_measured():
+    bars = evaluate(
+        "[bar for charts in (bar_charts.SUMMARY, bar_charts.CALLS) for panel in charts.values() "
+        "for bar in panel.values()]"
+    )
+    calls = evaluate(
+        "[(chapter, part.section, name.replace('{}', f'{size:,}')) for chapter in ('poll', 'selectors', 'select') "
+        "for part in run.CHAPTERS[chapter].comparisons for name in part.rows for size in part.registered]"
+    )
+    servers = evaluate(
+        "[(name, run.CHAPTERS[name].heading.format(subject, counterpart), workload.title + ', after load') "
+        "for name in ('servers', 'echo') for subject, others in run.CHAPTERS[name].comparisons.items() "
+        "for counterpart in others for workload in run.CHAPTERS[name].workloads]"
+    )
+    rows = calls + servers
+
+    missing = [
+        (chapter, section, name)
+        for chapter, section, name in bars
+        if not any(row[0] == chapter and row[1].startswith(section) and row[2] == name for row in rows)
+    ]
+    assert missing == []
 
 
 def contrast(one: str, other: str) -> float:

@@ -1,9 +1,9 @@
-"""Load on a TLS server: blocking sockets that send a request on every connection, then read all replies.
+"""Load on a TLS echo server: blocking sockets that send a message on every connection, then read all replies.
 
-    python -m benchmarks.servers.tls_load HOST PORT CONNECTIONS SIZE SECONDS PID REPLY
+    python -m benchmarks.load.tls_echo HOST PORT CONNECTIONS SIZE SECONDS PID REPLY
 
-SIZE bytes are sent and REPLY bytes are expected. A SIZE of 0 measures handshakes: each connection is closed at once. A
-REPLY of 0 sends an HTTP request instead. Prints the number of requests, of wrong replies, and the CPU time of the server process.
+SIZE bytes are sent and REPLY bytes are expected. A SIZE of 0 measures handshakes: each connection is closed at once.
+Prints the number of requests, of wrong replies, and the CPU time of the server process.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import socket
 import ssl
 import sys
 from time import clock_gettime_ns, monotonic_ns
-
-REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def context() -> ssl.SSLContext:
@@ -34,12 +32,7 @@ class Client:
         self.buffer = bytearray(1 << 20)
 
     def receive(self, count: int) -> bytes | bytearray:
-        """Return so many bytes, or an HTTP response if count is 0."""
-        data = b""
-        while not count:
-            data += self.sock.recv(65536)
-            if data.endswith(b"!\n"):
-                return data
+        """Return so many bytes; none after the end."""
         got, view = 0, memoryview(self.buffer)
         while got < count:
             part = self.sock.recv_into(view[got:count])
@@ -60,17 +53,15 @@ def main() -> None:
     message, count, wrong, requests = b"fastmux." * (int(size) // 8), int(reply), 0, 0
     clients = [Client(address, tls) for _ in range(int(connections) if message else 0)]
     answer = expected(message, count) if message else b""
-    request = message if count else REQUEST
     warm = False
     before = clock_gettime_ns(server_clock)
     end = monotonic_ns() + int(float(seconds) * 1e9)
     while monotonic_ns() < end or not requests:
         if message:
             for client in clients:
-                client.sock.sendall(request)
+                client.sock.sendall(message)
             for client in clients:
-                data = client.receive(count)
-                wrong += data != answer if count else not data.startswith(b"HTTP/1.1 200")
+                wrong += client.receive(count) != answer
             requests += len(clients)
         else:
             Client(address, tls).sock.close()
