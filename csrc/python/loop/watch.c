@@ -38,7 +38,7 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
     }
     if ((events & (FMUX__READ | FMUX__WRITE)) == 0) {
         if (array_context != NULL && PyLong_CheckExact(fd)) {
-            key = fmux_borrow(fmux_selector_unregister(fmux_give(array_context), fmux_give(fd)));
+            key = fmux_borrow(fmux_file_unregister(fmux_give(array_context), fmux_give(fd)));
             if (key != NULL && !PyLong_CheckExact(key))
                 return fmux_done(key);
             Py_XDECREF(key);
@@ -57,9 +57,9 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
         fmux_object_t context = fmux_give(array_context);
         fmux_object_t result =
             known ? fmux_file_modify(context, fmux_give(fd),
-                                         fmux_give(number), fmux_give(data))
+                                     fmux_give(number), fmux_give(data))
                   : fmux_file_register(context, fmux_give(fd),
-                                           fmux_give(number), fmux_give(data));
+                                       fmux_give(number), fmux_give(data));
         key = fmux_borrow(result);
         /* An int is an errno, or means unusual arguments. Try the selector's
          * method, which raises or handles them. */
