@@ -28,7 +28,18 @@ TIMEOUT = 120.0
 PORTS = range(20000, 32000)
 
 #: Modules of the extra.
-MODULES = ("aiohttp", "anyio", "daphne", "django", "granian", "gunicorn", "hypercorn", "pytest_asyncio", "sanic", "uvicorn")
+MODULES = (
+    "aiohttp",
+    "anyio",
+    "daphne",
+    "django",
+    "granian",
+    "gunicorn",
+    "hypercorn",
+    "pytest_asyncio",
+    "sanic",
+    "uvicorn",
+)
 MODULES += ("uvicorn_worker", "uvloop")
 
 
@@ -62,7 +73,13 @@ class Server:
         self.port = port
         self._output = output
         self.process = subprocess.Popen(
-            command, cwd=APPS, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            command,
+            cwd=APPS,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
 
     def output(self) -> str:

@@ -16,7 +16,7 @@ from fastmux import _binding, _original
 from .imports import when_created, when_imported
 
 if TYPE_CHECKING:
-    from types import FrameType, ModuleType
+    from types import FrameType
 
 _set_handler = signal.signal
 _loops: Counter[type] = Counter()
@@ -32,7 +32,9 @@ def start() -> None:
         return
     _pid = os.getpid()
     # The second copy of selectors, if there is one, has a base class of its own.
-    for base in {getattr(module, "_BaseSelectorImpl", None) for module in (_original.selectors, sys.modules["selectors"])}:
+    for base in {
+        getattr(module, "_BaseSelectorImpl", None) for module in (_original.selectors, sys.modules["selectors"])
+    }:
         if base is not None:
             when_created(base, lambda cls: _selectors.update([cls]))
     when_imported("asyncio", lambda module: _count_loops(module.BaseEventLoop))

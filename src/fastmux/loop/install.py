@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import selectors as standard_selectors
 import sys
 import threading
