@@ -99,9 +99,13 @@ def _print() -> None:
 
 def line() -> str:
     """Return the report: the classes of event loops and selectors that this process has created, and how many."""
-    counts = (_counts("event loop", _loops), _counts("selector", _selectors))
+    parts = (
+        _counts("event loop", _loops),
+        _counts("selector", _selectors),
+        f"implementation: {_binding.implementation}",
+    )
     program = os.path.basename(sys.argv[0].removesuffix(os.sep + "__main__.py")) if sys.argv else ""
-    return f"fastmux: {program or 'python'} (process {os.getpid()}): {'; '.join(counts)}; implementation: {_binding.implementation}"
+    return f"fastmux: {program or 'python'} (process {os.getpid()}): {'; '.join(parts)}"
 
 
 def _counts(what: str, counter: Counter[type]) -> str:

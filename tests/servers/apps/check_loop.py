@@ -31,4 +31,4 @@ def anyio_backend():
 
 class TestCase(unittest.IsolatedAsyncioTestCase):
     async def test_a_coroutine_of_unittest(self):
-        self.assertEqual("fastmux.EventLoop", loop_class())
+        assert loop_class() == "fastmux.EventLoop"

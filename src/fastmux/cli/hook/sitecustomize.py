@@ -11,7 +11,7 @@ def start():  # type: ignore[no-untyped-def]
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if folder != here]
     try:
-        if sys.version_info >= (3, 10):
+        if sys.version_info >= (3, 10):  # noqa: UP036  (a child may be older)
             try:
                 from fastmux.cli.startup import start
             except ImportError:
