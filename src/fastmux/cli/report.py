@@ -76,7 +76,7 @@ def _print_before_termination() -> None:
     def with_print(number: Any, handler: Any) -> Any:
         return _set_handler(number, _terminate if number == signal.SIGTERM and handler == signal.SIG_DFL else handler)
 
-    signal.signal = with_print
+    signal.signal = with_print  # type: ignore[assignment]
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         with contextlib.suppress(ValueError):  # not the main thread
             _set_handler(signal.SIGTERM, _terminate)

@@ -63,7 +63,7 @@ def _replace(uvloop: ModuleType) -> None:
 
 
 def _watch(uvloop: ModuleType) -> None:
-    when_created(uvloop.Loop, _tell)  # type: ignore[attr-defined]
+    when_created(uvloop.Loop, _tell)
 
 
 def _tell(cls: type) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 
 
-def start():  # type: ignore[no-untyped-def]
+def start():  # type: () -> None
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if folder != here]
     try:
@@ -22,7 +22,7 @@ def start():  # type: ignore[no-untyped-def]
         import_next()
 
 
-def import_next():  # type: ignore[no-untyped-def]
+def import_next():  # type: () -> None
     """Import the sitecustomize that Python would have imported, if there is one."""
     own = sys.modules.pop("sitecustomize", None)
     try:
