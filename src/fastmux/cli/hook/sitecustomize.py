@@ -7,11 +7,11 @@ import os
 import sys
 
 
-def start():  # type: ignore[no-untyped-def]
+def start():  # type: () -> None
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if folder != here]
     try:
-        if sys.version_info >= (3, 10):
+        if sys.version_info >= (3, 10):  # noqa: UP036  (a child may be older)
             try:
                 from fastmux.cli.startup import start
             except ImportError:
@@ -22,7 +22,7 @@ def start():  # type: ignore[no-untyped-def]
         import_next()
 
 
-def import_next():  # type: ignore[no-untyped-def]
+def import_next():  # type: () -> None
     """Import the sitecustomize that Python would have imported, if there is one."""
     own = sys.modules.pop("sitecustomize", None)
     try:
