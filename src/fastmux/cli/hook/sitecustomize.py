@@ -7,7 +7,7 @@ import os
 import sys
 
 
-def start():  # type: () -> None
+def _start():  # type: () -> None
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if folder != here]
     try:
@@ -19,10 +19,10 @@ def start():  # type: () -> None
             else:
                 start()
     finally:
-        import_next()
+        _import_next()
 
 
-def import_next():  # type: () -> None
+def _import_next():  # type: () -> None
     """Import the sitecustomize that Python would have imported, if there is one."""
     own = sys.modules.pop("sitecustomize", None)
     try:
@@ -36,4 +36,4 @@ def import_next():  # type: () -> None
 
 
 if __name__ == "sitecustomize":
-    start()
+    _start()
