@@ -297,7 +297,8 @@ def servers(session: nox.Session) -> None:
 
     ``-- all``: every server, framework and tool of the page, on several Pythons.
     """
-    options = ("-q", "-p", "no:asyncio", "-p", "no:anyio", "-n", "2", "tests/servers")
+    # A test waits up to 120 s for a program, on a busy machine.
+    options = ("-q", "-p", "no:asyncio", "-p", "no:anyio", "-o", "faulthandler_timeout=150", "-n", "2", "tests/servers")
     env = {"FASTMUX_REQUIRE_TOOLS": "1"}
     if session.posargs[:1] != ["all"]:
         session.install(package(session, "[test,servers]"))

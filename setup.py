@@ -23,8 +23,8 @@ class OptionalExtension(build_ext):
         for extension in self.extensions:
             if not os.path.exists(self.get_ext_fullpath(extension.name)):
                 self.warn(
-                    f"{extension.name} was not built: is there a C compiler, and the header Python.h? fastmux will run on"
-                    " the standard library, at its speed. 'python -m fastmux info' shows this."
+                    f"{extension.name} was not built: is there a C compiler, and the header Python.h?"
+                    " fastmux will run on the standard library, at its speed. 'python -m fastmux info' shows this."
                 )
 
 

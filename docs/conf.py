@@ -5,7 +5,7 @@ from __future__ import annotations
 import fastmux
 
 project = "fastmux"
-author = "The fastmux developers"
+author = copyright = "The fastmux developers"
 version = release = fastmux.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]

@@ -173,8 +173,8 @@ def main() -> int:
     with fastmux.Poller(args.mechanism) as poller, Stop(poller) as stop, listen(args.host, args.port) as sock:
         server = Server(poller, sock, args)
         server.run(stop)
-    log(f"served {count(server.served, 'client')} ({len(server.last_active)} still connected, {server.broken} broken off, "
-        f"{server.idle} idle for too long), echoed {count(server.bytes_echoed, 'byte')}")  # fmt: skip
+    rest = f"{len(server.last_active)} still connected, {server.broken} broken off, {server.idle} idle for too long"
+    log(f"served {count(server.served, 'client')} ({rest}), echoed {count(server.bytes_echoed, 'byte')}")
     return 0
 
 

@@ -4,8 +4,8 @@
 long as everything else.
 """
 
-from . import _original as _original  # before any patch() or monkey patching
 from . import _binding as _binding
+from . import _original as _original  # before any patch() or monkey patching
 from ._binding import implementation
 from ._events import EDGE, ERROR, EXCLUSIVE, HANGUP, ONESHOT, PEER_CLOSED, PRIORITY, READ, WRITE
 from .poller import Poller
@@ -75,6 +75,7 @@ if not TYPE_CHECKING:  # with this, type checkers would accept every name
 
     def __dir__():
         return sorted({*globals(), *__all__})
+
 
 if _binding.is_set("FASTMUX_REPORT"):
     from .cli import report as _report

@@ -44,9 +44,9 @@ def output(start, tmp_path):
 
 
 def test_a_child_runs_on_fastmux_and_so_does_its_child(output):
-    assert OURS == output(*RUN, "parent.py", "child.py")
-    assert OURS == output(*RUN, "parent.py", "parent.py", "parent.py", "child.py")
-    assert OURS == output(*RUN, "-m", "parent", "-c", SHOW)
+    assert output(*RUN, "parent.py", "child.py") == OURS
+    assert output(*RUN, "parent.py", "parent.py", "parent.py", "child.py") == OURS
+    assert output(*RUN, "-m", "parent", "-c", SHOW) == OURS
 
 
 def test_selectors_of_a_child_are_those_of_fastmux(output):
@@ -58,13 +58,13 @@ def test_selectors_of_a_child_are_those_of_fastmux(output):
 
 @pytest.mark.parametrize("option", ["-I", "-S", "-E"])
 def test_the_hook_does_nothing_without_the_environment_or_the_module_site(output, option):
-    assert STANDARD == output(*RUN, "parent.py", option, "child.py")
+    assert output(*RUN, "parent.py", option, "child.py") == STANDARD
 
 
 def test_no_children_leaves_children_as_they_are(output):
-    assert STANDARD == output(*RUN, "--no-children", "parent.py", "child.py")
-    assert STANDARD == output(*RUN, "parent.py", *RUN, "--no-children", "parent.py", "child.py")
-    assert OURS == output(*RUN, "parent.py", *RUN, "--no-children", "child.py")
+    assert output(*RUN, "--no-children", "parent.py", "child.py") == STANDARD
+    assert output(*RUN, "parent.py", *RUN, "--no-children", "parent.py", "child.py") == STANDARD
+    assert output(*RUN, "parent.py", *RUN, "--no-children", "child.py") == OURS
 
 
 def test_an_environment_without_fastmux_is_left_alone(output, tmp_path):
@@ -75,7 +75,7 @@ def test_an_environment_without_fastmux_is_left_alone(output, tmp_path):
     (tmp_path / "parent.py").write_text(program)
     for contents in ("raise ImportError('no such module')", ""):
         (hidden / "fastmux.py").write_text(contents)
-        assert STANDARD == output(*RUN, "parent.py", "child.py")
+        assert output(*RUN, "parent.py", "child.py") == STANDARD
 
 
 @pytest.mark.parametrize("variable", [None, "", "there", "there:elsewhere", "there:"])
@@ -97,9 +97,9 @@ def test_the_sitecustomize_of_the_user_is_executed(output, tmp_path):
     show = f"import sitecustomize; print(sitecustomize.name)\n{SHOW}"
     path = str(folder)
 
-    assert "customized sitecustomize\n" * 2 + "own\n" + OURS == output(*RUN, "parent.py", "-c", show, PYTHONPATH=path)
+    assert output(*RUN, "parent.py", "-c", show, PYTHONPATH=path) == "customized sitecustomize\n" * 2 + "own\n" + OURS
     # As usual without fastmux.
-    assert "customized sitecustomize\n" * 2 + "own\n" + STANDARD == output("parent.py", "-c", show, PYTHONPATH=path)
+    assert output("parent.py", "-c", show, PYTHONPATH=path) == "customized sitecustomize\n" * 2 + "own\n" + STANDARD
 
 
 @pytest.mark.parametrize("contents", ["1 / 0", "import missing", "raise ImportError('x')"])
@@ -107,7 +107,9 @@ def test_a_sitecustomize_that_fails_is_reported_as_usual(start, tmp_path, conten
     folder = tmp_path / "site"
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(contents)
-    (tmp_path / "parent.py").write_text(f"import os; os.environ['PYTHONPATH'] += os.pathsep + {str(folder)!r}\n{PARENT}")
+    (tmp_path / "parent.py").write_text(
+        f"import os; os.environ['PYTHONPATH'] += os.pathsep + {str(folder)!r}\n{PARENT}"
+    )
     outcomes = []
     for how in (RUN, []):
         process = start(*how, "parent.py", "-c", "print(1)", PYTHONPATH=str(tmp_path))
@@ -130,8 +132,8 @@ if __name__ == "__main__":
     child.join()
 """)
 
-    assert OURS == output(*RUN, "program.py")
-    assert OURS == output(*RUN, "-m", "program")
+    assert output(*RUN, "program.py") == OURS
+    assert output(*RUN, "-m", "program") == OURS
 
 
 def test_the_hook_is_valid_in_every_version_of_python(start, tmp_path):
@@ -180,7 +182,7 @@ def test_a_program_that_selects_uvloop_keeps_it_and_each_process_says_so_once(st
     process = start(*RUN, "program.py", "child")
     output, errors = process.communicate(timeout=TIMEOUT)
 
-    assert "uvloop Loop True\n" * 4 == output
+    assert output == "uvloop Loop True\n" * 4
     first, second = errors.splitlines()
     assert re.search(r"^fastmux: process \d+ runs on uvloop, .*--replace-uvloop", first)
     assert f"fastmux: process {process.pid} runs on uvloop" in second
@@ -190,7 +192,7 @@ def test_a_program_that_selects_uvloop_keeps_it_and_each_process_says_so_once(st
 def test_replace_uvloop_runs_it_on_fastmux(output, uvloop, how):
     options, variables = (["--replace-uvloop"], {}) if how == "option" else ([], {"FASTMUX_REPLACE_UVLOOP": "1"})
 
-    assert "fastmux EventLoop True\n" * 4 == output(*RUN, *options, "program.py", "child", **variables)
+    assert output(*RUN, *options, "program.py", "child", **variables) == "fastmux EventLoop True\n" * 4
 
 
 def test_an_import_of_uvloop_that_fails_can_be_repeated(output, tmp_path):
@@ -206,4 +208,4 @@ except ImportError:
 print(uvloop.__loader__ is uvloop.__spec__.loader, type(uvloop.__loader__).__name__)
 """)
 
-    assert "fastmux EventLoop True\n" * 2 + "True SourceFileLoader\n" == output(*RUN, "--replace-uvloop", "program.py")
+    assert output(*RUN, "--replace-uvloop", "program.py") == "fastmux EventLoop True\n" * 2 + "True SourceFileLoader\n"

@@ -29,10 +29,10 @@ def test_info_is_a_table_or_json(start):
 def test_info_says_why_the_extension_is_not_in_use(start):
     process = start("-m", "fastmux", "info", "--json", FASTMUX_PURE="1")
     facts = json.loads(process.communicate(timeout=TIMEOUT)[0])
-    assert ("python", "FASTMUX_PURE is set in the environment") == (
+    assert (
         facts["fastmux"]["implementation"],
         facts["fastmux"]["reason"],
-    )
+    ) == ("python", "FASTMUX_PURE is set in the environment")
 
     process = start("-m", "fastmux", "info", "--json", FASTMUX_PURE=None)
     facts = json.loads(process.communicate(timeout=TIMEOUT)[0])
@@ -57,7 +57,7 @@ print(fastmux.implementation, fastmux.cli.info.reason())
     variables = {"FASTMUX_PURE": None}
 
     assert "python the extension was not built" in start("-c", hidden, **variables).communicate(timeout=TIMEOUT)[0]
-    assert "python undefined symbol\n" == start("-c", broken, **variables).communicate(timeout=TIMEOUT)[0]
+    assert start("-c", broken, **variables).communicate(timeout=TIMEOUT)[0] == "python undefined symbol\n"
 
 
 def test_info_for_a_reader_that_leaves_early_ends_quietly(start):
@@ -68,7 +68,7 @@ os.close(reader)
 done = subprocess.run([sys.executable, "-m", "fastmux", "info"], stdout=writer, stderr=subprocess.PIPE)
 print(done.returncode, done.stderr)
 """
-    assert "1 b''\n" == start("-c", program).communicate(timeout=TIMEOUT)[0]
+    assert start("-c", program).communicate(timeout=TIMEOUT)[0] == "1 b''\n"
 
 
 def test_the_script_is_the_same_command(start, tmp_path):

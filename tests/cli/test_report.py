@@ -42,7 +42,7 @@ def test_without_the_option_nothing_is_printed(start, tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     process = start(*RUN, "program.py", FASTMUX_REPORT="0")
 
-    assert ("", "") == process.communicate(timeout=TIMEOUT)
+    assert process.communicate(timeout=TIMEOUT) == ("", "")
 
 
 def test_the_variable_suffices_for_a_program_that_imports_fastmux(start):
@@ -126,5 +126,5 @@ def test_a_program_without_stderr_ends_normally(start, tmp_path, statement):
     (tmp_path / "program.py").write_text(f"import os, sys\n{PROGRAM}\n{statement}\nprint('end')")
     process = start(*RUN, "--report", "program.py")
 
-    assert ("end\n", "") == process.communicate(timeout=TIMEOUT)
-    assert 0 == process.returncode
+    assert process.communicate(timeout=TIMEOUT) == ("end\n", "")
+    assert process.returncode == 0

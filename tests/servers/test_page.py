@@ -217,14 +217,17 @@ def test_an_answer_is_the_class_of_the_running_loop(machine):
 @pytest.mark.most_used
 def test_the_first_lines_of_the_readme(machine):
     """An application of FastAPI, with uvloop installed, runs on fastmux, and prints the proof that the README shows."""
-    found = re.search(r"^```sh\n(.+)\n(.+)\n```\n\n.*\n\n```\n(.+)\n```$", README.read_text(), re.MULTILINE)
-    install, start, report = found.groups()
+    first, second = re.findall(r"^```sh\n(.*?)\n```$", README.read_text(), re.MULTILINE | re.DOTALL)[:2]
+    (report,) = re.findall(r"^```\n(fastmux: .*)\n```$", README.read_text(), re.MULTILINE)
+    report = re.escape(report).replace("12345", "[0-9]+")
     machine.write(SHARED)
+    install, start = first.splitlines()
 
     machine.run(install)
-    server = machine.serve(f"{start} --port 8000")
-    assert server.fetch().strip('"') == EVENT_LOOP
-    assert re.search(re.escape(report).replace("12345", "[0-9]+"), server.stop(signal.SIGINT))
+    for command in (start, second):
+        server = machine.serve(f"{command} --port 8000")
+        assert server.fetch().strip('"') == EVENT_LOOP
+        assert re.search(report, server.stop(signal.SIGINT))
 
 
 def test_the_instructions_for_docker(machine):

@@ -44,30 +44,30 @@ OTHERS = {
 @pytest.mark.most_used
 @pytest.mark.parametrize("arguments", MOST_USED.values(), ids=MOST_USED)
 def test_a_server_runs_on_fastmux(start, arguments):
-    assert "fastmux.EventLoop" == start(*arguments).fetch()
+    assert start(*arguments).fetch() == "fastmux.EventLoop"
 
 
 @pytest.mark.parametrize("arguments", OTHERS.values(), ids=OTHERS)
 def test_another_server_runs_on_fastmux(start, arguments):
-    assert "fastmux.EventLoop" == start(*arguments).fetch()
+    assert start(*arguments).fetch() == "fastmux.EventLoop"
 
 
 def test_the_server_of_django_and_daphne_runs_on_fastmux(start):
-    assert "fastmux.EventLoop" == start(*RUN, "manage.py", "runserver", "PORT", DAPHNE="1").fetch()
+    assert start(*RUN, "manage.py", "runserver", "PORT", DAPHNE="1").fetch() == "fastmux.EventLoop"
 
 
 def test_a_program_that_selects_uvloop_keeps_it_and_is_told(start):
     server = start(*RUN, *UVICORN)
 
-    assert "uvloop.Loop" == server.fetch()
+    assert server.fetch() == "uvloop.Loop"
     assert f"fastmux: process {server.process.pid} runs on uvloop" in server.output()
-    assert 1 == server.output().count("--replace-uvloop")
+    assert server.output().count("--replace-uvloop") == 1
 
 
 def test_without_children_the_workers_run_on_the_standard_loop(start):
     server = start(*RUN, "--no-children", *UVICORN, "--loop", "asyncio", "--workers", "2")
 
-    assert "asyncio.unix_events._UnixSelectorEventLoop" == server.fetch()
+    assert server.fetch() == "asyncio.unix_events._UnixSelectorEventLoop"
 
 
 def test_the_report_of_a_server_that_is_terminated_names_its_loop(start):
@@ -94,13 +94,13 @@ def run_pytest(*arguments):
 def test_tests_run_on_fastmux(command, workers):
     last, output = run_pytest(*command, "-n", workers)
 
-    assert "4 passed" == last, output
+    assert last == "4 passed", output
 
 
 def test_the_plugin_is_inactive_unless_it_is_requested():
     last, output = run_pytest(*PYTEST)
 
-    assert "4 failed" == last, output
+    assert last == "4 failed", output
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_the_plugin_is_inactive_unless_it_is_requested():
     [("UvicornWorker", "asgi:app"), ("ASGIWorker", "asgi:app"), ("GunicornWebWorker", "aiohttp_app:app")],
 )
 def test_a_worker_class_runs_gunicorn_on_fastmux(start, worker, app):
-    assert "fastmux.EventLoop" == start(*GUNICORN, "-k", f"fastmux.gunicorn.{worker}", app).fetch()
+    assert start(*GUNICORN, "-k", f"fastmux.gunicorn.{worker}", app).fetch() == "fastmux.EventLoop"

@@ -25,7 +25,8 @@ def main(arguments: list[str]) -> None:
         "run",
         help="run a program with fastmux in place of the standard select, selectors and event loop",
         description="Run a program, and the Python processes that it starts, with fastmux.patch() in effect (select,"
-        " selectors, and everything built on them), and with asyncio on fastmux.EventLoop. The program needs no change.",
+        " selectors, and everything built on them), and with asyncio on fastmux.EventLoop. The program needs no"
+        " change.",
         usage=f"python -m fastmux {USAGE}",
     )
     run_parser.add_argument("--no-children", action="store_true", help="leave the processes that it starts as they are")

@@ -33,7 +33,9 @@ class _Finder:
     def find_spec(name: str, path: Any = None, target: Any = None) -> Any:
         if name not in _waiting:
             return None
-        finders = [finder.find_spec for finder in sys.meta_path if finder is not _Finder and hasattr(finder, "find_spec")]
+        finders = [
+            finder.find_spec for finder in sys.meta_path if finder is not _Finder and hasattr(finder, "find_spec")
+        ]
         spec: Any = next(filter(None, (find(name, path, target) for find in finders)), None)
         if spec is not None and spec.loader is not None:
             spec.loader = _Loader(spec.loader)

@@ -16,7 +16,7 @@ from fastmux import _binding, _original
 from .imports import when_created, when_imported
 
 if TYPE_CHECKING:
-    from types import FrameType, ModuleType
+    from types import FrameType
 
 _set_handler = signal.signal
 _loops: Counter[type] = Counter()
@@ -32,7 +32,9 @@ def start() -> None:
         return
     _pid = os.getpid()
     # The second copy of selectors, if there is one, has a base class of its own.
-    for base in {getattr(module, "_BaseSelectorImpl", None) for module in (_original.selectors, sys.modules["selectors"])}:
+    for base in {
+        getattr(module, "_BaseSelectorImpl", None) for module in (_original.selectors, sys.modules["selectors"])
+    }:
         if base is not None:
             when_created(base, lambda cls: _selectors.update([cls]))
     when_imported("asyncio", lambda module: _count_loops(module.BaseEventLoop))
@@ -74,7 +76,7 @@ def _print_before_termination() -> None:
     def with_print(number: Any, handler: Any) -> Any:
         return _set_handler(number, _terminate if number == signal.SIGTERM and handler == signal.SIG_DFL else handler)
 
-    signal.signal = with_print
+    signal.signal = with_print  # type: ignore[assignment]
     if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         with contextlib.suppress(ValueError):  # not the main thread
             _set_handler(signal.SIGTERM, _terminate)
@@ -97,9 +99,13 @@ def _print() -> None:
 
 def line() -> str:
     """Return the report: the classes of event loops and selectors that this process has created, and how many."""
-    counts = (_counts("event loop", _loops), _counts("selector", _selectors))
+    parts = (
+        _counts("event loop", _loops),
+        _counts("selector", _selectors),
+        f"implementation: {_binding.implementation}",
+    )
     program = os.path.basename(sys.argv[0].removesuffix(os.sep + "__main__.py")) if sys.argv else ""
-    return f"fastmux: {program or 'python'} (process {os.getpid()}): {'; '.join(counts)}; implementation: {_binding.implementation}"
+    return f"fastmux: {program or 'python'} (process {os.getpid()}): {'; '.join(parts)}"
 
 
 def _counts(what: str, counter: Counter[type]) -> str:

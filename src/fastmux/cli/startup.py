@@ -63,7 +63,7 @@ def _replace(uvloop: ModuleType) -> None:
 
 
 def _watch(uvloop: ModuleType) -> None:
-    when_created(uvloop.Loop, _tell)  # type: ignore[attr-defined]
+    when_created(uvloop.Loop, _tell)
 
 
 def _tell(cls: type) -> None:
@@ -71,6 +71,8 @@ def _tell(cls: type) -> None:
     global _told
     if not _told and sys.stderr is not None:
         _told = True
-        message = f"process {os.getpid()} runs on uvloop, which the program has selected; run --replace-uvloop changes this"
+        message = (
+            f"process {os.getpid()} runs on uvloop, which the program has selected; run --replace-uvloop changes this"
+        )
         with contextlib.suppress(OSError, ValueError):
             print(f"fastmux: {message}", file=sys.stderr, flush=True)

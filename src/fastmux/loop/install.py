@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import selectors as standard_selectors
 import sys
 import threading
@@ -25,9 +24,10 @@ _undo: list[Callable[[], object]] | None = None
 def install() -> None:
     """Make asyncio create fastmux loops, until uninstall().
 
-    ``asyncio.run()``, ``asyncio.new_event_loop()`` and ``asyncio.Runner()`` create them, and ``asyncio.SelectorEventLoop``
-    and ``asyncio.EventLoop`` are names of ``fastmux.EventLoop``, also in modules that have imported them before. A policy
-    that creates other loops, such as uvloop's, is replaced. Existing loops stay as they are.
+    ``asyncio.run()``, ``asyncio.new_event_loop()`` and ``asyncio.Runner()`` create them, and
+    ``asyncio.SelectorEventLoop`` and ``asyncio.EventLoop`` are names of ``fastmux.EventLoop``, also in modules that
+    have imported them before. A policy that creates other loops, such as uvloop's, is replaced. Existing loops stay as
+    they are.
 
     A policy, a loop_factory or a loop class of another library that is selected later takes precedence. Idempotent and
     thread-safe. The standard modules ``select`` and ``selectors`` are not changed: see patch().

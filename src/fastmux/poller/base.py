@@ -134,6 +134,7 @@ class BasePoller:
 
         events is any of READ, WRITE, PRIORITY and PEER_CLOSED, with EDGE, ONESHOT or EXCLUSIVE if the
         mechanism supports them; 0 pauses. ERROR and HANGUP are always reported. The key returns data unchanged.
+        The constants of ``selectors`` differ: EVENT_WRITE is 2, which is PRIORITY here.
 
         Raises KeyError if the descriptor is registered already, ValueError for a bad file object or events
         that the mechanism does not support, PermissionError for a regular file on epoll, and OSError as the

@@ -11,17 +11,17 @@ def test_a_coroutine():
     async def main():
         return loop_class()
 
-    assert "fastmux.EventLoop" == asyncio.run(main())
+    assert asyncio.run(main()) == "fastmux.EventLoop"
 
 
 @pytest.mark.asyncio
 async def test_a_coroutine_of_pytest_asyncio():
-    assert "fastmux.EventLoop" == loop_class()
+    assert loop_class() == "fastmux.EventLoop"
 
 
 @pytest.mark.anyio
 async def test_a_coroutine_of_anyio():
-    assert "fastmux.EventLoop" == loop_class()
+    assert loop_class() == "fastmux.EventLoop"
 
 
 @pytest.fixture
@@ -31,4 +31,4 @@ def anyio_backend():
 
 class TestCase(unittest.IsolatedAsyncioTestCase):
     async def test_a_coroutine_of_unittest(self):
-        self.assertEqual("fastmux.EventLoop", loop_class())
+        assert loop_class() == "fastmux.EventLoop"

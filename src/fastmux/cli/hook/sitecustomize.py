@@ -7,11 +7,11 @@ import os
 import sys
 
 
-def start():  # type: ignore[no-untyped-def]
+def _start():  # type: () -> None
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [folder for folder in sys.path if folder != here]
     try:
-        if sys.version_info >= (3, 10):
+        if sys.version_info >= (3, 10):  # noqa: UP036  (a child may be older)
             try:
                 from fastmux.cli.startup import start
             except ImportError:
@@ -19,10 +19,10 @@ def start():  # type: ignore[no-untyped-def]
             else:
                 start()
     finally:
-        import_next()
+        _import_next()
 
 
-def import_next():  # type: ignore[no-untyped-def]
+def _import_next():  # type: () -> None
     """Import the sitecustomize that Python would have imported, if there is one."""
     own = sys.modules.pop("sitecustomize", None)
     try:
@@ -36,4 +36,4 @@ def import_next():  # type: ignore[no-untyped-def]
 
 
 if __name__ == "sitecustomize":
-    start()
+    _start()
