@@ -151,6 +151,13 @@ def test_a_negative_max_size_is_a_read_error(run, reports):
     assert [report["message"] for report in reports] == ["Fatal read error on pipe transport"]
 
 
+def is_reading(transport):
+    try:
+        return transport.is_reading()
+    except NotImplementedError:  # the standard transport of Python 3.10
+        return None
+
+
 @every_kind
 def test_nothing_arrives_while_paused(make, run):
     async def main():
@@ -161,21 +168,24 @@ def test_nothing_arrives_while_paused(make, run):
         transport.pause_reading()  # no-op
         os.write(theirs.fileno(), b"one")
         await settle()
-        paused = reader.data, transport.is_reading()
+        paused, states = reader.data, [is_reading(transport)]
         transport.resume_reading()
         transport.resume_reading()  # no-op
         await until(lambda: reader.data == b"one")
-        resumed = transport.is_reading()
+        states.append(is_reading(transport))
         transport.close()
-        closed = transport.is_reading(), transport.is_closing()
+        states.append(is_reading(transport))
         transport.close()  # no-op
         transport.pause_reading()
         transport.resume_reading()
         await reader.lost
         theirs.close()
-        return paused, resumed, closed
+        return paused, states, transport.is_closing()
 
-    assert run(main()) == ((b"", False), True, (False, True))
+    paused, states, closing = run(main())
+
+    assert (paused, closing) == (b"", True)
+    assert states in ([False, True, False], [None] * 3)
 
 
 def test_connection_made_may_pause_or_close(run, loop):
