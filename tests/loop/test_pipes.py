@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import tty
 from functools import partial
 
@@ -21,8 +22,9 @@ import pytest
 
 import fastmux
 
-from .connections import Recorder, settle, until
+from .connections import Recorder, in_a_turn, settle, until
 
+TIMEOUT = 20
 ON_CORE = fastmux.implementation == "c" and "epoll" in fastmux.Poller.mechanisms
 needs_core = pytest.mark.skipif(not ON_CORE, reason="the standard library's own transports")
 
@@ -296,48 +298,50 @@ def test_closing_in_data_received_leaves_the_rest_in_the_pipe(run):
 
 
 @needs_core
-def test_a_signal_handler_that_raises_loses_nothing():
+def test_a_signal_handler_that_raises_loses_nothing(start_thread):
     """It runs before the read, or after the delivery."""
-
-    class HandlerError(Exception):
-        pass
-
-    def handler(signum, frame):
-        raise HandlerError
-
     sent = b"".join(b"%d " % number for number in range(60_000))
-    loop = fastmux.new_event_loop()
-    loop.set_exception_handler(lambda *_: None)
-    before = signal.signal(signal.SIGALRM, handler)
+    received, armed = [], False
     ours, theirs = fifo()
-    received = []
 
     class Protocol(asyncio.Protocol):
         data_received = received.append
 
-        def connection_lost(self, exc):
+    def interrupt(signum, frame):
+        nonlocal armed
+        if not in_a_turn(frame):
+            return
+        if not armed:  # has interrupted this run: a second exception would skip the clean-up of run_forever()
             loop.stop()
+            return
+        armed = False
+        raise KeyboardInterrupt
 
     def write():
-        theirs.write(sent[:1000])
-        for start in range(1000, len(sent), 1000):
-            os.write(theirs.fileno(), sent[start : start + 1000])
-        theirs.close()
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        for start in range(0, len(sent), 1000):
+            theirs.write(sent[start : start + 1000])
 
+    loop = fastmux.new_event_loop()
+    transport, _ = loop.run_until_complete(loop.connect_read_pipe(Protocol, ours))
+    before = signal.signal(signal.SIGALRM, interrupt)
+    writer = start_thread(write)
+    deadline = time.monotonic() + TIMEOUT
+    gc.disable()  # no exception comes out of its callbacks
+    signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
     try:
-        loop.run_until_complete(loop.connect_read_pipe(Protocol, ours))
-        thread = threading.Thread(target=write)
-        thread.start()
-        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
-        while thread.is_alive() or not ours.closed:
-            with contextlib.suppress(HandlerError):
+        while (writer.is_alive() or sum(map(len, received)) < len(sent)) and time.monotonic() < deadline:
+            armed = True
+            with contextlib.suppress(KeyboardInterrupt):
                 loop.run_forever()
-        signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        thread.join()
-        loop.close()
+        gc.enable()
+    transport.close()
+    loop.run_until_complete(settle())
+    loop.close()
+    theirs.close()
 
     assert b"".join(received) == sent
 
