@@ -1,8 +1,9 @@
-"""Protocols that record their callbacks, and socket pairs that connect them."""
+"""Protocols that record their callbacks, and socket pairs that connect them. The state of a loop."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 
 
@@ -103,3 +104,16 @@ async def close(protocols, sockets):
         sock.close()
     for protocol in protocols:
         await protocol.lost
+
+
+_lines, _first = inspect.getsourcelines(asyncio.BaseEventLoop.run_forever)
+#: Lines of run_forever() that run a turn. Read here: a signal handler that is interrupted while it reads a file leaves
+#: the file open.
+TURN_LINES = {number for number, line in enumerate(_lines, _first) if "_run_once" in line}
+
+
+def in_a_turn(frame):
+    """Whether a frame runs inside of a turn of run_forever(), not in its set-up or clean-up."""
+    while frame is not None and frame.f_code is not asyncio.BaseEventLoop.run_forever.__code__:
+        frame = frame.f_back
+    return frame is not None and frame.f_lineno in TURN_LINES

@@ -12,7 +12,6 @@ import ctypes
 import fcntl
 import functools
 import gc
-import inspect
 import math
 import mmap
 import os
@@ -26,7 +25,7 @@ import pytest
 
 import fastmux
 
-from .connections import BufferedRecorder, Recorder, batch, close, connect, settle, until
+from .connections import BufferedRecorder, Recorder, batch, close, connect, in_a_turn, settle, until
 
 TIMEOUT = 50
 
@@ -95,19 +94,6 @@ class Slices:
         data = bytes(self.protocol.memory).replace(b"\0", b"")
         assert len(data) == sum(self.protocol.updates)
         return data
-
-
-_lines, _first = inspect.getsourcelines(asyncio.BaseEventLoop.run_forever)
-#: Lines of run_forever() that run a turn. Read here: a signal handler that is interrupted while it reads a file leaves
-#: the file open.
-TURN_LINES = {number for number, line in enumerate(_lines, _first) if "_run_once" in line}
-
-
-def in_a_turn(frame):
-    """Whether a frame runs inside of a turn of run_forever(), not in its set-up or clean-up."""
-    while frame is not None and frame.f_code is not asyncio.BaseEventLoop.run_forever.__code__:
-        frame = frame.f_back
-    return frame is not None and frame.f_lineno in TURN_LINES
 
 
 def send_in_pieces(sockets):

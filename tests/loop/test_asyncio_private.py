@@ -185,6 +185,16 @@ def test_a_subprocess_transport_keeps_its_state_in_private_attributes():
     assert "_connect_pipes(waiter)" in source
 
 
+def test_output_of_a_subprocess_is_delivered_by_call_soon():
+    """As in fastmux.loop.pipes.process: at once queued, unless the subprocess is not connected yet."""
+    transport = base_subprocess.BaseSubprocessTransport
+
+    assert "self.proc._pipe_data_received(self.fd, data)" in inspect.getsource(base_subprocess.ReadSubprocessPipeProto)
+    assert "self._call(self._protocol.pipe_data_received, fd, data)" in inspect.getsource(transport._pipe_data_received)
+    assert "if self._pending_calls is not None:" in inspect.getsource(transport._call)
+    assert "self._loop.call_soon(cb, *data)" in inspect.getsource(transport._call)
+
+
 def test_pipes_of_a_subprocess_are_connected_in_order():
     """The order of these calls, and the attributes that they set, are repeated in fastmux.loop.pipes.process."""
     source = inspect.getsource(base_subprocess.BaseSubprocessTransport._connect_pipes)
