@@ -29,11 +29,11 @@ static fmux_t *fmux__list; /* under the lock */
 static void fmux__prepare(void)
 {
     pthread_mutex_lock(&fmux__list_lock);
-    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
+    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next)
         pthread_mutex_lock(&mux->lock);
+    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next)
         if (mux->mechanism->fork != NULL)
             mux->mechanism->fork(mux);
-    }
 }
 
 static void fmux__parent(void)
@@ -89,14 +89,16 @@ void fmux_list_add(fmux_t *mux)
     fmux__list = mux;
 }
 
-void fmux_list_disown(int fd)
+void fmux_list_disown(int fd, bool locked)
 {
     for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
         if (mux->epoll_fd != fd && atomic_load(&mux->sleep_fd) != fd)
             continue;
-        pthread_mutex_lock(&mux->lock);
+        if (!locked)
+            pthread_mutex_lock(&mux->lock);
         fmux_end(mux);
-        pthread_mutex_unlock(&mux->lock);
+        if (!locked)
+            pthread_mutex_unlock(&mux->lock);
     }
 }
 

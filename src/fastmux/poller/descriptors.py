@@ -16,6 +16,7 @@ import errno
 import os
 import sys
 
+from fastmux._events import EDGE
 from fastmux._original import select
 
 if sys.platform != "win32":
@@ -173,6 +174,19 @@ class OwnEpoll:
         elif not self.epoll.closed:  # keep it to the end of the interpreter: its destructor would close the number
             os.register_at_fork(before=self.epoll.fileno)
         self._witness.close()
+
+
+def has_entry(epoll: Any, fd: int) -> bool:
+    """Return whether an epoll set has the file for which fd stands, under this number: it refuses to add both again.
+
+    An inode does not tell: all eventfds share one, and a FIFO can be opened twice.
+    """
+    try:
+        epoll.register(fd, EDGE)  # at most one report
+        epoll.unregister(fd)
+    except OSError as error:
+        return error.errno == errno.EEXIST
+    return False
 
 
 def check_open(fd: int) -> None:
