@@ -43,19 +43,19 @@ static uint32_t fmux_renew__generation(const fmux_entry_t *entry)
     return entry == NULL ? 0 : atomic_load(&entry->generation);
 }
 
-/* True if fd still stands for the file that the inherited set has under this number.
- * Meanwhile the parent drops a report of another file: no registration has this
- * generation. */
-static bool fmux_renew__is_same(int inherited, int fd)
+/* Whether fd still stands for the file that the inherited set has under this number: 1
+ * or 0, or -ENOMEM or -ENOSPC. The parent drops a report of another file meanwhile: no
+ * registration has this generation. */
+static int fmux_renew__is_same(int inherited, int fd)
 {
     struct epoll_event record = {
         .events = EPOLLET,
         .data.u64 = (uint64_t)UINT32_MAX << 32 | (uint32_t)fd,
     };
     if (epoll_ctl(inherited, EPOLL_CTL_ADD, fd, &record) < 0)
-        return errno == EEXIST;
+        return errno == ENOMEM || errno == ENOSPC ? -errno : errno == EEXIST;
     (void)epoll_ctl(inherited, EPOLL_CTL_DEL, fd, NULL);
-    return false;
+    return 0;
 }
 
 static int fmux_renew__add(int set, int fd, fmux_entry_t *entry)
@@ -120,9 +120,11 @@ static int fmux_renew__line(fmux_t *mux, int set, const fmux_line_t *line)
         return 0; /* stale, or the wake-up socket */
     struct stat file;
     if (fstat(fd, &file) < 0 ||
-        (line->inode != 0 && file.st_ino != (ino_t)line->inode) ||
-        !fmux_renew__is_same(mux->epoll_fd, fd))
+        (line->inode != 0 && file.st_ino != (ino_t)line->inode))
         return 0; /* closed, or another file by now */
+    int same = fmux_renew__is_same(mux->epoll_fd, fd);
+    if (same <= 0)
+        return same;
     if ((entry->mask & EPOLLONESHOT) != 0 &&
         (line->events & ~FMUX__PRIVATE) == 0) {
         entry->slot = FMUX_ABSENT;
@@ -139,10 +141,11 @@ static int fmux_renew__by_table(fmux_t *mux, int set)
         int64_t first = ((INT64_C(1) << k) - 1) << 6;
         for (int64_t fd = first; fd < 2 * first + 64; fd++) {
             fmux_entry_t *entry = fmux_entry(mux, (int)fd);
-            if (fmux_renew__generation(entry) == 0 ||
-                !fmux_renew__is_same(mux->epoll_fd, (int)fd))
+            if (fmux_renew__generation(entry) == 0)
                 continue;
-            int result = fmux_renew__add(set, (int)fd, entry);
+            int result = fmux_renew__is_same(mux->epoll_fd, (int)fd);
+            if (result > 0)
+                result = fmux_renew__add(set, (int)fd, entry);
             if (result < 0)
                 return result;
         }

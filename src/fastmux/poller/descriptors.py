@@ -39,11 +39,13 @@ def _identity(fd: int) -> tuple[int, int] | None:
 class OwnFile:
     """A pipe end or a socket: its number, and whether the number still stands for it."""
 
-    fd: int
+    # Defaults: an exception from a signal handler may interrupt __init__, before __del__.
+    fd = -1
+    _identity: tuple[int, int] | None = None
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
         self._identity = _identity(fd)
+        self.fd = fd
 
     def is_ours(self) -> bool:
         return self.fd >= 0 and _identity(self.fd) == self._identity
@@ -185,6 +187,8 @@ def has_entry(epoll: Any, fd: int) -> bool:
         epoll.register(fd, EDGE)  # at most one report
         epoll.unregister(fd)
     except OSError as error:
+        if error.errno in (errno.ENOMEM, errno.ENOSPC):
+            raise
         return error.errno == errno.EEXIST
     return False
 
