@@ -16,8 +16,8 @@
  * stays in the kernel) and the copy out of all that is not ready. The
  * ready array saves work on this side of the call: no allocation and no
  * clearing per wait, and no second copy from a temporary buffer. The kernel
- * writes its records at the end of the array, and fmux_epoll__collect copies
- * them to the columns at its front.
+ * writes its records into the array, and fmux_epoll__collect copies them to
+ * its columns.
  *
  * Level-triggered, the default, means: reported by every wait while the
  * condition holds. The kernel puts each reported entry back on the tail of the
@@ -90,6 +90,7 @@
 
 #include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -195,9 +196,10 @@ static int fmux_epoll__open(fmux_t *mux)
         return mux->epoll_fd;
     /* Before it has the socket: with it, a mux that lost this number would take the
      * new set for its own. */
-    fmux_list_disown(mux->epoll_fd, false);
+    result = fmux_list_disown(mux->epoll_fd, false);
     atomic_store(&mux->sleep_fd, mux->epoll_fd);
-    result = fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_ADD, EPOLLET);
+    if (result == 0)
+        result = fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_ADD, EPOLLET);
     if (result < 0)
         close(mux->epoll_fd);
     return result;
@@ -254,7 +256,9 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
     int rows = 0;
     uint32_t stale = 0;
     for (int i = 0; i < n; i++) {
-        uint64_t data = records[i].data.u64;
+        struct epoll_event record; /* the row may overwrite it, see ready.c */
+        memcpy(&record, &records[i], sizeof record);
+        uint64_t data = record.data.u64;
         int fd = (int)(data & INT_MAX);
         if (data == FMUX_WAKE_DATA) {
             *woken_out |= fmux_epoll__take_wakeup(ready);
@@ -264,7 +268,7 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
         if (entry != NULL && atomic_load_explicit(&entry->generation,
                                                   memory_order_acquire) ==
                                  data >> 32)
-            fmux_report(ready, rows++, fd, records[i].events,
+            fmux_report(ready, rows++, fd, record.events,
                         fmux_entry_tag(entry));
         else
             stale++;

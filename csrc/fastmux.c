@@ -213,7 +213,7 @@ static int fmux__make_entry(fmux_t *mux, int fd, fmux_entry_t **entry_out)
         int k = fmux_chunk(fd);
         /* calloc gets a large chunk from the kernel, which provides a page only
          * when it is touched. */
-        fmux_entry_t *chunk = calloc((size_t)64 << k, sizeof *chunk);
+        fmux_entry_t *chunk = calloc(fmux_places(k), sizeof *chunk);
         if (chunk == NULL)
             return -ENOMEM;
         atomic_store_explicit(&mux->chunks[k], chunk, memory_order_release);

@@ -22,18 +22,30 @@
  */
 #include "internal.h"
 
+#include <stdlib.h>
+
 /* Every mux of the process. This lock is taken before that of any mux. */
 static pthread_mutex_t fmux__list_lock = PTHREAD_MUTEX_INITIALIZER;
-static fmux_t *fmux__list; /* under the lock */
+static fmux_t *fmux__list; /* under the lock, as all below */
+
+/* The mux whose epoll set got a number last, also if it is closed by now: chunks as of
+ * fmux_entry_t. */
+static fmux_t **fmux__owners[FMUX_CHUNKS];
+
+/* True if a fork has made second sets, see fork_epoll.c. They are not in the table. */
+static bool fmux__second_sets;
 
 static void fmux__prepare(void)
 {
     pthread_mutex_lock(&fmux__list_lock);
     for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next)
         pthread_mutex_lock(&mux->lock);
-    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next)
+    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
         if (mux->mechanism->fork != NULL)
             mux->mechanism->fork(mux);
+        if (atomic_load(&mux->sleep_fd) != mux->epoll_fd)
+            fmux__second_sets = true;
+    }
 }
 
 static void fmux__parent(void)
@@ -80,6 +92,11 @@ void fmux_list_unlock(void)
     pthread_mutex_unlock(&fmux__list_lock);
 }
 
+static fmux_t **fmux__owner(int fd)
+{
+    return fmux__owners[fmux_chunk(fd)] + fmux_place(fd);
+}
+
 void fmux_list_add(fmux_t *mux)
 {
     mux->next = fmux__list;
@@ -87,19 +104,35 @@ void fmux_list_add(fmux_t *mux)
     if (mux->next != NULL)
         mux->next->link = &mux->next;
     fmux__list = mux;
+    if (mux->epoll_fd >= 0)
+        *fmux__owner(mux->epoll_fd) = mux;
 }
 
-void fmux_list_disown(int fd, bool locked)
+static void fmux__end_owner(fmux_t *mux, int fd, bool locked)
 {
-    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
-        if (mux->epoll_fd != fd && atomic_load(&mux->sleep_fd) != fd)
-            continue;
-        if (!locked)
-            pthread_mutex_lock(&mux->lock);
-        fmux_end(mux);
-        if (!locked)
-            pthread_mutex_unlock(&mux->lock);
+    if (mux->epoll_fd != fd && atomic_load(&mux->sleep_fd) != fd)
+        return;
+    if (!locked)
+        pthread_mutex_lock(&mux->lock);
+    fmux_end(mux);
+    if (!locked)
+        pthread_mutex_unlock(&mux->lock);
+}
+
+int fmux_list_disown(int fd, bool locked)
+{
+    int k = fmux_chunk(fd);
+    if (fmux__owners[k] == NULL) {
+        fmux__owners[k] = calloc(fmux_places(k), sizeof *fmux__owners[k]);
+        if (fmux__owners[k] == NULL)
+            return -ENOMEM;
     }
+    if (*fmux__owner(fd) != NULL)
+        fmux__end_owner(*fmux__owner(fd), fd, locked);
+    if (fmux__second_sets)
+        for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next)
+            fmux__end_owner(mux, fd, locked);
+    return 0;
 }
 
 void fmux_list_remove(fmux_t *mux)
@@ -108,5 +141,7 @@ void fmux_list_remove(fmux_t *mux)
     *mux->link = mux->next;
     if (mux->next != NULL)
         mux->next->link = mux->link;
+    if (mux->epoll_fd >= 0 && *fmux__owner(mux->epoll_fd) == mux)
+        *fmux__owner(mux->epoll_fd) = NULL;
     pthread_mutex_unlock(&fmux__list_lock);
 }

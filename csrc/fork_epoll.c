@@ -136,16 +136,14 @@ static int fmux_renew__line(fmux_t *mux, int set, const fmux_line_t *line)
 static int fmux_renew__by_table(fmux_t *mux, int set)
 {
     for (int k = 0; k < FMUX_CHUNKS; k++) {
-        if (atomic_load(&mux->chunks[k]) == NULL)
-            continue;
-        int64_t first = ((INT64_C(1) << k) - 1) << 6;
-        for (int64_t fd = first; fd < 2 * first + 64; fd++) {
-            fmux_entry_t *entry = fmux_entry(mux, (int)fd);
-            if (fmux_renew__generation(entry) == 0)
+        fmux_entry_t *chunk = atomic_load(&mux->chunks[k]);
+        for (size_t i = 0; chunk != NULL && i < fmux_places(k); i++) {
+            if (fmux_renew__generation(chunk + i) == 0)
                 continue;
-            int result = fmux_renew__is_same(mux->epoll_fd, (int)fd);
+            int fd = (int)(fmux_first(k) + (int64_t)i);
+            int result = fmux_renew__is_same(mux->epoll_fd, fd);
             if (result > 0)
-                result = fmux_renew__add(set, (int)fd, entry);
+                result = fmux_renew__add(set, fd, chunk + i);
             if (result < 0)
                 return result;
         }
@@ -178,16 +176,17 @@ static int fmux__entry_of_set(fmux_t *mux, int sleep_fd, int operation)
                                                                       : 0;
 }
 
-/* True if sleep_fd is ours. Of the parent's set, look at the list: a kick would
- * interrupt a wait of the parent. */
+/* True if sleep_fd is ours: only the set of this mux accepts a change of the socket. Of
+ * the parent's set, look at the list: a change would interrupt a wait of the parent. */
 static bool fmux__owns_sleep(fmux_t *mux, int sleep_fd)
 {
     fmux_line_t line;
-    if (mux->inherited && fmux_is_ours(&mux->wake) &&
-        fmux_renew__find(sleep_fd, mux->wake.fd, &line) &&
+    if (!fmux_is_ours(&mux->wake))
+        return false;
+    if (mux->inherited && fmux_renew__find(sleep_fd, mux->wake.fd, &line) &&
         line.inode == (uint64_t)mux->wake.inode)
         return true;
-    return fmux_epoll_kick(mux);
+    return fmux_epoll_wake(mux, sleep_fd, EPOLL_CTL_MOD, EPOLLET) == 0;
 }
 
 /* True if epoll_fd is ours, given that sleep_fd is. */
@@ -225,9 +224,9 @@ static int fmux__open_set(fmux_t *mux, bool locked)
     int set = epoll_create1(EPOLL_CLOEXEC);
     if (set < 0)
         return -errno;
-    if (locked)
-        fmux_list_disown(set, true); /* see fmux_epoll__open */
-    int result = fmux__fill(mux, set);
+    int result = locked ? fmux_list_disown(set, true) : 0; /* see fmux_epoll__open */
+    if (result == 0)
+        result = fmux__fill(mux, set);
     if (result == 0)
         return set;
     close(set);

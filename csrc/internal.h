@@ -51,9 +51,9 @@ typedef struct {
     fmux_file_t read, write;
 } fmux_pipe_t;
 
-/* The table of entries, by fd: chunk k holds 64 << k of them, so 26 chunks
- * cover every int, small programs need one, and growing moves nothing. */
-enum { FMUX_CHUNKS = 26 };
+/* The table of entries, by fd: four chunks each of 16, 32, 64, ... entries, so 104
+ * chunks cover every int, at most a fifth is unused, and growing moves nothing. */
+enum { FMUX_CHUNKS = 104 };
 
 /* The functions of a mechanism. open runs under the lock of the list of muxes, all
  * others but look and sleep under mux->lock.
@@ -160,15 +160,39 @@ extern const fmux_mechanism_t fmux_epoll;
 extern const fmux_mechanism_t fmux_poll;
 extern const fmux_mechanism_t fmux_select;
 
-/* The chunk of fd, and its place there. */
+/* A number of 2^e and more, below 2^(e + 1), is in one of the chunks of 2^(e - 2)
+ * entries; e is 6 or more. */
+static inline uint32_t fmux__number(int fd)
+{
+    return (uint32_t)fd + 64;
+}
+
+static inline int fmux__exponent(int fd)
+{
+    return 31 - __builtin_clz(fmux__number(fd));
+}
+
+/* The chunk of fd, its place there, and the number of places. */
 static inline int fmux_chunk(int fd)
 {
-    return 31 - __builtin_clz(((uint32_t)fd >> 6) + 1);
+    int e = fmux__exponent(fd);
+    return 4 * (e - 6) + (int)(fmux__number(fd) >> (e - 2) & 3);
+}
+
+static inline size_t fmux_places(int chunk)
+{
+    return (size_t)16 << (chunk / 4);
 }
 
 static inline uint32_t fmux_place(int fd)
 {
-    return (uint32_t)fd - (((UINT32_C(1) << fmux_chunk(fd)) - 1) << 6);
+    return fmux__number(fd) & ((UINT32_C(1) << (fmux__exponent(fd) - 2)) - 1);
+}
+
+/* The descriptor of the first place of a chunk. */
+static inline int64_t fmux_first(int chunk)
+{
+    return (int64_t)fmux_places(chunk) * (4 + chunk % 4) - 64;
 }
 
 /* The entry of fd, or NULL if its chunk was never needed. */
@@ -206,10 +230,10 @@ void fmux_list_unlock(void);
 void fmux_list_add(fmux_t *mux);
 void fmux_list_remove(fmux_t *mux);
 
-/* Close every mux that had an epoll set under this number, which has just become
+/* Close the mux that had an epoll set under this number, which has just become
  * another one's: the program has closed it. locked: the caller holds the lock of every
- * mux. */
-void fmux_list_disown(int fd, bool locked);
+ * mux. Returns 0 or -ENOMEM. */
+int fmux_list_disown(int fd, bool locked);
 
 /* Leave the array. Another thread may enter it as soon as this returns.
  * Returns false if the mux is closed. */

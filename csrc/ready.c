@@ -25,9 +25,11 @@ int fmux_stats(fmux_t *mux, fmux_stats_t *stats_out)
 }
 
 /* A row has three columns, and 16 bytes for the kernel's record: the largest size
- * of an epoll_event on any architecture. Another 16 bytes align the records. */
+ * of an epoll_event on any architecture. The records begin where the tags do, because
+ * the tag of a row is written after its record was read. Another 16 bytes align the
+ * records. */
 enum {
-    FMUX_ROW_BYTES = 3 * 4 + 16,
+    FMUX_ROW_BYTES = 2 * 4 + 16,
     FMUX_CAPACITY_MAX = INT32_MAX / FMUX_ROW_BYTES - 2
 };
 
@@ -55,7 +57,7 @@ int fmux_ready_open(fmux_t *mux, void *memory, int bytes, int capacity,
     ready->fds = memory;
     ready->events = (uint32_t *)(ready->fds + capacity);
     ready->tags = (int32_t *)(ready->events + capacity);
-    uintptr_t records = (uintptr_t)(ready->tags + capacity);
+    uintptr_t records = (uintptr_t)ready->tags;
     ready->records = (void *)((records + 15) & ~(uintptr_t)15);
     ready->wake.read.fd = ready->wake.write.fd = -1;
 

@@ -27,12 +27,12 @@ fmux_object_t fmux_pairs(void);
 fmux_object_t fmux_first_context(fmux_object_t pairs, fmux_object_t key_type,
                                  fmux_object_t unchanged);
 
-/* Make the context of an EpollSelector, shared with forked children; or of a Poller,
- * with so many rows in its ready arrays, which takes these events. Returns the
- * context, or an int: an error of fmux_open. */
+/* Make the context of an EpollSelector, shared with forked children; or of a Poller
+ * with this capacity, which takes these events. Returns the context, or an int: an
+ * error of fmux_open. */
 fmux_object_t fmux_selector_context(fmux_object_t like, fmux_object_t keys);
 fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
-                                  int mechanism, int shared, int rows,
+                                  int mechanism, int shared, int capacity,
                                   uint32_t events);
 
 /* Close the mux, and drop the keys in the table of pairs. */
@@ -41,8 +41,8 @@ int fmux_context_close(fmux_object_t context);
 /* The mux; for calls that need no Python. */
 fmux_t *fmux_context_mux(fmux_object_t context);
 
-/* The rows of new arrays. A Poller doubles them when it has more registrations. */
-int fmux_context_rows(fmux_object_t context);
+/* The capacity of a Poller, which doubles when it has more registrations. */
+int fmux_context_capacity(fmux_object_t context);
 
 /* As the functions of the mux. add and modify leave the table of pairs alone. */
 int fmux_context_add(fmux_object_t context, int fd, uint32_t mask);
@@ -119,8 +119,8 @@ fmux_object_t fmux_selector_now(fmux_object_t context);
 fmux_object_t fmux_selector_wait(fmux_object_t context, fmux_object_t timeout);
 
 /* The number of rows, which stay in a private array; an error as a negative number,
- * -EBUSY for an array of NULL, of another thread, or with fewer rows than its context
- * asks for. */
+ * -EBUSY for an array of NULL, of another thread, or with fewer rows than the
+ * capacity. */
 fmux_object_t fmux_rows_now(fmux_ready_t *ready);
 fmux_object_t fmux_rows_wait(fmux_ready_t *ready, fmux_object_t timeout);
 

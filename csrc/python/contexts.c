@@ -8,6 +8,7 @@
  */
 #include "interpreter.h"
 
+#include <limits.h>
 #include <stdlib.h>
 
 /* ---- arrays ---------------------------------------------------------------- */
@@ -57,6 +58,11 @@ static fmux_array_t *fmux__make_array(fmux_context_t *context, int *error_out)
 
 fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out)
 {
+    Py_ssize_t length = PyDict_Size(context->keys);
+    if (length > context->rows) {
+        length += length / 8;
+        context->rows = length > context->capacity ? context->capacity : (int)length;
+    }
     fmux_array_t *array = context->arrays;
     if (array == NULL || array->busy || array->rows != context->rows) {
         while (array != NULL && (array->busy || array->rows != context->rows))
@@ -71,6 +77,33 @@ fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out)
 }
 
 /* ---- life cycle --------------------------------------------------------------- */
+
+/* A closed mux in the place of those that are freed: every call returns -ESHUTDOWN. */
+static fmux_t *fmux__closed_mux(void)
+{
+    static fmux_t *closed;
+    if (closed == NULL && fmux_open(FMUX_POLL, &closed) == 0)
+        (void)fmux_close(closed);
+    return closed;
+}
+
+/* Close the mux and free its memory, which the garbage collector might do much later.
+ * The ready arrays of waits in progress keep it until they are freed. */
+static void fmux__end_mux(fmux_context_t *context)
+{
+    fmux_t *mux = context->mux, *closed = fmux__closed_mux();
+    if (mux == closed || closed == NULL) {
+        (void)fmux_close(mux);
+        return;
+    }
+    (void)fmux_stats(mux, &context->stats);
+    context->mux = closed; /* no other thread frees the mux */
+    PyThreadState *state = PyEval_SaveThread(); /* closing a large set takes long */
+    (void)fmux_close(mux);
+    PyEval_RestoreThread(state);
+    (void)fmux_stats(mux, &context->stats);
+    fmux_free(mux);
+}
 
 static int fmux__context_traverse(PyObject *self, visitproc visit, void *arg)
 {
@@ -92,11 +125,9 @@ static void fmux__context_free(PyObject *self)
         fmux__free_array(array);
     }
     if (context->mux != NULL) {
-        /* Closing a large set takes long. */
-        PyThreadState *state = context->closed ? NULL : PyEval_SaveThread();
-        fmux_free(context->mux);
-        if (state != NULL)
-            PyEval_RestoreThread(state);
+        fmux__end_mux(context);
+        if (context->mux != fmux__closed_mux())
+            fmux_free(context->mux);
     }
     free(context->records);
     Py_XDECREF(context->table);
@@ -174,7 +205,8 @@ fmux_object_t fmux_first_context(fmux_object_t pairs, fmux_object_t key_type,
 
 /* Make a context with a mux. Returns it, or an int: an error of fmux_open. */
 static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
-                                        int mechanism, int shared, int rows)
+                                        int mechanism, int shared, int rows,
+                                        int capacity)
 {
     fmux_context_t *context = fmux_context_new(fmux_borrow_context(like),
                                                fmux_borrow(keys), NULL);
@@ -183,6 +215,7 @@ static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
         return fmux_give(NULL);
     }
     context->rows = rows;
+    context->capacity = capacity;
     int result = fmux_open(mechanism, &context->mux);
     if (result == 0)
         result = fmux_set_shared(context->mux, shared);
@@ -192,19 +225,24 @@ static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
     return fmux_give_errno(result);
 }
 
-enum { FMUX__SELECTOR_ROWS = 64 }; /* of the first array; a full set doubles them */
+enum {
+    FMUX__SELECTOR_ROWS = 64, /* of the first array */
+    FMUX__POLLER_ROWS = 1024
+};
 
 fmux_object_t fmux_selector_context(fmux_object_t like, fmux_object_t keys)
 {
-    return fmux__context_open(like, keys, FMUX_EPOLL, 1, FMUX__SELECTOR_ROWS);
+    return fmux__context_open(like, keys, FMUX_EPOLL, 1, FMUX__SELECTOR_ROWS,
+                              INT_MAX);
 }
 
 fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
-                                  int mechanism, int shared, int rows,
+                                  int mechanism, int shared, int capacity,
                                   uint32_t events)
 {
+    int rows = capacity < FMUX__POLLER_ROWS ? capacity : FMUX__POLLER_ROWS;
     fmux_object_t object =
-        fmux__context_open(like, keys, mechanism, shared, rows);
+        fmux__context_open(like, keys, mechanism, shared, rows, capacity);
     if (fmux_borrow(object) != NULL && !PyLong_Check(fmux_borrow(object))) {
         fmux_context_t *context = fmux_borrow_context(object);
         context->selector = 0;
@@ -216,10 +254,7 @@ fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
 int fmux_context_close(fmux_object_t object)
 {
     fmux_context_t *context = fmux_borrow_context(object);
-    PyThreadState *state = PyEval_SaveThread();
-    (void)fmux_close(context->mux);
-    PyEval_RestoreThread(state);
-    context->closed = 1;
+    fmux__end_mux(context);
     fmux__free_arrays(context);
     /* No registration follows: the mux is closed. This may run destructors. Without
      * memory, the keys are released together with the context. */
@@ -235,9 +270,9 @@ fmux_t *fmux_context_mux(fmux_object_t context)
     return fmux_borrow_context(context)->mux;
 }
 
-int fmux_context_rows(fmux_object_t context)
+int fmux_context_capacity(fmux_object_t context)
 {
-    return fmux_borrow_context(context)->rows;
+    return fmux_borrow_context(context)->capacity;
 }
 
 int fmux_context_set_shared(fmux_object_t context, int shared)
@@ -258,8 +293,9 @@ int fmux_context_fileno(fmux_object_t context)
 fmux_object_t fmux_context_stats(fmux_object_t object)
 {
     const fmux_context_t *context = fmux_borrow_context(object);
-    fmux_stats_t stats;
-    (void)fmux_stats(context->mux, &stats);
+    fmux_stats_t stats = context->stats;
+    if (context->mux != fmux__closed_mux())
+        (void)fmux_stats(context->mux, &stats);
     return fmux_give(Py_BuildValue(
         "(KKKKKKKKK)", stats.waits, stats.events, stats.stale_events,
         stats.control_calls, context->avoided, stats.wakeups,

@@ -47,7 +47,7 @@ typedef struct fmux_array {
  * need. An object, so that the garbage collector finds the keys; it has no
  * finalizer and is never cleared, so the destructors of a cycle can use it. */
 typedef struct {
-    PyObject_HEAD fmux_t *mux; /* NULL for poll(2) */
+    PyObject_HEAD fmux_t *mux; /* NULL for poll(2); a closed one after close() */
     PyObject *table;  /* with a mux: a list: tag -> key, or (key, events) once that
                        * was reported */
     PyObject *keys;   /* a dict: descriptor -> key; None for select.poll */
@@ -57,11 +57,12 @@ typedef struct {
     PyObject *unchanged;  /* as data: keep the old data */
     uint32_t events;      /* the events that register() takes */
     char selector;        /* events and errors are those of a selector */
-    char closed;          /* the mux */
     int rows;             /* of new arrays */
-    uint64_t growths;     /* doublings of rows by registrations */
+    int capacity;         /* of a Poller: the most rows */
+    uint64_t growths;     /* doublings of the capacity */
     uint64_t avoided;     /* calls of modify() without a system call */
     fmux_array_t *arrays; /* see fmux_take_array */
+    fmux_stats_t stats;   /* of the mux, once it is freed */
 
     char fresh; /* poll(2): 0: masks have changed; 1: one call since; 2: the records
                  * are up to date */
@@ -83,8 +84,8 @@ static inline fmux_context_t *fmux_borrow_context(fmux_object_t context)
 fmux_context_t *fmux_context_new(const fmux_context_t *like, PyObject *keys,
                                  PyObject *masks);
 
-/* Take an array that no wait uses, with as many rows as the context asks for: make
- * one if there is none. Returns NULL with an exception, or sets *error_out. */
+/* Take an array that no wait uses, with a row for each registration up to the
+ * capacity: make one if there is none. Returns NULL with an exception, or sets *error_out. */
 fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out);
 
 /* An errno result as an int object. */

@@ -182,11 +182,39 @@ static PyObject *fmux__make_tuple(PyObject *type, PyObject *file, PyObject *fd,
     return key;
 }
 
+/* Whether a tuple is no more than its items, so that one can be filled after its
+ * allocation. (From Python 3.14 on it also has room for its hash.) */
+static int fmux__tuples_are_plain(void)
+{
+    static int plain = -1;
+    if (plain < 0) {
+        PyObject *size =
+            PyObject_GetAttrString((PyObject *)&PyTuple_Type, "__basicsize__");
+        plain = size != NULL && PyLong_AsLong(size) == sizeof(PyVarObject);
+        Py_XDECREF(size);
+        PyErr_Clear();
+    }
+    return plain;
+}
+
 /* A new key. */
 static PyObject *fmux__make_key(const fmux_context_t *context, PyObject *file,
                                 PyObject *fd, PyObject *events, PyObject *data)
 {
-    return fmux__make_tuple(context->key_type, file, fd, events, data);
+    PyObject *type = context->key_type;
+    if (!fmux__tuples_are_plain())
+        return fmux__make_tuple(type, file, fd, events, data);
+    PyObject *key = PyType_GenericAlloc((PyTypeObject *)type, 4);
+    if (key == NULL)
+        return NULL;
+    PyObject_GC_UnTrack(key); /* until it is complete */
+    PyObject *fields[] = {file, fd, events, data};
+    for (int i = 0; i < 4; i++) {
+        Py_INCREF(fields[i]);
+        (void)PyTuple_SetItem(key, i, fields[i]);
+    }
+    PyObject_GC_Track(key);
+    return key;
 }
 
 /* Whether a != b: 1 or 0, or -1 with an exception. */
@@ -250,8 +278,9 @@ static int fmux__register(fmux_context_t *context, int fd, PyObject *number,
                      : fmux_poll_set(context, number, (long)mask);
     if (result < 0)
         fmux__forget(context->keys, number);
-    else if (!context->selector && PyDict_Size(context->keys) > context->rows) {
-        context->rows *= 2;
+    else if (!context->selector &&
+             PyDict_Size(context->keys) > context->capacity) {
+        context->capacity *= 2;
         context->growths++;
     }
     return result;

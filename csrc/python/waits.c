@@ -125,9 +125,6 @@ fmux__list(fmux_object_t object, int64_t timeout_ns, int max_events,
     int error = 0;
     if (timeout_ns == FMUX_UNUSUAL || context == NULL)
         return fmux_give_errno(-EDOM);
-    if (kind == FMUX__SELECTOR)
-        while (PyDict_Size(context->keys) > context->rows)
-            context->rows *= 2;
     fmux_array_t *array = fmux_take_array(context, &error);
     if (array == NULL)
         return error < 0 ? fmux_give_errno(error) : fmux_give(NULL);
@@ -186,7 +183,7 @@ static fmux_object_t fmux__count(fmux_ready_t *ready, int64_t timeout_ns)
         return fmux_give_errno(ready == NULL ? -EBUSY : -EDOM);
     fmux_rows_t rows = fmux_ready_rows(ready);
     const fmux_context_t *context = rows.context;
-    if (context->rows > rows.capacity)
+    if (context->capacity > rows.capacity)
         return fmux_give_errno(-EBUSY);
     int n = fmux__wait(ready, rows.capacity, &deadline, &rows);
     PyObject *number = n == FMUX_RAISED ? NULL : PyLong_FromLong(n);

@@ -59,7 +59,7 @@ if implementation == "c":
     key_replace = lib.fmux_key_replace
     key_remove = lib.fmux_key_remove
     context_close = lib.fmux_context_close
-    context_rows = lib.fmux_context_rows
+    context_capacity = lib.fmux_context_capacity
     context_add = lib.fmux_context_add
     context_modify = lib.fmux_context_modify
     context_set_shared = lib.fmux_context_set_shared
@@ -149,9 +149,9 @@ def selector_context(keys: dict[int, Any]) -> Any:
     return context
 
 
-def poller_context(keys: dict[int, Any], mechanism: str, shared: int, rows: int, events: int) -> Any:
+def poller_context(keys: dict[int, Any], mechanism: str, shared: int, capacity: int, events: int) -> Any:
     """Make the context of a Poller that takes these events."""
-    context = lib.fmux_poller_context(FIRST_CONTEXT, keys, MECHANISMS[mechanism], shared, rows, events)
+    context = lib.fmux_poller_context(FIRST_CONTEXT, keys, MECHANISMS[mechanism], shared, capacity, events)
     if context.__class__ is int:
         raise os_error(context)
     return context

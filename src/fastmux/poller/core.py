@@ -18,8 +18,8 @@ from fastmux._binding import (
     NO_ARRAY,
     NOW,
     UNUSUAL,
+    context_capacity,
     context_close,
-    context_rows,
     fail,
     fd_register,
     file_modify,
@@ -44,10 +44,13 @@ from .fork import apply_in_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final
 
     from .audit import Entry, Stats
     from .base import FileObject
+
+
+_DEFAULT_CAPACITY: Final = 1024
 
 
 class _Rows:
@@ -81,17 +84,17 @@ class Poller(BasePoller):
     All methods may be called from any thread, and several threads may wait at once.
     """
 
-    __slots__ = ("_context", "_front", "_local", "_rows")  # found sooner than in a dict
+    __slots__ = ("_context", "_front", "_local", "_rows")
 
     mechanisms: tuple[str, ...] = tuple(_binding.MECHANISMS)
 
-    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
+    def __init__(self, mechanism: str | None = None, *, capacity: int = _DEFAULT_CAPACITY, fork: str = "rebuild") -> None:
         BasePoller.__init__(self, mechanism, fork)
         mechanism = self.mechanism
-        events = SUPPORTED[mechanism]
-        capacity = check_capacity(capacity)
+        if capacity is not _DEFAULT_CAPACITY:
+            capacity = check_capacity(capacity)
         shared = 1 if fork == "share" else 0
-        self._context: Any = poller_context(self._keys, mechanism, shared, capacity, events)
+        self._context: Any = poller_context(self._keys, mechanism, shared, capacity, SUPPORTED[mechanism])
         #: The private array of the first thread that called wait(), which alone replaces it. Other threads have theirs
         #: in self._local.rows.
         self._front: _Rows | None = None
@@ -103,8 +106,8 @@ class Poller(BasePoller):
 
     @property
     def capacity(self) -> int:
-        rows: int = context_rows(self._context)
-        return rows
+        capacity: int = context_capacity(self._context)
+        return capacity
 
     # Registrations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 POLICIES: Final = ("rebuild", "close", "share", "raise")
 
 #: What stays usable in a child, with the policy "raise".
-_USABLE: Final = ("capacity", "close", "closed", "mechanisms")
+_USABLE: Final = ("capacity", "close", "closed", "mechanism", "mechanisms")
 
 
 class _Reference(weakref.ref):  # type: ignore[type-arg]

@@ -37,12 +37,14 @@ class EpollSelector(Registrations, _standard.EpollSelector):
     """
 
     _selector: Any
+    _fork = "share"
 
     def _selector_cls(self) -> EpollSet:
         return EpollSet(self._fd_to_key)
 
     def __init__(self, *, fork: str = "share") -> None:
-        self._fork = check_policy(fork)
+        if fork != "share":
+            self._fork = check_policy(fork)
         super().__init__()
         epoll_set = self._selector
         self._context = epoll_set.context if type(epoll_set) is EpollSet else None  # of a subclass with another object

@@ -21,8 +21,6 @@ else:
 class Registrations(StandardSelector):
     """A mixin in front of a standard selector."""
 
-    __slots__ = ("_context",)  # found sooner than in a dict
-
     #: None if a subclass uses another poll or epoll object: then the standard selector makes every call.
     _context: Any
 
