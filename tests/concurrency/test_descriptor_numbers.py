@@ -149,7 +149,9 @@ def test_pipes_that_the_program_has_closed_are_replaced(make_poller, scanning_po
     in_child(child)
 
 
-def test_a_wait_whose_pipe_is_another_file_can_be_woken(make_poller, scanning_poller, opened, make_socketpair, start_thread):
+def test_a_wait_whose_pipe_is_another_file_can_be_woken(
+    make_poller, scanning_poller, opened, make_socketpair, start_thread
+):
     silent, _ = make_socketpair()
 
     def child():

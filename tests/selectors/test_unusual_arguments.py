@@ -38,7 +38,9 @@ class BadFile:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("error", [KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError, LookupError])
+@pytest.mark.parametrize(
+    "error", [KeyError, ValueError, TypeError, AttributeError, OverflowError, OSError, LookupError]
+)
 def test_any_exception_of_a_fileno_method(name, error):
     file = BadFile(error("bad"))
     calls = [
