@@ -196,7 +196,7 @@ static int fmux_epoll__open(fmux_t *mux)
         return mux->epoll_fd;
     /* Before it has the socket: with it, a mux that lost this number would take the
      * new set for its own. */
-    result = fmux_list_disown(mux->epoll_fd);
+    result = fmux_list_disown(mux->epoll_fd, false);
     atomic_store(&mux->sleep_fd, mux->epoll_fd);
     if (result == 0)
         result = fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_ADD, EPOLLET);

@@ -38,8 +38,9 @@ static bool fmux__second_sets;
 static void fmux__prepare(void)
 {
     pthread_mutex_lock(&fmux__list_lock);
-    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
+    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next)
         pthread_mutex_lock(&mux->lock);
+    for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
         if (mux->mechanism->fork != NULL)
             mux->mechanism->fork(mux);
         if (atomic_load(&mux->sleep_fd) != mux->epoll_fd)
@@ -107,16 +108,18 @@ void fmux_list_add(fmux_t *mux)
         *fmux__owner(mux->epoll_fd) = mux;
 }
 
-static void fmux__end_owner(fmux_t *mux, int fd)
+static void fmux__end_owner(fmux_t *mux, int fd, bool locked)
 {
     if (mux->epoll_fd != fd && atomic_load(&mux->sleep_fd) != fd)
         return;
-    pthread_mutex_lock(&mux->lock);
+    if (!locked)
+        pthread_mutex_lock(&mux->lock);
     fmux_end(mux);
-    pthread_mutex_unlock(&mux->lock);
+    if (!locked)
+        pthread_mutex_unlock(&mux->lock);
 }
 
-int fmux_list_disown(int fd)
+int fmux_list_disown(int fd, bool locked)
 {
     int k = fmux_chunk(fd);
     if (fmux__owners[k] == NULL) {
@@ -125,10 +128,10 @@ int fmux_list_disown(int fd)
             return -ENOMEM;
     }
     if (*fmux__owner(fd) != NULL)
-        fmux__end_owner(*fmux__owner(fd), fd);
+        fmux__end_owner(*fmux__owner(fd), fd, locked);
     if (fmux__second_sets)
         for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next)
-            fmux__end_owner(mux, fd);
+            fmux__end_owner(mux, fd, locked);
     return 0;
 }
 

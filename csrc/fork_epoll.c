@@ -3,10 +3,14 @@
  * A private set. The child makes a set of its own with the same registrations. The
  * table is not enough for that: a number in it may stand for another file by now,
  * which was never registered, and a one-shot registration may have fired. The kernel
- * has the rest: /proc/self/fdinfo lists the entries of a set, with the inode and the
- * device of each file, and with an empty mask if a one-shot has fired. Without /proc,
- * the table is the fallback. The new set takes the number of the old one: a
- * descriptor returned by fmux_fileno stays valid.
+ * has the rest: /proc/self/fdinfo lists the entries of a set, with the inode of each
+ * file, and with an empty mask if a one-shot has fired. Without /proc, the table is the
+ * fallback. The new set takes the number of the old one: a descriptor returned by
+ * fmux_fileno stays valid.
+ *
+ * An inode is not a file: all eventfds share one, and a FIFO can be opened twice. The
+ * inherited set is exact. It refuses to add a pair of file and number that it has. If it
+ * takes the pair, the number stands for another file, and the pair is removed again.
  *
  * A shared set. An edge goes to one waiter of all processes, so a wake-up must not be
  * in the set: a waiter of the other process could take it. Before the first fork,
@@ -28,7 +32,6 @@
 #include <sched.h>
 #include <stdio.h>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 /* The bits that remain of a one-shot registration that has fired. */
@@ -40,13 +43,27 @@ static uint32_t fmux_renew__generation(const fmux_entry_t *entry)
     return entry == NULL ? 0 : atomic_load(&entry->generation);
 }
 
+/* Whether fd still stands for the file that the inherited set has under this number: 1
+ * or 0, or -ENOMEM or -ENOSPC. The parent drops a report of another file meanwhile: no
+ * registration has this generation. */
+static int fmux_renew__is_same(int inherited, int fd)
+{
+    struct epoll_event record = {
+        .events = EPOLLET,
+        .data.u64 = (uint64_t)UINT32_MAX << 32 | (uint32_t)fd,
+    };
+    if (epoll_ctl(inherited, EPOLL_CTL_ADD, fd, &record) < 0)
+        return errno == ENOMEM || errno == ENOSPC ? -errno : errno == EEXIST;
+    (void)epoll_ctl(inherited, EPOLL_CTL_DEL, fd, NULL);
+    return 0;
+}
+
 static int fmux_renew__add(int set, int fd, fmux_entry_t *entry)
 {
     struct epoll_event record = fmux_epoll_record(fd, entry);
     if (epoll_ctl(set, EPOLL_CTL_ADD, fd, &record) == 0)
         return 0;
-    /* Closed, or a regular file by now: not watched. */
-    return errno == EBADF || errno == EPERM ? 0 : -errno;
+    return errno == EBADF ? 0 : -errno; /* another thread has closed it */
 }
 
 /* Open the list of the entries of a set. */
@@ -62,8 +79,7 @@ typedef struct {
     int fd;
     uint32_t events;
     uint64_t data;
-    uint64_t inode;  /* 0: unknown, as before Linux 4.13 */
-    uint32_t device; /* as the kernel encodes it */
+    uint64_t inode; /* 0: unknown, as before Linux 4.13 */
 } fmux_line_t;
 
 /* Read the next line that is an entry. Returns false at the end. */
@@ -74,9 +90,9 @@ static bool fmux_renew__next(FILE *info, fmux_line_t *line_out)
         *line_out = (fmux_line_t){0};
         if (sscanf(text,
                    "tfd: %d events: %" SCNx32 " data: %" SCNx64
-                   " pos:%*s ino:%" SCNx64 " sdev:%" SCNx32,
+                   " pos:%*s ino:%" SCNx64,
                    &line_out->fd, &line_out->events, &line_out->data,
-                   &line_out->inode, &line_out->device) >= 3)
+                   &line_out->inode) >= 3)
             return true;
     }
     return false;
@@ -106,20 +122,15 @@ static int fmux_renew__line(fmux_t *mux, int set, const fmux_line_t *line)
     if (fstat(fd, &file) < 0 ||
         (line->inode != 0 && file.st_ino != (ino_t)line->inode))
         return 0; /* closed, or another file by now */
+    int same = fmux_renew__is_same(mux->epoll_fd, fd);
+    if (same <= 0)
+        return same;
     if ((entry->mask & EPOLLONESHOT) != 0 &&
         (line->events & ~FMUX__PRIVATE) == 0) {
         entry->slot = FMUX_ABSENT;
         return 0;
     }
-    int result = fmux_renew__add(set, fd, entry);
-    /* Some file systems (btrfs, overlayfs) have one device for fstat and another one
-     * here. So after a difference, compare with the entry in the new set. */
-    fmux_line_t added;
-    if (result == 0 && line->inode != 0 &&
-        line->device != (major(file.st_dev) << 20 | minor(file.st_dev)) &&
-        (!fmux_renew__find(set, fd, &added) || added.device != line->device))
-        (void)epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL);
-    return result;
+    return fmux_renew__add(set, fd, entry);
 }
 
 static int fmux_renew__by_table(fmux_t *mux, int set)
@@ -130,7 +141,9 @@ static int fmux_renew__by_table(fmux_t *mux, int set)
             if (fmux_renew__generation(chunk + i) == 0)
                 continue;
             int fd = (int)(fmux_first(k) + (int64_t)i);
-            int result = fmux_renew__add(set, fd, chunk + i);
+            int result = fmux_renew__is_same(mux->epoll_fd, fd);
+            if (result > 0)
+                result = fmux_renew__add(set, fd, chunk + i);
             if (result < 0)
                 return result;
         }
@@ -204,13 +217,16 @@ static int fmux__fill(fmux_t *mux, int set)
                        : fmux_renew__fill(mux, set);
 }
 
-/* Make a new set. Returns it, or -errno. */
-static int fmux__open_set(fmux_t *mux)
+/* Make a new set. Returns it, or -errno. locked: the caller holds all locks, and keeps
+ * the set under its new number. */
+static int fmux__open_set(fmux_t *mux, bool locked)
 {
     int set = epoll_create1(EPOLL_CLOEXEC);
     if (set < 0)
         return -errno;
-    int result = fmux__fill(mux, set);
+    int result = locked ? fmux_list_disown(set, true) : 0; /* see fmux_epoll__open */
+    if (result == 0)
+        result = fmux__fill(mux, set);
     if (result == 0)
         return set;
     close(set);
@@ -237,7 +253,7 @@ void fmux_epoll_fork(fmux_t *mux)
         atomic_load(&mux->sleep_fd) != mux->epoll_fd)
         return;
     /* If it cannot be made, the processes share the wake-ups. */
-    int set = fmux__open_set(mux);
+    int set = fmux__open_set(mux, true);
     if (set < 0)
         return;
     atomic_store(&mux->state, FMUX_FORKED); /* new waits go for the lock */
@@ -265,7 +281,7 @@ int fmux_epoll_renew(fmux_t *mux)
         fmux_end(mux);
         return -ESHUTDOWN;
     }
-    int set = fmux__open_set(mux);
+    int set = fmux__open_set(mux, false);
     if (set < 0)
         return set;
     int result = 0;

@@ -69,7 +69,7 @@ typedef struct {
     void (*remove)(fmux_t *mux, int fd, fmux_entry_t *entry);
     int (*wakeup)(fmux_t *mux); /* end one wait */
     void (*kick)(fmux_t *mux);  /* make every wait check mux->state */
-    void (*fork)(fmux_t *mux);   /* before a fork, or NULL */
+    void (*fork)(fmux_t *mux);   /* before a fork, under all locks; or NULL */
     void (*forked)(fmux_t *mux); /* in a child: detach from the parent */
     int (*renew)(fmux_t *mux);  /* make the child's own descriptors */
     /* A wait without sleep; trying: see fmux_try. */
@@ -231,8 +231,9 @@ void fmux_list_add(fmux_t *mux);
 void fmux_list_remove(fmux_t *mux);
 
 /* Close the mux that had an epoll set under this number, which has just become
- * another one's: the program has closed it. Returns 0 or -ENOMEM. */
-int fmux_list_disown(int fd);
+ * another one's: the program has closed it. locked: the caller holds the lock of every
+ * mux. Returns 0 or -ENOMEM. */
+int fmux_list_disown(int fd, bool locked);
 
 /* Leave the array. Another thread may enter it as soon as this returns.
  * Returns false if the mux is closed. */
@@ -310,6 +311,9 @@ bool fmux_is_ours(const fmux_file_t *file);
 /* Make a pipe; close what is still ours of it. */
 int fmux_pipe_open(fmux_pipe_t *wake);
 void fmux_pipe_close(fmux_pipe_t *wake);
+
+/* True if both ends are ours. */
+bool fmux_pipe_is_ours(const fmux_pipe_t *wake);
 
 /* Make the pipe readable, or not readable any more. Returns false if the program
  * has closed one of its ends. */

@@ -167,7 +167,8 @@ static int fmux_select__by_select(fmux_select_list_t *s, int64_t timeout_ns)
     int n = fmux_ask_select(highest + 1, question, timeout_ns);
 
     s->found[0] = s->found[1] = s->found[2] = 0;
-    if (n > 0) {
+    if (n >= 0) {
+        /* Not only if n > 0: the kernel leaves the bits as they are that it ignores. */
         n = 0;
         record = s->records;
         for (int kind = 0; kind < 3; kind++)

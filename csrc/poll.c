@@ -341,6 +341,8 @@ static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
         goto unlock;
     }
     while (atomic_load(&mux->state) == FMUX_OPERATIONAL) {
+        if (timeout_ns != 0 && !fmux_pipe_is_ours(&ready->wake))
+            fmux_pipe_close(&ready->wake); /* nothing could end the sleep */
         if (ready->wake.read.fd < 0) {
             n = fmux_pipe_open(&ready->wake);
             if (n < 0)

@@ -55,10 +55,15 @@ void fmux_pipe_close(fmux_pipe_t *wake)
     wake->read.fd = wake->write.fd = -1;
 }
 
+bool fmux_pipe_is_ours(const fmux_pipe_t *wake)
+{
+    return fmux_is_ours(&wake->read) && fmux_is_ours(&wake->write);
+}
+
 bool fmux_pipe_write(const fmux_pipe_t *wake)
 {
     /* Without a reader, the write would raise SIGPIPE. */
-    if (!fmux_is_ours(&wake->read) || !fmux_is_ours(&wake->write))
+    if (!fmux_pipe_is_ours(wake))
         return false;
     ssize_t written;
     do
@@ -71,7 +76,7 @@ bool fmux_pipe_drain(const fmux_pipe_t *wake)
 {
     char scratch[64];
     ssize_t got;
-    if (!fmux_is_ours(&wake->read) || !fmux_is_ours(&wake->write))
+    if (!fmux_pipe_is_ours(wake))
         return false;
     do
         got = read(wake->read.fd, scratch, sizeof scratch);

@@ -173,6 +173,13 @@ PyObject *fmux_find_key(PyObject *keys, int fd);
 /* List of (fd, events) for n rows, with pairs from a cache of fmux_pairs. */
 PyObject *fmux_pair_list(const fmux_rows_t *rows, int n, PyObject *pairs);
 
+/* Whether an object of the map of keys is one of ours, or like it: a subclass of a
+ * selector may keep its own. */
+static inline int fmux_is_key(PyObject *object)
+{
+    return PyTuple_Check(object) && PyTuple_Size(object) == 4;
+}
+
 /* A new reference to the key of row i, or NULL, with an exception only on failure. */
 PyObject *fmux_row_key(const fmux_rows_t *rows, int i,
                        const fmux_context_t *context);

@@ -118,6 +118,7 @@ static int fmux__file(PyObject *file)
     if (!PyErr_ExceptionMatches(PyExc_AttributeError) &&
         !PyErr_ExceptionMatches(PyExc_TypeError) &&
         !PyErr_ExceptionMatches(PyExc_ValueError) &&
+        !PyErr_ExceptionMatches(PyExc_KeyError) &&
         !PyErr_ExceptionMatches(PyExc_OverflowError))
         return FMUX_RAISED;
     PyErr_Clear();
@@ -339,8 +340,9 @@ static int fmux__find(const fmux_context_t *context, int fd, PyObject **key_out)
     *key_out = fmux_find_key(context->keys, fd);
     if (*key_out == NULL)
         return PyErr_Occurred() != NULL ? FMUX_RAISED : FMUX__UNUSUAL;
-    if (!PyLong_CheckExact(PyTuple_GetItem(*key_out, 1))) {
-        Py_DECREF(*key_out); /* a number with methods of its own */
+    if (!fmux_is_key(*key_out) ||
+        !PyLong_CheckExact(PyTuple_GetItem(*key_out, 1))) {
+        Py_DECREF(*key_out); /* of another type, or a number with methods of its own */
         return FMUX__UNUSUAL;
     }
     return fd;

@@ -169,22 +169,24 @@ static long long fmux__selector_events(uint32_t mask, long long asked)
            (long long)(mask & FMUX__PEER_CLOSED);
 }
 
-/* Convert a mask to the events to report for key. Returns false for a key whose
- * events are not exactly an int; *events_out is without "& key.events" then. */
+/* Convert a mask to the events to report for key. Returns false for a key of another
+ * type, and for one whose events are not exactly an int of 64 bits; *events_out is
+ * without "& key.events" then. */
 static int fmux__key_events(PyObject *key, uint32_t mask, int selector,
                             long long *events_out)
 {
     *events_out = mask;
     if (!selector)
         return 1;
-    PyObject *asked = PyTuple_GetItem(key, 2);
-    if (!PyLong_CheckExact(asked)) {
-        *events_out = fmux__selector_events(mask, 0);
-        return 0;
-    }
-    long long bits = PyLong_AsLongLong(asked);
-    *events_out = fmux__selector_events(mask, bits) & bits;
-    return 1;
+    PyObject *asked = fmux_is_key(key) ? PyTuple_GetItem(key, 2) : Py_None;
+    int other = 1;
+    long long bits = PyLong_CheckExact(asked)
+                         ? PyLong_AsLongLongAndOverflow(asked, &other)
+                         : 0;
+    *events_out = fmux__selector_events(mask, other ? 0 : bits);
+    if (!other)
+        *events_out &= bits;
+    return !other;
 }
 
 /* The events of a selector for a mask of POLLIN and POLLOUT only; 0 for others. */
@@ -221,13 +223,14 @@ static PyObject *fmux__key_of(const fmux_rows_t *rows, int i,
     return key;
 }
 
-/* A new pair for a key whose events are not exactly an int. */
+/* A new pair for a key of which fmux__key_events returns false. */
 static PyObject *fmux__unusual_pair(PyObject *key, long long events)
 {
-    PyObject *all = PyLong_FromLongLong(events);
-    PyObject *number =
-        all == NULL ? NULL : PyNumber_And(all, PyTuple_GetItem(key, 2));
+    PyObject *asked = PyObject_GetAttrString(key, "events");
+    PyObject *all = asked == NULL ? NULL : PyLong_FromLongLong(events);
+    PyObject *number = all == NULL ? NULL : PyNumber_And(all, asked);
     PyObject *pair = number == NULL ? NULL : PyTuple_Pack(2, key, number);
+    Py_XDECREF(asked);
     Py_XDECREF(all);
     Py_XDECREF(number);
     return pair;

@@ -15,7 +15,7 @@ import fastmux
 from fastmux import READ, WRITE
 from fastmux.poller.audit import entries_of
 
-from .children import in_child
+from .children import fork, in_child
 
 
 @pytest.fixture
@@ -145,6 +145,43 @@ def test_pipes_that_the_program_has_closed_are_replaced(make_poller, scanning_po
             assert poller.poll(0.001) == []
         theirs.send(b"x")
         assert poller.poll(None) == [(ours.fileno(), READ)]
+
+    in_child(child)
+
+
+def test_a_wait_whose_pipe_is_another_file_can_be_woken(
+    make_poller, scanning_poller, opened, make_socketpair, start_thread
+):
+    silent, _ = make_socketpair()
+
+    def child():
+        poller, numbers = opened(lambda: make_used(make_poller))
+        for fd in numbers:
+            os.dup2(silent.fileno(), fd)
+        waiter = start_thread(poller.poll, None).until_blocked()
+        poller.wakeup()
+        assert waiter.result() == []
+
+    in_child(child)
+
+
+@pytest.mark.parametrize("name", ["Poller", "StdlibPoller"])
+def test_a_number_that_a_shared_poller_got_at_a_fork_is_left_to_it(epoll_poller, name):
+    other = getattr(fastmux, name)
+    if "epoll" not in other.mechanisms:
+        pytest.skip("without epoll in the core")
+
+    def child():
+        shared = other("epoll", fork="share")
+        os.close(epoll_poller.fileno())
+        if (other_child := fork()) == 0:
+            os._exit(0)
+        os.waitpid(other_child, 0)
+        use(epoll_poller)
+        epoll_poller.close()
+        shared.wakeup()
+        assert shared.poll(None) == []
+        shared.close()
 
     in_child(child)
 

@@ -163,6 +163,62 @@ def test_a_number_that_the_child_gave_to_another_file_is_not_watched(epoll_polle
     in_child(child)
 
 
+@pytest.fixture(params=["fifo", "eventfd"])
+def open_same_inode(request, tmp_path):
+    """Open a readable file. All of them have the same inode."""
+    if request.param == "eventfd" and not hasattr(os, "eventfd"):
+        pytest.skip("this Python has no os.eventfd()")
+    made = []
+
+    def call():
+        if request.param == "eventfd":
+            made.append(os.eventfd(1))
+            return made[-1]
+        fifo = tmp_path / "same"
+        if not fifo.exists():
+            os.mkfifo(fifo)
+        made.append(os.open(fifo, os.O_RDWR | os.O_NONBLOCK))
+        if len(made) == 1:
+            os.write(made[-1], b"x")
+        return made[-1]
+
+    yield call
+    for fd in made:
+        os.close(fd)
+
+
+def test_another_file_with_the_same_inode_is_not_watched_in_a_child(epoll_poller, open_same_inode):
+    fd = open_same_inode()
+    epoll_poller.register(fd, READ)
+
+    def child():
+        os.dup2(open_same_inode(), fd)
+        assert epoll_poller.poll(0) == []
+        assert [(row.fd, row.problem) for row in epoll_poller.audit()] == [(fd, "missing")]
+
+    in_child(child)
+    assert epoll_poller.poll(0) == [(fd, READ)]
+
+
+def test_a_file_whose_number_was_that_of_another_one_with_the_same_inode_is_watched_in_a_child(
+    epoll_poller, open_same_inode
+):
+    fd = open_same_inode()
+    epoll_poller.register(fd, READ)
+    kept = os.dup(fd)
+    os.dup2(open_same_inode(), fd)
+    epoll_poller.unregister(fd)
+    epoll_poller.register(fd, READ)
+
+    def child():
+        assert epoll_poller.poll(0) == [(fd, READ)]
+        epoll_poller.unregister(fd)
+        assert epoll_poller.poll(0) == []
+
+    in_child(child)
+    os.close(kept)
+
+
 @pytest.mark.parametrize("policy", ["rebuild", "share"])
 def test_a_fifo_of_any_file_system_is_watched_in_a_child(make_poller, epoll_poller, tmp_path, policy):
     """On some file systems fstat() and the kernel's list of the set have different devices."""

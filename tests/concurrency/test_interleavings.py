@@ -175,6 +175,8 @@ def test_an_interrupted_change_leaves_no_ghost_in_any_line(make_watched, change,
                 break
             for key, _ in watched.watcher.select(0):
                 assert watched.watcher.get_map()[key.fd] is key
+            if hasattr(watched.watcher, "audit"):
+                assert watched.watcher.audit() == []
             with contextlib.suppress(KeyError):
                 watched.watcher.unregister(watched.file)
             key = watched.watcher.register(watched.file, watched.old or watched.new, "new")

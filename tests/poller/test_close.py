@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import io
+import pickle
 
 import pytest
 
@@ -204,3 +206,17 @@ def test_an_unclosed_poller_in_a_cycle_releases_its_descriptors_when_collected(m
     gc.collect()
 
     assert open_descriptors() == before
+
+
+@pytest.mark.parametrize("function", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_poller_cannot_be_copied(poller, socketpair, function):
+    """A copy that is dropped would close the descriptors of the original."""
+    ours, theirs = socketpair
+    poller.register(ours, READ)
+
+    with pytest.raises(TypeError, match="cannot pickle"):
+        function(poller)
+
+    gc.collect()
+    theirs.send(b"x")
+    assert poller.poll(TIMEOUT) == [(ours.fileno(), READ)]

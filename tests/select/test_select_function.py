@@ -160,3 +160,20 @@ def test_only_a_handler_that_raises_ends_a_select(on_alarm, socketpair):
     with pytest.raises(RuntimeError, match="in fileno"):
         fastmux.select.select([socketpair[0]], [], [])
     signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+#: The kernel ignores numbers beyond the end of its table of descriptors, and leaves their bits as they are.
+BEYOND_THE_TABLE = """
+import select, sys
+import fastmux
+
+for number in (1, 0):
+    print(*(module.select([1000] * number, [1], [1000], 0) for module in (select, fastmux.select)), sep="\\n")
+    print(*(module.select([1000] * number, [], [1000], 0) for module in (select, fastmux.select)), sep="\\n")
+"""
+
+
+def test_a_closed_descriptor_below_1024_is_reported_as_by_the_standard_function(run_python):
+    lines = run_python(BEYOND_THE_TABLE).splitlines()
+
+    assert lines[::2] == lines[1::2]

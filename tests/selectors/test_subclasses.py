@@ -80,3 +80,34 @@ def test_a_subclass_may_have_a_map_of_its_own(module, name, socketpair):
         assert [key.data for key, _ in selector.select(0)] == ["data"]
         assert selector.unregister(ours).data == "data"
     assert {len(other) for other in others} == {100}
+
+
+class Key:
+    """A key that is no SelectorKey."""
+
+    def __init__(self, fileobj, fd, events, data):
+        self.fileobj, self.fd, self.events, self.data = fileobj, fd, events, data
+
+    def _replace(self, **changes):
+        return Key(**{**vars(self), **changes})
+
+
+@pytest.mark.parametrize("module", [selectors, fastmux.selectors], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("name", ["SelectSelector", "PollSelector", "EpollSelector"])
+def test_a_subclass_may_keep_keys_of_its_own(name, module, socketpair):
+    class Mine(getattr(module, name)):
+        def register(self, *args):
+            key = super().register(*args)
+            self._fd_to_key[key.fd] = own = Key(*key)
+            return own
+
+    ours, _ = socketpair
+    with Mine() as selector:
+        selector.register(ours, EVENT_WRITE, 1)
+        for events in (EVENT_READ, EVENT_READ | EVENT_WRITE, EVENT_WRITE):
+            assert selector.modify(ours, events, 1).fd == ours.fileno()
+            found = [(key.fd, ready) for key, ready in selector.select(0)]
+            assert found == [(ours.fileno(), EVENT_WRITE)] * (events != EVENT_READ)
+        assert selector.get_key(ours).events == EVENT_WRITE
+        assert selector.unregister(ours).fd == ours.fileno()
+        assert selector.select(0) == []

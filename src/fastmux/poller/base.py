@@ -18,7 +18,7 @@ from .fork import check_policy
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import ItemsView, Iterator, ValuesView
-    from typing import Any, Final, TypeAlias, TypeVar
+    from typing import Any, Final, NoReturn, TypeAlias, TypeVar
 
     from .audit import Difference, Entry, Stats
 
@@ -290,6 +290,10 @@ class BasePoller:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse copies and pickles: both would own the same descriptors."""
+        raise TypeError(f"cannot pickle '{type(self).__name__}' object")
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else f"{len(self)} registered"

@@ -16,6 +16,7 @@ import errno
 import os
 import sys
 
+from fastmux._events import EDGE
 from fastmux._original import select
 
 if sys.platform != "win32":
@@ -38,11 +39,13 @@ def _identity(fd: int) -> tuple[int, int] | None:
 class OwnFile:
     """A pipe end or a socket: its number, and whether the number still stands for it."""
 
-    fd: int
+    # Defaults: an exception from a signal handler may interrupt __init__, before __del__.
+    fd = -1
+    _identity: tuple[int, int] | None = None
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
         self._identity = _identity(fd)
+        self.fd = fd
 
     def is_ours(self) -> bool:
         return self.fd >= 0 and _identity(self.fd) == self._identity
@@ -173,6 +176,21 @@ class OwnEpoll:
         elif not self.epoll.closed:  # keep it to the end of the interpreter: its destructor would close the number
             os.register_at_fork(before=self.epoll.fileno)
         self._witness.close()
+
+
+def has_entry(epoll: Any, fd: int) -> bool:
+    """Return whether an epoll set has the file for which fd stands, under this number: it refuses to add both again.
+
+    An inode does not tell: all eventfds share one, and a FIFO can be opened twice.
+    """
+    try:
+        epoll.register(fd, EDGE)  # at most one report
+        epoll.unregister(fd)
+    except OSError as error:
+        if error.errno in (errno.ENOMEM, errno.ENOSPC):
+            raise
+        return error.errno == errno.EEXIST
+    return False
 
 
 def check_open(fd: int) -> None:

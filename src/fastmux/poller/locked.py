@@ -122,8 +122,13 @@ class LockedPoller(BasePoller):
         return key
 
     def _drop(self, fd: int) -> None:
-        self._unwatch(fd)
-        del self._keys[fd]
+        try:
+            self._unwatch(fd)
+        except BaseException:  # KeyboardInterrupt, too: the kernel may still watch the descriptor
+            self._unwatch(fd)
+            raise
+        finally:
+            self._keys.pop(fd, None)
 
     def get_key(self, fileobj: FileObject) -> SelectorKey:
         with self._lock:

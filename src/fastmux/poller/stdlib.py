@@ -26,7 +26,7 @@ from fastmux._original import select
 from fastmux._timeouts import ONE_CALL, nanoseconds
 
 from .base import check_maxevents, no_fileno
-from .descriptors import OwnEpoll, WakePipe, check_limit_of_select, check_open, open_pipe
+from .descriptors import OwnEpoll, WakePipe, check_limit_of_select, check_open, has_entry, open_pipe
 from .fork import apply_in_children
 from .locked import LockedPoller
 
@@ -354,14 +354,16 @@ class StdlibPoller(LockedPoller):
             entries = entries_of(inherited.fileno())
         except FileNotFoundError:  # no /proc
             entries = [Entry(fd, key.events, fd, None, None) for fd, key in self._keys.items()]
+        # A file that is watched no more may have had the same number, and may be in the set twice.
+        current = {entry.fd: entry for entry in sorted(entries, key=has_fired, reverse=True) if is_current(entry)}
         with select.epoll() as epoll:
-            for entry in entries:
-                if entry.fd not in self._keys or not is_current(entry):
+            for fd in current.keys() & self._keys.keys():
+                if not has_entry(inherited, fd):
                     continue
-                if has_fired(entry):
-                    self._fired.add(entry.fd)
+                if has_fired(current[fd]):
+                    self._fired.add(fd)
                 else:
-                    epoll.register(entry.fd, self._keys[entry.fd].events)
+                    epoll.register(fd, self._keys[fd].events)
             self._set.add_witness(epoll)
             os.dup2(epoll.fileno(), inherited.fileno(), inheritable=False)
         self._inherited = False

@@ -86,7 +86,10 @@ class EpollSelector(Registrations, _standard.EpollSelector):
         return key
 
     def _modify(self, fileobj: Any, events: int, data: Any) -> SelectorKey:
-        old = self._fd_to_key.get(self._fileobj_lookup(fileobj))
+        try:
+            old = self._fd_to_key.get(self._fileobj_lookup(fileobj))
+        except KeyError:  # of a fileno() method: the standard selector raises its own
+            old = None
         if self._context is None or old is None:
             return super()._modify(fileobj, events, data)
         mask = self._mask(events) or (self._mask(old.events) and _MASKS[events & 3])
