@@ -49,9 +49,9 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
         fmux_object_t context = fmux_give(array_context);
         fmux_object_t result =
             known ? fmux_file_modify(context, fmux_give(fd),
-                                         fmux_give(number), fmux_give(data))
+                                     fmux_give(number), fmux_give(data))
                   : fmux_file_register(context, fmux_give(fd),
-                                           fmux_give(number), fmux_give(data));
+                                       fmux_give(number), fmux_give(data));
         key = fmux_borrow(result);
         /* An int is an errno, or means unusual arguments. Try the selector's
          * method, which raises or handles them. */
