@@ -38,8 +38,10 @@ fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
 /* Close the mux, and drop the keys in the table of pairs. */
 int fmux_context_close(fmux_object_t context);
 
-/* The mux; for calls that need no Python. */
-fmux_t *fmux_context_mux(fmux_object_t context);
+/* Make a ready array besides those of the context. Arguments and results as of
+ * fmux_ready_open. */
+int fmux_context_ready_open(fmux_object_t context, void *memory, int bytes,
+                            int rows, int shared, fmux_ready_t **ready_out);
 
 /* The capacity of a Poller, which doubles when it has more registrations. */
 int fmux_context_capacity(fmux_object_t context);
@@ -53,9 +55,6 @@ int fmux_context_fileno(fmux_object_t context);
 
 /* The counters: a tuple in the order of Stats. */
 fmux_object_t fmux_context_stats(fmux_object_t context);
-
-/* Use a context in the waits on an array. */
-void fmux_use_context(fmux_ready_t *ready, fmux_object_t context);
 
 /* Hide an object with a finalizer from the garbage collector, which runs the
  * finalizers of a cycle in any order: a destructor in the cycle may still use the

@@ -265,9 +265,15 @@ int fmux_context_close(fmux_object_t object)
 
 /* ---- the mux ------------------------------------------------------------------ */
 
-fmux_t *fmux_context_mux(fmux_object_t context)
+int fmux_context_ready_open(fmux_object_t object, void *memory, int bytes,
+                            int rows, int shared, fmux_ready_t **ready_out)
 {
-    return fmux_borrow_context(context)->mux;
+    fmux_context_t *context = fmux_borrow_context(object);
+    int result = fmux_ready_open(context->mux, memory, bytes, rows, shared,
+                                 ready_out);
+    if (result == 0)
+        fmux_ready_set_context(*ready_out, context);
+    return result;
 }
 
 int fmux_context_capacity(fmux_object_t context)
@@ -300,11 +306,6 @@ fmux_object_t fmux_context_stats(fmux_object_t object)
         "(KKKKKKKKK)", stats.waits, stats.events, stats.stale_events,
         stats.control_calls, context->avoided, stats.wakeups,
         stats.interruptions, stats.renewals, context->growths));
-}
-
-void fmux_use_context(fmux_ready_t *ready, fmux_object_t context)
-{
-    fmux_ready_set_context(ready, fmux_borrow_context(context));
 }
 
 void fmux_hide(fmux_object_t object)

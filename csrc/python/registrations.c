@@ -309,7 +309,7 @@ static fmux_object_t fmux__register_as(fmux_context_t *context, int fd,
 }
 
 fmux_object_t fmux_file_register(fmux_object_t context, fmux_object_t file,
-                            fmux_object_t events, fmux_object_t data)
+                                 fmux_object_t events, fmux_object_t data)
 {
     uint32_t mask;
     int fd = fmux__arguments(context, file, events, &mask);
@@ -423,7 +423,7 @@ static int fmux__replace(fmux_context_t *context, int fd, PyObject *key,
 }
 
 fmux_object_t fmux_file_modify(fmux_object_t object, fmux_object_t file,
-                              fmux_object_t events, fmux_object_t data_object)
+                               fmux_object_t events, fmux_object_t data_object)
 {
     PyObject *old, *data = fmux_borrow(data_object);
     fmux_context_t *context = fmux_borrow_context(object);

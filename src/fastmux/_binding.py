@@ -171,11 +171,10 @@ def open_ready(context: Any, rows: int, shared: bool, fail: Callable[[int], Any]
         fail(size)
     memory = _allocate(_BYTES, size)
     out = ffi.new(_READY_OUT)
-    result = lib.fmux_ready_open(lib.fmux_context_mux(context), memory, size, rows, shared, out)
+    result = lib.fmux_context_ready_open(context, memory, size, rows, shared, out)
     if result < 0:
         fail(result)
     ready = out[0]
-    lib.fmux_use_context(ready, context)
     free = lib.fmux_ready_free
     # The default argument keeps the memory alive, even while a thread waits with an array that was replaced. It must
     # not keep the context: that may be in a cycle.

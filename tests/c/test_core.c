@@ -436,6 +436,35 @@ static void an_unknown_number_has_no_tag(int mechanism)
     fmux_free(mux);
 }
 
+/* The table has a chunk for each range of descriptors. */
+static void descriptors_of_every_range_have_entries_of_their_own(int mechanism)
+{
+    enum { COUNT = 24 };
+    int ends[2], fds[COUNT];
+    pipe_open(ends);
+    fmux_t *mux = mux_open(mechanism);
+    array_t array = array_open(mux, COUNT, PRIVATE);
+    for (int i = 0; i < COUNT; i++) {
+        int border = (64 << i / 8) + (16 << i / 8) * (i % 8 / 2);
+        fds[i] = fcntl(ends[1], F_DUPFD, border - i % 2);
+        CHECK(fds[i] >= 0);
+        CHECK_EQ(i, fmux_add(mux, fds[i], EPOLLOUT));
+    }
+    CHECK_EQ(COUNT, array_wait(&array, 0));
+    for (int row = 0; row < COUNT; row++) {
+        int tag = array_tag(&array, row);
+        CHECK(tag >= 0 && tag < COUNT);
+        CHECK_EQ(fds[tag], array_fd(&array, row));
+        CHECK_EQ(EPOLLOUT, array_events(&array, row));
+        fds[tag] = -2 - fds[tag]; /* each once */
+    }
+    array_close(&array);
+    fmux_free(mux);
+    for (int i = 0; i < COUNT; i++)
+        close(-2 - fds[i]);
+    pipe_close(ends);
+}
+
 static void tags_are_reported_beside_the_descriptors(int mechanism)
 {
     int ends[2];
@@ -839,6 +868,7 @@ const test_t core_tests[] = {
     TEST(a_tag_is_kept_when_the_descriptor_is_registered_again, ON_ALL),
     TEST(a_failed_add_assigns_no_tag, ON_ALL),
     TEST(an_unknown_number_has_no_tag, ON_ALL),
+    TEST(descriptors_of_every_range_have_entries_of_their_own, ON_ALL),
     TEST(tags_are_reported_beside_the_descriptors, ON_ALL),
     TEST(the_bytes_of_an_array_grow_with_its_capacity, ON_POLL),
     TEST(too_little_or_misaligned_memory_is_refused, ON_POLL),

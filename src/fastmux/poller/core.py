@@ -44,13 +44,10 @@ from .fork import apply_in_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final
+    from typing import Any
 
     from .audit import Entry, Stats
     from .base import FileObject
-
-
-_DEFAULT_CAPACITY: Final = 1024
 
 
 class _Rows:
@@ -88,11 +85,10 @@ class Poller(BasePoller):
 
     mechanisms: tuple[str, ...] = tuple(_binding.MECHANISMS)
 
-    def __init__(self, mechanism: str | None = None, *, capacity: int = _DEFAULT_CAPACITY, fork: str = "rebuild") -> None:
+    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
         BasePoller.__init__(self, mechanism, fork)
         mechanism = self.mechanism
-        if capacity is not _DEFAULT_CAPACITY:
-            capacity = check_capacity(capacity)
+        capacity = check_capacity(capacity)
         shared = 1 if fork == "share" else 0
         self._context: Any = poller_context(self._keys, mechanism, shared, capacity, SUPPORTED[mechanism])
         #: The private array of the first thread that called wait(), which alone replaces it. Other threads have theirs
@@ -113,11 +109,11 @@ class Poller(BasePoller):
 
     def register(self, fileobj: FileObject, events: int = READ, data: Any = None) -> SelectorKey:
         key = file_register(self._context, fileobj, events, data)
-        if key.__class__ is not SelectorKey:
-            key = self._register(key, fileobj, events, data)
-        return key  # type: ignore[no-any-return]
+        if key.__class__ is SelectorKey:
+            return key
+        return self._register(key, fileobj, events, data)
 
-    def _register(self, result: int, fileobj: FileObject, events: int, data: Any) -> Any:
+    def _register(self, result: Any, fileobj: FileObject, events: int, data: Any) -> SelectorKey:
         """Slow path of register(): a file or events of another type, an error."""
         if result == UNUSUAL:
             fd = fileno_of(fileobj)
@@ -130,11 +126,11 @@ class Poller(BasePoller):
 
     def modify(self, fileobj: FileObject, events: int, data: Any = UNCHANGED) -> SelectorKey:
         key = file_modify(self._context, fileobj, events, data)
-        if key.__class__ is not SelectorKey:
-            key = self._modify(key, fileobj, events, data)
-        return key  # type: ignore[no-any-return]
+        if key.__class__ is SelectorKey:
+            return key
+        return self._modify(key, fileobj, events, data)
 
-    def _modify(self, result: int, fileobj: FileObject, events: int, data: Any) -> Any:
+    def _modify(self, result: Any, fileobj: FileObject, events: int, data: Any) -> SelectorKey:
         """Slow path of modify()."""
         while result == UNUSUAL:  # again, if another thread or a signal handler has changed the registration meanwhile
             events = check_events(self.mechanism, events)
@@ -145,7 +141,7 @@ class Poller(BasePoller):
         key = file_unregister(self._context, fileobj)
         while key.__class__ is not SelectorKey:  # not registered, or closed, or of another type
             key = file_unregister(self._context, self._find(fileobj).fd)
-        return key  # type: ignore[no-any-return]
+        return key
 
     # Waiting
 
@@ -157,7 +153,7 @@ class Poller(BasePoller):
         else:
             result = UNUSUAL
         if result.__class__ is list:
-            return result  # type: ignore[no-any-return]
+            return result
         if result == UNUSUAL:
             timeout, limit = for_poller(timeout), check_maxevents(maxevents)
             result = pairs_some(self._context, timeout, limit if 0 < limit <= INT_MAX else INT_MAX)
@@ -166,7 +162,7 @@ class Poller(BasePoller):
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
         result = keys_now(self._context) if timeout is NOW else keys_wait(self._context, timeout)
         if result.__class__ is list:
-            return result  # type: ignore[no-any-return]
+            return result
         if result == UNUSUAL:
             result = keys_wait(self._context, for_poller(timeout))
         return result if result.__class__ is list else fail(result)

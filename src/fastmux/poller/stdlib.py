@@ -219,8 +219,9 @@ class StdlibPoller(LockedPoller):
         local = self._local
         if not hasattr(local, "fds") or len(local.fds) < rows:
             size = max(rows, self.capacity)
-            local.fds = memoryview(bytearray(4 * size)).cast("i")
+            # A signal handler that comes in between finds no fds, and makes both.
             local.events = memoryview(bytearray(4 * size)).cast("I")
+            local.fds = memoryview(bytearray(4 * size)).cast("i")
         return local.fds, local.events
 
     def _enter(self) -> _Waiter:

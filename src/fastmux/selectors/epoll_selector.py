@@ -123,14 +123,14 @@ class EpollSelector(Registrations, _standard.EpollSelector):
         result = selector_now(self._context) if timeout is NOW else selector_wait(self._context, timeout)
         return result if result.__class__ is list else self._select(result, timeout)
 
-    def _select(self, result: int, timeout: Any) -> list[tuple[SelectorKey, int]]:
+    def _select(self, result: Any, timeout: Any) -> list[tuple[SelectorKey, int]]:
         """Slow path of select(): an unusual timeout, an error, another epoll object."""
         if self._context is None:
             return super().select(timeout)
         if result == UNUSUAL:
             timeout = for_selector(timeout, lambda ms: self._selector.refuse(ms * 1e-3))
             result = selector_wait(self._context, timeout)
-        return result if result.__class__ is list else self._fail(result)  # type: ignore[return-value]
+        return result if result.__class__ is list else self._fail(result)
 
     def wakeup(self) -> None:
         """End one select(), from any thread or a signal handler: the one in progress, else the next one.
