@@ -123,7 +123,7 @@ def test_a_datagram_transport_keeps_its_state_in_private_attributes():
     async def main():
         loop = asyncio.get_running_loop()
         transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
-        names = {"_loop", "_sock", "_sock_fd", "_protocol", "_buffer", "_conn_lost", "_closing", "_paused", "_address"}
+        names = {"_loop", "_sock", "_sock_fd", "_protocol", "_buffer", "_conn_lost", "_closing", "_address"}
         missing = [name for name in names | {"_extra", "max_size"} if not hasattr(transport, name)]
         known = transport._extra["peername"], loop._transports.data[transport._sock_fd]() is transport
         transport.close()

@@ -562,3 +562,121 @@ def test_the_buffer_may_be_freed_by_the_garbage_collector_of_a_cycle(loop):
     theirs.close()
 
     assert reference() is None
+
+
+# Datagrams
+
+
+@pytest.fixture
+def datagrams(loop):
+    """A datagram transport, and a socket whose datagrams it gets."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        transport, _ = loop.run_until_complete(
+            loop.create_datagram_endpoint(asyncio.DatagramProtocol, local_addr=("127.0.0.1", 0))
+        )
+        sock.connect(transport.get_extra_info("sockname"))
+        original = transport._sock
+        yield transport, sock
+        transport._sock = original
+        transport._buffer = []
+        transport.abort()
+        turns(loop, 2)
+        original.close()
+
+
+@pytest.mark.parametrize("name", ["_sock", "_protocol", "_extra", "_loop", "_buffer", "_address"])
+@pytest.mark.parametrize("value", [None, 5, {}, Callback()], ids=["None", "int", "dict", "object"])
+def test_a_datagram_transport_whose_attributes_are_other_objects(loop, datagrams, name, value):
+    transport, sock = datagrams
+    original = getattr(transport, name)
+    address = transport.get_extra_info("sockname")
+    setattr(transport, name, value)
+    sock.send(b"x")
+    for call in lambda: transport.sendto(b"x", address), lambda: transport.sendto(b"x"), transport._read_ready:
+        with contextlib.suppress(AttributeError, TypeError, KeyError, ValueError):
+            call()
+    setattr(transport, name, original)
+
+
+@pytest.mark.parametrize("name", ["_sock", "_protocol", "_extra", "_loop", "_buffer", "_address"])
+def test_a_datagram_transport_that_was_never_initialized(datagrams, name):
+    transport, _ = datagrams
+    empty = type(transport).__new__(type(transport))
+    setattr(empty, name, getattr(transport, name))
+    for call in lambda: empty.sendto(b"x", ("127.0.0.1", 9)), lambda: empty.sendto(b"x"), empty._read_ready:
+        with contextlib.suppress(AttributeError, TypeError, KeyError):
+            call()
+    empty._sock = None  # for __del__
+
+
+@pytest.mark.parametrize("name", ["_protocol", "_extra", "_loop", "_sock"])
+def test_a_datagram_callback_may_replace_everything(loop, datagrams, name):
+    transport, sock = datagrams
+    original = getattr(transport, name)
+
+    class Protocol(asyncio.DatagramProtocol):
+        def datagram_received(self, data, addr):
+            received.append(data)
+            setattr(transport, name, None)
+            gc.collect()
+
+    received: list[bytes] = []
+    transport.set_protocol(Protocol())
+    for _ in range(3):
+        sock.send(b"x")
+    with contextlib.suppress(AttributeError):
+        transport._read_ready()
+    setattr(transport, name, original)
+
+    assert received
+
+
+# Waits of sock_recv() etc.
+
+
+def test_a_wait_that_is_driven_by_hand(loop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        wait = loop._readable(ours.fileno())
+        assert iter(wait) is wait
+        assert asyncio.isfuture(next(wait))
+        assert ours.fileno() in loop._selector.get_map()
+        assert list(wait) == []
+        assert ours.fileno() not in loop._selector.get_map()
+        wait.close()
+        for args in [(5,), (), (1, 2, 3, 4)]:
+            with pytest.raises(TypeError):
+                wait.throw(*args)
+        for args in [(KeyError("x"),), (KeyError,), (KeyError, None, None), (KeyError, "x", 5)]:
+            with pytest.raises(KeyError):
+                wait.throw(*args)
+        loop._writable(ours.fileno())
+        assert ours.fileno() not in loop._selector.get_map()
+
+
+def test_a_wait_outlives_its_loop(loop):
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        waits = [loop._readable(ours.fileno()), loop.sock_recv(ours, 10)]
+        ours.setblocking(False)
+        waits[1].send(None)
+        loop.close()
+        del loop
+        gc.collect()
+        waits[1].close()
+        waits.clear()
+
+
+@pytest.mark.parametrize("fd", [-1, None, "x", 1 << 70, 100_000])
+def test_a_wait_for_no_descriptor_is_refused(loop, fd):
+    with pytest.raises((ValueError, TypeError, OSError, OverflowError, KeyError)):
+        loop._readable(fd)
+
+
+@pytest.mark.parametrize("function", ["attempt", "receive", "send"])
+@pytest.mark.parametrize("args", [(), (1,), (1, 2), (1, 2, 3)])
+def test_wrong_arguments_of_the_functions_in_c_are_refused(function, args):
+    from fastmux.loop import core
+
+    with pytest.raises((TypeError, AttributeError)):
+        getattr(core._native, function)(*args)

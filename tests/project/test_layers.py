@@ -26,7 +26,10 @@ FILES = 8
 
 MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path in PACKAGE.glob("**/*.py"))
 #: Modules that cannot be imported without the extension.
-NEEDS_EXTENSION = ("poller/core", "select/epoll_object", "selectors/", "loop/core", "loop/pipes/", "loop/stream")
+NEEDS_EXTENSION = (
+    *("poller/core", "select/epoll_object", "selectors/"),
+    *(f"loop/{name}" for name in ("core", "datagram", "sock_calls", "stream")),
+)
 
 
 def part(module: str) -> str:

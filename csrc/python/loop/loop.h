@@ -103,7 +103,7 @@ extern fmux_objects_t fmux_objects;
     X(append) X(clear) X(extend) X(fileno) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) \
     X(_lost_write) X(_at_eof) X(_keep_rest) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
     X(recvfrom) X(send) X(sendmsg) X(sendto) X(peername) X(_read_ready) \
-    X(datagram_received) X(error_received) X(gettimeout) X(done) X(set_result) X(throw_) X(loop) \
+    X(datagram_received) X(error_received) X(gettimeout) X(done) X(set_result) X(_asyncio_future_blocking) X(loop) \
     X(_transports) X(data) X(_ensure_fd_no_transport) X(call_at) X(call_later) X(call_soon) \
     X(call_soon_threadsafe) X(cancel) X(create_task) X(close) X(popleft) X(_write_ready) X(_write_ready_by_method) \
     X(_write_failed) X(_after_sending) X(_maybe_pause_protocol) \

@@ -115,9 +115,8 @@ typedef struct {
     PyObject_HEAD PyObject *loop;
     PyObject *fd;
     PyObject *future;
-    PyObject *iterator; /* of the future */
-    PyObject *handle;   /* NULL: not registered any more */
-    char writing;
+    PyObject *handle; /* NULL: not registered any more */
+    char writing, yielded;
 } fmux_wait_t;
 
 static PyTypeObject *fmux__wait_type;
@@ -164,9 +163,8 @@ static PyObject *fmux__wait_new(PyObject *loop, PyObject *fd, bool writing)
     wait->fd = fd;
     wait->writing = writing;
     wait->future = fmux_create_future(loop, NULL);
-    wait->iterator = wait->future == NULL ? NULL : PyObject_GetIter(wait->future);
     PyObject *args[] = {fd, fmux_objects.set_ready, wait->future};
-    if (wait->iterator != NULL)
+    if (wait->future != NULL)
         wait->handle = (writing ? fmux_add_writer : fmux_add_reader)(loop, args, 3, NULL);
     if (wait->handle == NULL)
         Py_CLEAR(self);
@@ -205,28 +203,44 @@ static PyObject *fmux__wait_iter(PyObject *self)
     return self;
 }
 
+/* Yield the future, as its own iterator would; then end. If it is not done by then, the
+ * caller finds that out, and waits again. */
 static PyObject *fmux__wait_next(PyObject *self)
 {
     fmux_wait_t *wait = (fmux_wait_t *)self;
-    PyObject *future = PyIter_Next(wait->iterator);
-    if (future == NULL) { /* its end, or an exception that must stay */
-        PyObject *type, *value, *traceback;
-        PyErr_Fetch(&type, &value, &traceback);
-        if (fmux__wait_end(wait) == 0)
-            PyErr_Restore(type, value, traceback);
+    PyObject *future = wait->future;
+    if (future == NULL || wait->yielded) {
+        (void)fmux__wait_end(wait);
+        return NULL;
     }
+    wait->yielded = 1;
+    if (PyObject_SetAttr(future, fmux_names._asyncio_future_blocking, Py_True) < 0)
+        return NULL;
+    Py_INCREF(future);
     return future;
 }
 
+/* throw(exception) or throw(class, value, traceback) */
 static PyObject *fmux__wait_throw(PyObject *self, PyObject *args)
 {
-    fmux_wait_t *wait = (fmux_wait_t *)self;
-    PyObject *method = fmux__wait_end(wait) < 0
-                           ? NULL
-                           : PyObject_GetAttr(wait->iterator, fmux_names.throw_);
-    PyObject *result = method == NULL ? NULL : PyObject_CallObject(method, args);
-    Py_XDECREF(method);
-    return result;
+    PyObject *type, *value = NULL, *traceback = NULL;
+    if (!PyArg_ParseTuple(args, "O|OO", &type, &value, &traceback) ||
+        fmux__wait_end((fmux_wait_t *)self) < 0)
+        return NULL;
+    if (PyExceptionInstance_Check(type)) {
+        value = type;
+        type = (PyObject *)Py_TYPE(value);
+    } else if (!PyExceptionClass_Check(type)) {
+        PyErr_SetString(PyExc_TypeError, "throw() needs an exception");
+        return NULL;
+    }
+    if (traceback != NULL && !PyTraceBack_Check(traceback))
+        traceback = NULL;
+    Py_INCREF(type);
+    Py_XINCREF(value);
+    Py_XINCREF(traceback);
+    PyErr_Restore(type, value, traceback);
+    return NULL;
 }
 
 static PyObject *fmux__wait_close(PyObject *self, PyObject *unused)
@@ -243,12 +257,11 @@ static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(wait->loop);
     Py_VISIT(wait->future);
-    Py_VISIT(wait->iterator);
     Py_VISIT(wait->handle);
     return 0;
 }
 
-/* Keeps the iterator, which every method uses. It refers to the future only. */
+/* Keeps the loop and the number, to unregister. */
 static int fmux__clear(PyObject *self)
 {
     fmux_wait_t *wait = (fmux_wait_t *)self;
@@ -268,7 +281,6 @@ static void fmux__dealloc(PyObject *self)
         PyErr_WriteUnraisable(wait->loop);
     PyErr_Restore(exception_type, value, traceback);
     Py_CLEAR(wait->future);
-    Py_CLEAR(wait->iterator);
     Py_CLEAR(wait->loop);
     Py_CLEAR(wait->fd);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
