@@ -96,9 +96,7 @@ WORKLOADS = [
     Workload("sock_recv, 64 B, 100", ECHO, "sockets", echo(100, 64), quick=True),
     Workload("TLS: Protocol, 64 B, 100", ECHO, "tls", tls(100, 64, 64), quick=True, requires=TLS, unsupported=NO_TLS),
     Workload("TLS: streams, 64 B, 100", ECHO, "tls-streams", tls(100, 64, 64), requires=TLS, unsupported=NO_TLS),
-    Workload(
-        "TLS: streams, 1 MB writes, 10", ECHO, "tls-megabyte", tls(10, 10_000, 1_000_000), False, TLS, NO_TLS
-    ),
+    Workload("TLS: streams, 1 MB writes, 10", ECHO, "tls-megabyte", tls(10, 10_000, 1_000_000), False, TLS, NO_TLS),
     Workload("TLS: aiohttp, 100", HTTP, "aiohttp-tls", tls(100, 64, 0), False, (*TLS, "aiohttp"), NO_TLS),
     Workload("TLS: handshakes", ECHO, "tls", tls(0, 0, 1), requires=TLS, unsupported=NO_TLS),
     Workload("p99 beside bulk", ECHO, "protocol", beside_bulk),

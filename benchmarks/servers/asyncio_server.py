@@ -109,8 +109,8 @@ async def serve(server: asyncio.Server) -> None:
 def make_tls() -> Any:
     """Return the TLS context of a server with a new certificate."""
     ssl, trustme = (__import__(name) for name in ("ssl", "trustme"))
-    # The standard loop and uvloop read into blocks of 256 KiB. malloc() maps each anew until a larger one was freed, which
-    # costs them 20 us per read: the state of a server that has worked for a while is the fair one.
+    # The standard loop and uvloop read into blocks of 256 KiB. malloc() maps each anew until a larger one was freed,
+    # which costs them 20 us per read: the state of a server that has worked for a while is the fair one.
     bytearray(4 << 20)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("localhost").configure_cert(context)

@@ -3,7 +3,8 @@
     python -m benchmarks.servers.tls_load HOST PORT CONNECTIONS SIZE SECONDS PID REPLY
 
 SIZE bytes are sent and REPLY bytes are expected. A SIZE of 0 measures handshakes: each connection is closed at once. A
-REPLY of 0 sends an HTTP request instead. Prints the number of requests, of wrong replies, and the CPU time of the server process.
+REPLY of 0 sends an HTTP request instead. Prints the number of requests, of wrong replies, and the CPU time of the
+server process.
 """
 
 from __future__ import annotations

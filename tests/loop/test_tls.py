@@ -108,7 +108,9 @@ def test_a_bytearray_of_a_buffered_protocol_is_filled(run, loop):
     assert run(main()) == b"".join(b"%05d" % number for number in range(100)) + b"more"
 
 
-@pytest.mark.parametrize("factory", [Recorder, partial(BufferedRecorder, 100, lambda size: memoryview(bytearray(size)))])
+@pytest.mark.parametrize(
+    "factory", [Recorder, partial(BufferedRecorder, make=lambda size: memoryview(bytearray(size)))]
+)
 def test_a_paused_protocol_gets_its_data_when_it_is_resumed(run, factory):
     def pause(protocol):
         protocol.transport.pause_reading()

@@ -1,4 +1,4 @@
-"""The beginning and the end of TLS connections, start_tls(), and errors, on both loops; the standard one is the oracle."""
+"""Beginning and end of TLS connections, start_tls() and errors, on both loops; the standard one is the oracle."""
 
 from __future__ import annotations
 
@@ -117,9 +117,7 @@ def test_a_handshake_has_a_timeout(run, server_side):
         ours, theirs = socket.socketpair()
         with theirs:
             if server_side:
-                made = loop.connect_accepted_socket(
-                    Recorder, ours, ssl=server_context(), ssl_handshake_timeout=0.05
-                )
+                made = loop.connect_accepted_socket(Recorder, ours, ssl=server_context(), ssl_handshake_timeout=0.05)
             else:
                 made = loop.create_connection(
                     Recorder, sock=ours, ssl=client_context(), server_hostname="localhost", ssl_handshake_timeout=0.05

@@ -102,9 +102,7 @@ def test_random_peers_over_tls_lose_and_mix_up_nothing(loop, descriptors_limit, 
         return client
 
     async def main():
-        server = await loop.create_server(
-            serve, "127.0.0.1", 0, backlog=CONNECTIONS, ssl=server_context(), **timeouts
-        )
+        server = await loop.create_server(serve, "127.0.0.1", 0, backlog=CONNECTIONS, ssl=server_context(), **timeouts)
         address, context = server.sockets[0].getsockname(), client_context()
         clients = await asyncio.gather(*(visit(seed, address, context) for seed in range(CONNECTIONS)))
         server.close()

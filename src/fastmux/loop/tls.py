@@ -1,13 +1,13 @@
 """TLS: the standard library's protocol and transport, with short paths for data.
 
 The standard classes have the states of a connection: handshake, timeouts, flow control, shutdown, errors. What is here
-replaces the methods that run for each piece of data: bytes go from the transport below into a memory BIO, through the SSL
-object to the application, and back through the other BIO.
+replaces the methods that run for each piece of data: bytes go from the transport below into a memory BIO, through the
+SSL object to the application, and back through the other BIO.
 
 Facts about OpenSSL, as the module ssl sets it up:
 
-- read() returns data of one record, at most 16 KiB, and takes no more from the BIO than that needs. So if the BIO is empty
-  and read() has returned less than it was asked for, the next call would raise SSLWantReadError.
+- read() returns data of one record, at most 16 KiB, and takes no more from the BIO than that needs. So if the BIO is
+  empty and read() has returned less than it was asked for, the next call would raise SSLWantReadError.
 - write() encrypts one record at a time, and returns how much of the data that was.
 """
 
@@ -28,27 +28,33 @@ _PIECE: Final = 4 * _RECORD
 _READ_SIZE: Final = 256 * 1024
 
 if SUPPORTED:
-    _AGAIN: Any = sslproto.SSLAgainErrors
-    _ESTABLISHED: Any = sslproto.SSLProtocolState.WRAPPED
+    _AGAIN: Any = vars(sslproto)["SSLAgainErrors"]
+    _ESTABLISHED: Any = vars(sslproto)["SSLProtocolState"].WRAPPED
 _MESSAGE: Final = "Fatal error on SSL protocol"
 
 
-def protocol_class(loop: Any) -> Any:
-    """Return the class of the TLS protocol for a loop: the standard one in debug mode."""
-    return TLSProtocol if SUPPORTED and not loop.get_debug() else StandardTLS
+def is_supported(loop: Any) -> bool:
+    """Return whether the loop uses TLSProtocol: in debug mode, it is the standard one."""
+    return SUPPORTED and not loop.get_debug()
 
 
 def can_start(transport: Any, sslcontext: Any) -> bool:
     """Return whether start_tls() accepts its arguments."""
-    return isinstance(sslcontext, sslproto.ssl.SSLContext) and getattr(transport, "_start_tls_compatible", False)  # type: ignore[attr-defined]
+    context_type = vars(sslproto)["ssl"].SSLContext
+    return isinstance(sslcontext, context_type) and bool(getattr(transport, "_start_tls_compatible", False))
 
 
-class _TLSTransport(StandardTLSTransport):
-    """The transport of the application."""
+class _SSLProtocolTransport(StandardTLSTransport):
+    """The transport of the application. Programs know its name."""
 
     def write(self, data: Any) -> None:
         tls = self._ssl_protocol
-        if type(data) is not bytes or not 0 < len(data) <= _RECORD or tls._state is not _ESTABLISHED or tls._write_backlog:
+        if (
+            type(data) is not bytes
+            or not 0 < len(data) <= _RECORD
+            or tls._state is not _ESTABLISHED
+            or tls._write_backlog
+        ):
             super().write(data)
             return
         try:
@@ -74,7 +80,7 @@ class TLSProtocol(StandardTLS):
 
     def _get_app_transport(self) -> Any:
         if self._app_transport is None and not self._app_transport_created:
-            self._app_transport = _TLSTransport(self._loop, self)
+            self._app_transport = _SSLProtocolTransport(self._loop, self)
             self._app_transport_created = True
         return super()._get_app_transport()
 
