@@ -128,7 +128,15 @@ def test_tls_keeps_its_state_in_private_attributes():
     source = (Path(fastmux.__file__).parent / "loop" / "tls.py").read_text()
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
     used = {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id in ("self", "tls")}
-    own = {"_advance", "_deliver", "_has_zero_limit", "_receive_close_notify", "_ssl_protocol", "data_received"}
+    own = {
+        "_advance",
+        "_deliver",
+        "_has_zero_limit",
+        "_write_pieces",
+        "_receive_close_notify",
+        "_ssl_protocol",
+        "data_received",
+    }
     protocol._set_app_protocol(asyncio.BufferedProtocol())
     missing = {name for name in used - own if not hasattr(protocol, name)}
     protocol._app_transport._closed = True

@@ -8,7 +8,7 @@ Facts about OpenSSL, as the module ssl sets it up:
 
 - read() returns data of one record, at most 16 KiB, and takes no more from the BIO than that needs. So if the BIO is
   empty and read() has returned less than it was asked for, the next call would raise SSLWantReadError.
-- write() encrypts one record at a time, and returns how much of the data that was.
+- write() encrypts all data at once, unless it first has to receive something.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from .asyncio_private import StandardTLS, StandardTLSTransport
 SUPPORTED: Final = sys.version_info >= (3, 11) and hasattr(sslproto, "SSLAgainErrors")
 #: The most data of one record.
 _RECORD: Final = 16 * 1024
-#: Longer data leaves the BIO in pieces of this size: the BIO moves what it has whenever it grows.
-_PIECE: Final = 4 * _RECORD
+#: Longer data is encrypted in pieces of this size, which stay in the cache: 0.9 of the time for 1 MB.
+_PIECE: Final = 8 * _RECORD
+#: Pieces of one system call.
+_PIECES: Final = 32
 _READ_SIZE: Final = 256 * 1024
 
 if SUPPORTED:
@@ -50,22 +52,28 @@ class _SSLProtocolTransport(StandardTLSTransport):
     def write(self, data: Any) -> None:
         tls = self._ssl_protocol
         if (
-            type(data) is not bytes
-            or not 0 < len(data) <= _RECORD
+            (type(data) is not bytes and type(data) is not bytearray)
+            or not data
             or tls._state is not _ESTABLISHED
             or tls._write_backlog
+            or tls._ssl_writing_paused
+            or tls._app_writing_paused
+            or tls._has_zero_limit
         ):
             super().write(data)
             return
         try:
-            try:
-                sent = tls._sslobj.write(data)
-            except _AGAIN:
-                sent = 0
-            if sent < len(data) or tls._ssl_writing_paused or tls._app_writing_paused or tls._has_zero_limit:
-                tls._write_appdata((data[sent:],) if sent < len(data) else ())
+            if len(data) > _PIECE:
+                sent = tls._write_pieces(data)
             else:
-                tls._transport.write(tls._outgoing.read())
+                try:
+                    sent = tls._sslobj.write(data)
+                except _AGAIN:
+                    sent = 0
+                if tls._outgoing.pending:
+                    tls._transport.write(tls._outgoing.read())
+            if sent < len(data):
+                tls._write_appdata((data[sent:],))
         except Exception as exc:
             tls._fatal_error(exc, _MESSAGE)
 
@@ -183,30 +191,21 @@ class TLSProtocol(StandardTLS):
 
     # Data from the application
 
-    def _do_write(self) -> None:
-        """Encrypt what waits to be written, and send it."""
-        backlog, write, outgoing = self._write_backlog, self._sslobj.write, self._outgoing
+    def _write_pieces(self, data: bytes | bytearray) -> int:
+        """Encrypt and send long data; return how much of it that was."""
         pieces: list[bytes] = []
-        try:
-            while backlog:
-                data = rest = backlog[0]
-                try:
-                    count = write(data)
-                    while count < len(rest):
-                        rest = memoryview(rest).cast("B")[count:]
-                        if outgoing.pending >= _PIECE and not self._ssl_writing_paused:
-                            pieces.append(outgoing.read())
-                        count = write(rest)
-                except _AGAIN:
-                    # A view would keep a bytearray from changing its size.
-                    backlog[0] = rest if type(data) is bytes else bytes(rest)
-                    self._write_buffer_size -= len(data) - len(rest)
-                    raise
-                del backlog[0]
-                self._write_buffer_size -= len(data)
-        except _AGAIN:
-            pass
+        sent = 0
+        with memoryview(data) as view:
+            try:
+                while sent < len(data):
+                    with view[sent : sent + _PIECE] as piece:
+                        sent += self._sslobj.write(piece)
+                    pieces.append(self._outgoing.read())
+                    if len(pieces) == _PIECES:
+                        self._transport.writelines(pieces)
+                        pieces = []
+            except _AGAIN:
+                pass
         if pieces:
-            pieces.append(outgoing.read())
             self._transport.writelines(pieces)
-        self._process_outgoing()
+        return sent
