@@ -174,8 +174,9 @@ class Request(asyncio.Protocol):
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport: Any = transport
-        self.transport.write(b"x" * 64)
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.write(b"x" * 64)
 
     def data_received(self, data: bytes) -> None:
         self.transport.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import ssl
 import sys
 import textwrap
 from asyncio import (
@@ -21,6 +22,7 @@ from asyncio import (
     sslproto,
     unix_events,
 )
+from pathlib import Path
 
 import pytest
 
@@ -207,6 +209,39 @@ def test_pipes_of_a_subprocess_are_connected_in_order():
     assert source.index("proc.stdin") < source.index("proc.stdout") < source.index("proc.stderr")
     assert source.index("connection_made") < source.index("_pending_calls = None") < source.index("set_result(None)")
     assert set_attributes <= {"_pending_calls", "_pipes_connected"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="another implementation in Python 3.10")
+def test_tls_keeps_its_state_in_private_attributes():
+    """All those that tls.py uses."""
+    loop = LOOP()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    protocol = sslproto.SSLProtocol(loop, asyncio.Protocol(), context, None, server_side=True)
+    source = (Path(fastmux.__file__).parent / "loop" / "tls.py").read_text()
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
+    used = {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id in ("self", "tls")}
+    own = {
+        "_advance",
+        "_deliver",
+        "_has_zero_limit",
+        "_write_pieces",
+        "_receive_close_notify",
+        "_ssl_protocol",
+        "data_received",
+    }
+    protocol._set_app_protocol(asyncio.BufferedProtocol())
+    missing = {name for name in used - own if not hasattr(protocol, name)}
+    protocol._app_transport._closed = True
+    loop.close()
+
+    assert missing == set()
+    assert {state.name for state in sslproto.SSLProtocolState} >= {"WRAPPED"}
+    assert set(sslproto.SSLAgainErrors) == {ssl.SSLWantReadError, ssl.SSLSyscallError}
+
+
+def test_connections_are_made_in_the_steps_that_a_program_may_replace():
+    for name in ("_connect_sock", "_create_connection_transport", "_ensure_resolved", "sock_connect"):
+        assert callable(getattr(LOOP, name))
 
 
 def test_the_context_of_a_transport_is_one_that_its_constructor_is_given():

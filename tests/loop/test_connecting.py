@@ -214,7 +214,7 @@ def test_steps_that_a_program_replaces_are_called(run, loop):
 
 
 @pytest.mark.usefixtures("empty_working_directory")
-@pytest.mark.parametrize("path", ["socket", b"socket", Path("socket")])
+@pytest.mark.parametrize("path", ["socket", b"socket", Path("socket")], ids=["str", "bytes", "path"])
 def test_a_path_is_connected(run, loop, path):
     async def main():
         with socket.socket(socket.AF_UNIX) as listener:

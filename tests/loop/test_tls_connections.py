@@ -1,4 +1,4 @@
-"""The beginning and the end of TLS connections, start_tls(), and errors, on both loops; the standard one is the oracle."""
+"""Beginning and end of TLS connections, start_tls() and errors, on both loops; the standard one is the oracle."""
 
 from __future__ import annotations
 
@@ -327,6 +327,7 @@ def test_a_peer_that_closes_without_close_notify(run, cut):
     assert run(main()) == (None, b"first", ["made", "data", "eof", "lost"])
 
 
+@NEW
 def test_a_reset_of_the_peer_is_an_error(run, reports):
     async def main():
         loop = asyncio.get_running_loop()

@@ -61,7 +61,10 @@ class TLSEcho(OverTLS, Echo):
 
 
 class TLSBufferedEcho(OverTLS, BufferedEcho):
-    pass
+    def get_buffer(self, sizehint):
+        # The standard protocol reads into slices, which are copies if the buffer is a bytearray.
+        self.buffer = memoryview(super().get_buffer(sizehint))
+        return self.buffer
 
 
 class TLSClient(OverTLS, Client):

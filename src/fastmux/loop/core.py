@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastmux import _binding, selectors
 
 from . import tls
-from .asyncio_private import StandardLoop, source_of
+from .asyncio_private import StandardLoop, StandardTLS, source_of
 from .connect import ConnectingLoop, Socket
 from .datagram import FAMILIES, _DatagramTransport
 from .pipes import process
@@ -142,9 +142,8 @@ class CoreLoop(SockCalls, ConnectingLoop):
         context: Context | None = None,
         **timeouts: Any,
     ) -> Any:
-        ssl_protocol: Any = tls.protocol_class(self)(
-            self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts
-        )
+        protocol_class: Any = tls.TLSProtocol if tls.is_supported(self) else StandardTLS
+        ssl_protocol = protocol_class(self, protocol, sslcontext, waiter, server_side, server_hostname, **timeouts)
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server, context=context)
         return ssl_protocol._app_transport
 
@@ -158,12 +157,12 @@ class CoreLoop(SockCalls, ConnectingLoop):
         server_hostname: str | None = None,
         **timeouts: Any,
     ) -> Any:
-        protocol_class = tls.protocol_class(self)
-        if protocol_class is tls.StandardTLS or not tls.can_start(transport, sslcontext):
+        if not tls.is_supported(self) or not tls.can_start(transport, sslcontext):
             return await super().start_tls(
                 transport, protocol, sslcontext, server_side=server_side, server_hostname=server_hostname, **timeouts
             )
         waiter = self.create_future()
+        protocol_class: Any = tls.TLSProtocol
         ssl_protocol = protocol_class(
             self, protocol, sslcontext, waiter, server_side, server_hostname, call_connection_made=False, **timeouts
         )
@@ -217,6 +216,5 @@ class CoreLoop(SockCalls, ConnectingLoop):
 
 def _is_plain(sock: Any) -> bool:
     """Whether system calls do what the methods of a socket do: it is no subclass, and nothing is patched."""
-    return type(sock) is Socket and vars(Socket).keys().isdisjoint(
-        _SOCKET_METHODS
-    )  # in this order: the shorter is iterated
+    # In this order, as isdisjoint() iterates over its argument.
+    return type(sock) is Socket and vars(Socket).keys().isdisjoint(_SOCKET_METHODS)
