@@ -29,8 +29,7 @@ import pytest
 import fastmux
 
 if fastmux.implementation == "c":
-    from fastmux.loop import stream
-    from fastmux.loop.pipes import pipe
+    from fastmux.loop.transports import pipe, stream
 else:
     stream = pipe = None
 
@@ -188,7 +187,7 @@ def test_a_subprocess_transport_keeps_its_state_in_private_attributes():
 
 
 def test_output_of_a_subprocess_is_delivered_by_call_soon():
-    """As in fastmux.loop.pipes.process: at once queued, unless the subprocess is not connected yet."""
+    """As in fastmux.loop.transports.process: at once queued, unless the subprocess is not connected yet."""
     transport = base_subprocess.BaseSubprocessTransport
 
     assert "self.proc._pipe_data_received(self.fd, data)" in inspect.getsource(base_subprocess.ReadSubprocessPipeProto)
@@ -198,7 +197,7 @@ def test_output_of_a_subprocess_is_delivered_by_call_soon():
 
 
 def test_pipes_of_a_subprocess_are_connected_in_order():
-    """The order of these calls, and the attributes that they set, are repeated in fastmux.loop.pipes.process."""
+    """The order of these calls, and the attributes that they set, are repeated in fastmux.loop.transports.process."""
     source = inspect.getsource(base_subprocess.BaseSubprocessTransport._connect_pipes)
     set_attributes = {
         node.attr
@@ -217,7 +216,7 @@ def test_tls_keeps_its_state_in_private_attributes():
     loop = LOOP()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     protocol = sslproto.SSLProtocol(loop, asyncio.Protocol(), context, None, server_side=True)
-    source = (Path(fastmux.__file__).parent / "loop" / "tls.py").read_text()
+    source = (Path(fastmux.__file__).parent / "loop" / "transports" / "tls.py").read_text()
     nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)]
     used = {node.attr for node in nodes if isinstance(node.value, ast.Name) and node.value.id in ("self", "tls")}
     own = {

@@ -520,7 +520,7 @@ def test_any_number_of_a_pipe_may_be_replaced(pipe_ends, name, value):
 
 
 def test_a_pipe_that_was_never_opened_refuses_everything(loop):
-    from fastmux.loop.pipes import pipe
+    from fastmux.loop.transports import pipe
 
     for cls in pipe._ReadPipeTransport, pipe._WritePipeTransport:
         transport = cls.__new__(cls)

@@ -875,7 +875,7 @@ def test_the_transports_are_those_of_the_package():
         await reader.lost
         return {type(end.transport).__module__ for end in (reader, writer)}
 
-    assert fastmux.run(main()) == {"fastmux.loop.pipes.pipe"}
+    assert fastmux.run(main()) == {"fastmux.loop.transports.pipe"}
 
 
 def test_pipes_of_many_kinds_at_once(run):

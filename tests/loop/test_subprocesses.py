@@ -394,6 +394,6 @@ def test_debug_mode_uses_the_standard_transport():
         return type(protocol.transport).__module__
 
     assert [fastmux.run(main(), debug=debug) for debug in (False, True)] == [
-        "fastmux.loop.pipes.process",
+        "fastmux.loop.transports.process",
         "asyncio.unix_events",
     ]

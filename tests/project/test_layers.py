@@ -28,7 +28,8 @@ MODULES = sorted(path.relative_to(PACKAGE).with_suffix("").as_posix() for path i
 #: Modules that cannot be imported without the extension.
 NEEDS_EXTENSION = (
     *("poller/core", "select/epoll_object", "selectors/"),
-    *(f"loop/{name}" for name in ("core", "datagram", "sock_calls", "stream")),
+    *(f"loop/{name}" for name in ("core", "sock_calls")),
+    *(f"loop/transports/{name}" for name in ("datagram", "pipe", "process", "stream")),
 )
 
 

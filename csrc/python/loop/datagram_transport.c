@@ -1,6 +1,6 @@
 /* datagram_transport.c - the hot methods of the transport of a datagram socket: receive
  * and deliver, sendto. Whatever is rare is left to the methods of the standard
- * transport, from which the class in fastmux.loop.datagram inherits: a socket that is
+ * transport, from which the class in fastmux.loop.transports.datagram inherits: a socket that is
  * full, a name as an address, a closed transport, a wrong argument.
  *
  * A datagram is delivered before the next one is received. One call delivers several,

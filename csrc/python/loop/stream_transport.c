@@ -1,5 +1,5 @@
 /* stream_transport.c - the transport of a stream socket: receive and deliver.
- * stream_send.c has the sending half, fastmux.loop.stream the methods that are called rarely.
+ * stream_send.c has the sending half, fastmux.loop.transports.stream the methods that are called rarely.
  */
 #include "loop.h"
 

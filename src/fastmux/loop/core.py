@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding, selectors
 
-from . import tls
 from .asyncio_private import StandardLoop, StandardTLS, source_of
 from .connect import ConnectingLoop, Socket
-from .datagram import FAMILIES, _DatagramTransport
-from .pipes import process
-from .pipes.pipe import _ReadPipeTransport, _WritePipeTransport, are_plain
 from .sock_calls import SockCalls
-from .stream import _SocketTransport
+from .transports import process, tls
+from .transports.datagram import FAMILIES, _DatagramTransport
+from .transports.pipe import _ReadPipeTransport, _WritePipeTransport, are_plain
+from .transports.stream import _SocketTransport
 
 if TYPE_CHECKING:
     from . import _native

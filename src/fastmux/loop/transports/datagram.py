@@ -6,11 +6,10 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding
-
-from .asyncio_private import StandardDatagramTransport
+from fastmux.loop.asyncio_private import StandardDatagramTransport
 
 if TYPE_CHECKING:
-    from . import _native
+    from fastmux.loop import _native
 else:
     _native = _binding.import_loop()
 

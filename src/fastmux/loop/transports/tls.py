@@ -17,7 +17,7 @@ import sys
 from asyncio import sslproto
 from typing import Any, Final
 
-from .asyncio_private import StandardTLS, StandardTLSTransport
+from fastmux.loop.asyncio_private import StandardTLS, StandardTLSTransport
 
 #: The TLS of Python 3.10 has other states, and stays as it is.
 SUPPORTED: Final = sys.version_info >= (3, 11) and hasattr(sslproto, "SSLAgainErrors")

@@ -15,12 +15,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding
+from fastmux.loop.asyncio_private import StandardTransport, set_result_unless_cancelled
 
-from .asyncio_private import StandardTransport, set_result_unless_cancelled
 from .tls import TLSProtocol
 
 if TYPE_CHECKING:
-    from . import _native
+    from fastmux.loop import _native
 else:
     _native = _binding.import_loop()
 
