@@ -46,12 +46,12 @@ class_name, mechanism = sys.argv[1:]
 make = getattr(fastmux, class_name)
 
 fd = os.eventfd(1)
-with make(mechanism, capacity=1 << 22) as poller:  # its arrays take 100 MB
+with make(mechanism, capacity=1 << 22) as poller:  # the array of wait() takes 100 MB
     poller.register(fd)
     for wait in (poller.poll, poller.select, poller.wait):
         for timeout in (0, 0.001, None):
             outcome = while_short(wait, timeout)
-            assert outcome == "refused" or make is fastmux.StdlibPoller, (wait, timeout)
+            assert outcome == "refused" or wait != poller.wait or make is fastmux.StdlibPoller, (wait, timeout)
     for timeout in (0, 0.001, None):
         assert poller.poll(timeout) == [(fd, fastmux.READ)]
         assert poller.select(timeout) == [(poller.get_key(fd), fastmux.READ)]

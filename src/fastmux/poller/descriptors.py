@@ -40,7 +40,7 @@ class OwnFile:
     """A pipe end or a socket: its number, and whether the number still stands for it."""
 
     # Defaults: an exception from a signal handler may interrupt __init__, before __del__.
-    fd = -1
+    fd: int = -1
     _identity: tuple[int, int] | None = None
 
     def __init__(self, fd: int) -> None:

@@ -79,12 +79,13 @@ class LockedPoller(BasePoller):
             self._check_open()
             if (key := self._keys.get(fd)) is not None:
                 raise KeyError(f"{fileobj!r} (FD {fd}) is already registered, for {key.fileobj!r}")
-            self._keys[fd] = key = new_tuple(SelectorKey, (fileobj, fd, events, data))
+            key = new_tuple(SelectorKey, (fileobj, fd, events, data))
             try:
+                self._keys[fd] = key
                 self._watch(key)
             except BaseException:
                 # KeyboardInterrupt, too: the kernel may already watch the descriptor.
-                del self._keys[fd]
+                self._keys.pop(fd, None)
                 self._unwatch(fd)
                 raise
             if len(self._keys) > self._capacity:
@@ -123,12 +124,12 @@ class LockedPoller(BasePoller):
 
     def _drop(self, fd: int) -> None:
         try:
+            self._keys.pop(fd, None)
             self._unwatch(fd)
-        except BaseException:  # KeyboardInterrupt, too: the kernel may still watch the descriptor
+        except BaseException:  # KeyboardInterrupt: one of the two, or none, is done
+            self._keys.pop(fd, None)
             self._unwatch(fd)
             raise
-        finally:
-            self._keys.pop(fd, None)
 
     def get_key(self, fileobj: FileObject) -> SelectorKey:
         with self._lock:

@@ -18,8 +18,8 @@ class EpollSet:
     __slots__ = ("context", "keys")
 
     def __init__(self, keys: dict[int, Any]) -> None:
-        self.keys = keys  # of the context, also if a subclass of the selector replaces its own
-        self.context = _binding.selector_context(keys)
+        self.keys: dict[int, Any] = keys  # of the context, also if a subclass of the selector replaces its own
+        self.context: Any = _binding.selector_context(keys)
 
     # A registration by the standard selector has no place in the table of pairs: waits find its key in the map of keys.
 
