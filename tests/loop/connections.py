@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import inspect
+import signal
 import socket
+import time
 
 
 class Recorder(asyncio.Protocol):
@@ -117,3 +121,35 @@ def in_a_turn(frame):
     while frame is not None and frame.f_code is not asyncio.BaseEventLoop.run_forever.__code__:
         frame = frame.f_back
     return frame is not None and frame.f_lineno in TURN_LINES
+
+
+def run_under_interruptions(loop, unfinished, often):
+    """Run a loop whose turns are interrupted by exceptions of a signal handler. Set the event after some of them."""
+    interruptions, armed = 0, False
+
+    def interrupt(signum, frame):
+        nonlocal interruptions, armed
+        if not in_a_turn(frame):
+            return
+        if not armed:  # has interrupted this run: a second exception would skip the clean-up of run_forever()
+            loop.stop()
+            return
+        armed = False
+        interruptions += 1
+        if interruptions > 3:
+            often.set()
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
+    deadline = time.monotonic() + 50
+    gc.disable()  # no exception comes out of its callbacks
+    signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
+    try:
+        while unfinished() and time.monotonic() < deadline:
+            armed = True
+            with contextlib.suppress(KeyboardInterrupt):
+                loop.run_forever()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        gc.enable()

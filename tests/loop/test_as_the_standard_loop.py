@@ -11,7 +11,6 @@ import contextlib
 import ctypes
 import fcntl
 import functools
-import gc
 import math
 import mmap
 import os
@@ -19,13 +18,14 @@ import selectors
 import signal
 import socket
 import termios
+import threading
 import time
 
 import pytest
 
 import fastmux
 
-from .connections import BufferedRecorder, Recorder, batch, close, connect, in_a_turn, settle, until
+from .connections import BufferedRecorder, Recorder, batch, close, connect, run_under_interruptions, settle, until
 
 TIMEOUT = 50
 
@@ -96,16 +96,19 @@ class Slices:
         return data
 
 
-def send_in_pieces(sockets):
+def send_in_pieces(sockets, often):
+    """Send all patterns; the second half when the loop has been interrupted often."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
     patterns = [pattern(number) for number in range(len(sockets))]
     for start in range(0, BYTES, PIECE):
+        if start > BYTES // 2:
+            often.wait(TIMEOUT)
         for sock, data in zip(sockets, patterns):
             sock.sendall(data[start : start + PIECE])
 
 
-def receive_all(sockets):
-    """Return what each socket receives up to its end."""
+def receive_all(sockets, often):
+    """Return what each socket receives up to its end; the second half when the loop has been interrupted often."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
     received = dict.fromkeys(sockets, b"")
     with selectors.DefaultSelector() as selector:
@@ -115,40 +118,11 @@ def receive_all(sockets):
             for key, _ in selector.select():
                 data = key.fileobj.recv(10 * PIECE)
                 received[key.fileobj] += data
+                if len(received[key.fileobj]) > BYTES // 2:
+                    often.wait(TIMEOUT)
                 if not data:
                     selector.unregister(key.fileobj)
     return list(received.values())
-
-
-def run_under_interruptions(loop, unfinished):
-    """Run a loop whose turns are interrupted by exceptions of a signal handler; return how often."""
-    interruptions, armed = 0, False
-
-    def interrupt(signum, frame):
-        nonlocal interruptions, armed
-        if not in_a_turn(frame):
-            return
-        if not armed:  # has interrupted this run: a second exception would skip the clean-up of run_forever()
-            loop.stop()
-            return
-        armed = False
-        interruptions += 1
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGALRM, interrupt)
-    deadline = time.monotonic() + TIMEOUT
-    gc.disable()  # no exception comes out of its callbacks
-    signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
-    try:
-        while unfinished() and time.monotonic() < deadline:
-            armed = True
-            with contextlib.suppress(KeyboardInterrupt):
-                loop.run_forever()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
-        gc.enable()
-    return interruptions
 
 
 def finish(loop):
@@ -178,9 +152,10 @@ def test_a_signal_handler_that_raises_out_of_the_loop_loses_no_data(start_thread
     loop = fastmux.EventLoop()
     stored = [kind() for _ in range(CONNECTIONS)]
     ours, theirs = open_connections(loop, [store.protocol for store in stored])
-    sender = start_thread(send_in_pieces, theirs)
+    often = threading.Event()
+    sender = start_thread(send_in_pieces, theirs, often)
 
-    interruptions = run_under_interruptions(loop, lambda: sender.is_alive() or any(map(pending, ours)))
+    run_under_interruptions(loop, lambda: sender.is_alive() or any(map(pending, ours)), often)
 
     loop.run_until_complete(settle())
     received = [store.data() for store in stored]
@@ -188,7 +163,7 @@ def test_a_signal_handler_that_raises_out_of_the_loop_loses_no_data(start_thread
     for sock in theirs:
         sock.close()
     assert [number for number, data in enumerate(received) if data != pattern(number)] == []
-    assert interruptions > 3
+    assert often.is_set()
 
 
 @needs_core
@@ -201,17 +176,17 @@ def test_a_signal_handler_that_raises_out_of_the_loop_sends_nothing_twice(start_
         data = pattern(number)
         transport.writelines([data[start : start + PIECE] for start in range(0, BYTES, PIECE)])
         transport.write_eof()
-    received = []
-    receiver = start_thread(lambda: received.extend(receive_all(theirs)))
+    received, often = [], threading.Event()
+    receiver = start_thread(lambda: received.extend(receive_all(theirs, often)))
 
-    interruptions = run_under_interruptions(loop, receiver.is_alive)
+    run_under_interruptions(loop, receiver.is_alive, often)
 
     finish(loop)
     for sock in theirs:
         sock.close()
     assert [number for number, data in enumerate(received) if data != pattern(number)] == []
     assert len(received) == CONNECTIONS
-    assert interruptions > 3
+    assert often.is_set()
 
 
 # Another owner reads on

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import array
 import asyncio
-import contextlib
 import errno
 import gc
 import os
@@ -14,7 +13,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 import tty
 from functools import partial
 
@@ -22,7 +20,7 @@ import pytest
 
 import fastmux
 
-from .connections import Recorder, in_a_turn, settle, until
+from .connections import Recorder, run_under_interruptions, settle, until
 
 TIMEOUT = 20
 ON_CORE = fastmux.implementation == "c" and "epoll" in fastmux.Poller.mechanisms
@@ -301,49 +299,31 @@ def test_closing_in_data_received_leaves_the_rest_in_the_pipe(run):
 def test_a_signal_handler_that_raises_loses_nothing(start_thread):
     """It runs before the read, or after the delivery."""
     sent = b"".join(b"%d " % number for number in range(60_000))
-    received, armed = [], False
+    received = []
     ours, theirs = fifo()
 
     class Protocol(asyncio.Protocol):
         data_received = received.append
 
-    def interrupt(signum, frame):
-        nonlocal armed
-        if not in_a_turn(frame):
-            return
-        if not armed:  # has interrupted this run: a second exception would skip the clean-up of run_forever()
-            loop.stop()
-            return
-        armed = False
-        raise KeyboardInterrupt
-
     def write():
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
         for start in range(0, len(sent), 1000):
+            if start > len(sent) // 2:
+                often.wait(TIMEOUT)
             theirs.write(sent[start : start + 1000])
 
     loop = fastmux.new_event_loop()
     transport, _ = loop.run_until_complete(loop.connect_read_pipe(Protocol, ours))
-    before = signal.signal(signal.SIGALRM, interrupt)
+    often = threading.Event()
     writer = start_thread(write)
-    deadline = time.monotonic() + TIMEOUT
-    gc.disable()  # no exception comes out of its callbacks
-    signal.setitimer(signal.ITIMER_REAL, 0.003, 0.003)
-    try:
-        while (writer.is_alive() or sum(map(len, received)) < len(sent)) and time.monotonic() < deadline:
-            armed = True
-            with contextlib.suppress(KeyboardInterrupt):
-                loop.run_forever()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        gc.enable()
+    run_under_interruptions(loop, lambda: writer.is_alive() or sum(map(len, received)) < len(sent), often)
     transport.close()
     loop.run_until_complete(settle())
     loop.close()
     theirs.close()
 
     assert b"".join(received) == sent
+    assert often.is_set()
 
 
 # Writing
