@@ -150,29 +150,30 @@ class Client(Erratic, asyncio.Protocol):
         self.lost.set_result(exc)
 
 
-def test_random_peers_lose_and_mix_up_nothing(loop, descriptors_limit, open_descriptors):
-    descriptors_limit(2 * CONNECTIONS + 200)
+def check_random_peers(loop, open_descriptors, count, peers, of_server, of_client, timeout):
+    """Let clients visit a server at random; peers are the classes (Echo, BufferedEcho, Client)."""
+    echo, buffered_echo, client_class = peers
     failures, servers, alive = [], [], set()
     loop.set_exception_handler(lambda loop, context: failures.append(context))
     before = open_descriptors()
 
     def serve():
         number = len(servers)
-        servers.append((BufferedEcho if number % 3 == 0 else Echo)(loop, -number - 1, alive))
+        servers.append((buffered_echo if number % 3 == 0 else echo)(loop, -number - 1, alive))
         return servers[-1]
 
     async def visit(seed, address):
-        _, client = await loop.create_connection(lambda: Client(loop, seed), *address)
+        _, client = await loop.create_connection(lambda: client_class(loop, seed), *address, **of_client)
         try:
-            await asyncio.wait_for(client.lost, TIMEOUT)
+            await asyncio.wait_for(client.lost, timeout)
         finally:
             client.transport.abort()
         return client
 
     async def main():
-        server = await loop.create_server(serve, "127.0.0.1", 0, backlog=CONNECTIONS)
+        server = await loop.create_server(serve, "127.0.0.1", 0, backlog=count, **of_server)
         address = server.sockets[0].getsockname()
-        clients = await asyncio.gather(*(visit(seed, address) for seed in range(CONNECTIONS)))
+        clients = await asyncio.gather(*(visit(seed, address) for seed in range(count)))
         server.close()
         while alive:
             await asyncio.sleep(0.001)
@@ -184,7 +185,7 @@ def test_random_peers_lose_and_mix_up_nothing(loop, descriptors_limit, open_desc
 
     assert all(client.expected.startswith(client.received) for client in clients)
     assert len(clients) - whole <= cut_by_server + sum(client.cut for client in clients)
-    assert whole > CONNECTIONS // 2
+    assert whole > count // 2
     assert {type(context["exception"]) for context in failures} <= {PlannedError}
     assert any(client.cut for client in clients)
     assert cut_by_server
@@ -196,11 +197,17 @@ def test_random_peers_lose_and_mix_up_nothing(loop, descriptors_limit, open_desc
     clients.clear()
     loop.run_until_complete(asyncio.sleep(0))
     gc.collect()
-    assert [kept for kept in gc.get_objects() if isinstance(kept, (Client, Echo))] == []
+    assert [kept for kept in gc.get_objects() if isinstance(kept, (client_class, Echo))] == []
     assert [kept for kept in gc.get_objects() if isinstance(kept, asyncio.Transport)] == []
     assert len(loop._transports) == 0
     loop.close()
     assert set(open_descriptors()) < set(before)
+
+
+def test_random_peers_lose_and_mix_up_nothing(loop, descriptors_limit, open_descriptors):
+    descriptors_limit(2 * CONNECTIONS + 200)
+
+    check_random_peers(loop, open_descriptors, CONNECTIONS, (Echo, BufferedEcho, Client), {}, {}, TIMEOUT)
 
 
 def test_memory_does_not_grow_with_the_number_of_connections(loop):

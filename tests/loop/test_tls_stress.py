@@ -5,8 +5,6 @@ The peers are those of test_stress.py. FASTMUX_TLS_CONNECTIONS sets how many the
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import os
 import socket
 import struct
@@ -16,7 +14,7 @@ import pytest
 
 import fastmux
 
-from .test_stress import BufferedEcho, Client, Echo, PlannedError
+from .test_stress import BufferedEcho, Client, Echo, check_random_peers
 from .tls_peer import client_context, server_context
 
 CONNECTIONS = int(os.environ.get("FASTMUX_TLS_CONNECTIONS", "150"))
@@ -82,57 +80,11 @@ class TLSClient(OverTLS, Client):
 
 def test_random_peers_over_tls_lose_and_mix_up_nothing(loop, descriptors_limit, open_descriptors):
     descriptors_limit(2 * CONNECTIONS + 200)
-    failures, servers, alive = [], [], set()
-    loop.set_exception_handler(lambda loop, context: failures.append(context))
-    before = open_descriptors()
     timeouts = {"ssl_handshake_timeout": TIMEOUT}
     if sys.version_info >= (3, 11):
         timeouts["ssl_shutdown_timeout"] = TIMEOUT
+    peers = TLSEcho, TLSBufferedEcho, TLSClient
+    of_server = {"ssl": server_context(), **timeouts}
+    of_client = {"ssl": client_context(), "server_hostname": "localhost", **timeouts}
 
-    def serve():
-        number = len(servers)
-        servers.append((TLSBufferedEcho if number % 3 == 0 else TLSEcho)(loop, -number - 1, alive))
-        return servers[-1]
-
-    async def visit(seed, address, context):
-        _, client = await loop.create_connection(
-            lambda: TLSClient(loop, seed), *address, ssl=context, server_hostname="localhost", **timeouts
-        )
-        try:
-            await asyncio.wait_for(client.lost, TIMEOUT)
-        finally:
-            client.transport.abort()
-        return client
-
-    async def main():
-        server = await loop.create_server(serve, "127.0.0.1", 0, backlog=CONNECTIONS, ssl=server_context(), **timeouts)
-        address, context = server.sockets[0].getsockname(), client_context()
-        clients = await asyncio.gather(*(visit(seed, address, context) for seed in range(CONNECTIONS)))
-        server.close()
-        while alive:
-            await asyncio.sleep(0.001)
-        return clients
-
-    clients = loop.run_until_complete(main())
-    cut_by_server = sum(server.cut for server in servers)
-    whole = sum(client.received == client.expected for client in clients)
-
-    assert all(client.expected.startswith(client.received) for client in clients)
-    assert len(clients) - whole <= cut_by_server + sum(client.cut for client in clients)
-    assert whole > CONNECTIONS // 2
-    assert {type(context["exception"]) for context in failures} <= {PlannedError}
-    assert any(client.cut for client in clients)
-    assert cut_by_server
-
-    # No task, descriptor or transport is left.
-    assert asyncio.all_tasks(loop) == set()
-    failures.clear()
-    servers.clear()
-    clients.clear()
-    loop.run_until_complete(asyncio.sleep(0))
-    gc.collect()
-    assert [kept for kept in gc.get_objects() if isinstance(kept, (TLSClient, Echo))] == []
-    assert [kept for kept in gc.get_objects() if isinstance(kept, asyncio.Transport)] == []
-    assert len(loop._transports) == 0
-    loop.close()
-    assert set(open_descriptors()) < set(before)
+    check_random_peers(loop, open_descriptors, CONNECTIONS, peers, of_server, of_client, TIMEOUT)
