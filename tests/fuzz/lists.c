@@ -108,7 +108,7 @@ void do_sizes(void)
 {
     int capacity = input_int();
     int bytes = fmux_ready_bytes(capacity);
-    REQUIRE(bytes == -EINVAL || bytes / 28 >= capacity);
+    REQUIRE(bytes == -EINVAL || bytes / 20 >= capacity);
     REQUIRE(capacity > 0 || bytes == -EINVAL);
     REQUIRE(fmux_epoll_nanoseconds() >> 1 == 0);
 }
