@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from asyncio import base_events
 from errno import EAGAIN, EINPROGRESS, EINTR
 from types import FunctionType, MethodDescriptorType
 from typing import Any, Final
@@ -48,6 +49,7 @@ class ConnectingLoop(StandardLoop):
             steps == _own_steps
             and vars(self).keys().isdisjoint(_STEPS)
             and socket.socket is Socket
+            and vars(base_events)["socket"] is socket
             and not self._debug
             and _SUPPORTED
         )
