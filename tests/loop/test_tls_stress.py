@@ -78,7 +78,7 @@ class TLSClient(OverTLS, Client):
             self.misbehave()
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="half-closed connections do not end, on the standard loop either")
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="half-closed ones do not end, on the standard loop either")
 def test_random_peers_over_tls_lose_and_mix_up_nothing(loop, descriptors_limit, open_descriptors):
     descriptors_limit(2 * CONNECTIONS + 200)
     timeouts = {"ssl_handshake_timeout": TIMEOUT, "ssl_shutdown_timeout": TIMEOUT}
