@@ -18,6 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from measure import FEWEST
+
 import fastmux
 from fastmux import READ, WRITE, select, selectors
 from fastmux.selectors import EVENT_READ, EVENT_WRITE
@@ -31,6 +33,7 @@ UNUSED = 63
 class Case(NamedTuple):
     make: Callable[[ExitStack], Step]
     rounds: int  # in a long run
+    warm_up: int = FEWEST  # the fewest rounds before the measured ones
 
 
 def readable(stack: ExitStack) -> socket.socket:
@@ -526,7 +529,8 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "EventLoop: made, used, closed", Case(partial(run_loop, talk), few)
     yield "EventLoop: datagrams", Case(partial(run_loop, exchange_datagrams), few)
     yield "EventLoop: pipes", Case(partial(run_loop, pipe), few)
-    yield "EventLoop: subprocesses", Case(partial(run_loop, communicate), few)
+    # A cache of the interpreter takes long to fill, on the standard loop as well.
+    yield "EventLoop: subprocesses", Case(partial(run_loop, communicate), few, 1000)
     yield "EventLoop: TLS", Case(run_tls, few)
     yield "EventLoop: connections made and refused", Case(connect, few)
     yield "patch() and unpatch()", Case(patch, few)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-#: Rounds before the first measurement: this share of the measured rounds, and at least so many.
+#: Rounds before the first measurement: this share of the measured rounds, and at least so many, if a case has no other
+#: number.
 WARM_UP, FEWEST = 0.2, 200
 #: Growth that is no leak. (Memory: the kernel counts pages for each CPU, and adds them up now and then. Blocks: caches
 #: of the interpreter. Bytes: growth of a table of the interpreter.)
@@ -43,9 +44,12 @@ def held() -> dict[str, int]:
     return found
 
 
-def measure(step: Callable[[], Any], rounds: int) -> dict[str, dict[str, int]]:
-    """Make so many rounds; return the use before and after, its growth, and the part above the margins."""
-    for _ in range(max(int(rounds * WARM_UP), FEWEST)):
+def measure(step: Callable[[], Any], rounds: int, fewest: int) -> dict[str, dict[str, int]]:
+    """Make so many rounds; return the use before and after, its growth, and the part above the margins.
+
+    The first rounds, at least the fewest, are not measured.
+    """
+    for _ in range(max(int(rounds * WARM_UP), fewest)):
         step()
     held()  # the first measurement allocates memory itself
     before = held()

@@ -11,4 +11,5 @@ from measure import measure
 
 if __name__ == "__main__":
     with contextlib.ExitStack() as stack:
-        print(json.dumps(measure(CASES[sys.argv[1]].make(stack), int(sys.argv[2]))))
+        case = CASES[sys.argv[1]]
+        print(json.dumps(measure(case.make(stack), int(sys.argv[2]), case.warm_up)))
