@@ -771,7 +771,7 @@ def test_the_methods_of_a_subclass_of_socket_are_called(run):
     assert calls[:2] == ["sendto", "recvfrom"]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="refused before Python 3.12")
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="refused before Python 3.13")
 def test_sockets_of_packets_in_a_stream_are_served(run):
     async def main():
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
