@@ -6,6 +6,7 @@ import array
 import asyncio
 import errno
 import gc
+import itertools
 import os
 import pty
 import select
@@ -13,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import tty
 from functools import partial
 
@@ -327,6 +329,56 @@ def test_a_signal_handler_that_raises_loses_nothing(start_thread):
 
 
 # Writing
+
+
+@needs_core
+def test_an_exception_at_any_line_writes_nothing_twice():
+    """As from a signal handler. The standard transport shortens its buffer in a line after that of the system call."""
+    module = sys.modules["fastmux.loop.transports.pipe"]
+    sent = b"".join(b"%d " % number for number in range(30_000))
+    for number in itertools.count():
+        interrupted, received = write_and_interrupt(module.__file__, number, sent)
+        assert received == sent
+        if not interrupted:
+            break
+    assert number > 5
+
+
+def write_and_interrupt(path, number, data):
+    """Write data, with KeyboardInterrupt before a line of a file; return whether it came, and what was received."""
+    theirs, ours = fifo()
+    loop = fastmux.new_event_loop()
+    transport, _ = loop.run_until_complete(loop.connect_write_pipe(asyncio.Protocol, ours))
+    os.set_blocking(theirs.fileno(), False)
+    transport.write(data)
+    left, interrupted, received = number, False, b""
+
+    def trace(frame, event, arg):
+        nonlocal left
+        if event == "line":
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        return trace if frame.f_code.co_filename == path else None
+
+    deadline, before = time.monotonic() + TIMEOUT, sys.gettrace()
+    while len(received) < len(data) and time.monotonic() < deadline:
+        received += theirs.read(65536) or b""
+        loop.call_soon(loop.stop)
+        if not interrupted:
+            sys.settrace(trace)
+        try:
+            loop.run_forever()
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            sys.settrace(before)
+    received += theirs.read(65536) or b""
+    transport.close()
+    loop.run_until_complete(settle())
+    loop.close()
+    theirs.close()
+    return interrupted, received
 
 
 @every_kind

@@ -101,7 +101,7 @@ extern fmux_objects_t fmux_objects;
     X(_write_to_self) X(_add_reader) X(_add_writer) X(_remove_reader) \
     X(_remove_writer) X(_timer_handle_cancelled) X(_fatal_error) X(_flush) \
     X(append) X(clear) X(extend) X(fileno) X(get) X(get_map) X(_io_refs) X(_closed) X(_read_ready__on_eof) \
-    X(_lost_write) X(_at_eof) X(_keep_rest) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
+    X(_lost_write) X(_at_eof) X(_read_by_method) X(_write_by_method) X(recv) X(recv_into) \
     X(recvfrom) X(send) X(sendmsg) X(sendto) X(peername) X(_read_ready) \
     X(datagram_received) X(error_received) X(gettimeout) X(done) X(set_result) X(_asyncio_future_blocking) X(loop) \
     X(_transports) X(data) X(_ensure_fd_no_transport) X(call_at) X(call_later) X(call_soon) \
@@ -396,11 +396,17 @@ PyObject *fmux_receive(int fd, Py_ssize_t most, fmux_address_t *address_out,
 /* transport.is_closing() */
 PyObject *fmux_is_closing(PyObject *self, PyObject *unused);
 
+enum { FMUX_LONG = 64 * 1024 }; /* bytes of a send that releases the interpreter lock */
+
 /* Whether the buffer is not empty. */
 bool fmux_is_buffering(const fmux_transport_t *transport);
 
 /* The buffer: a new reference, or NULL with an exception. */
 PyObject *fmux_transport_buffer(PyObject *self);
+
+/* Call _write_ready when the file is writable, unless that is so since before, and
+ * pause the protocol if the buffer is long. Returns None, or NULL with an exception. */
+PyObject *fmux_buffered(PyObject *self, bool was_buffering);
 
 #define FMUX_TRANSPORT_MEMBER(name, code, field) \
     FMUX_MEMBER(name, code, 0, fmux_transport_t, field)

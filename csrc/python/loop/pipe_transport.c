@@ -1,5 +1,5 @@
 /* pipe_transport.c - the hot methods of the transports of pipes: read and deliver; write.
- * fastmux.loop.pipe has all others.
+ * fastmux.loop.transports.pipe has all others.
  *
  * A pipe is a file object of any class: its descriptor is a FIFO, a socket or a
  * character device, and in non-blocking mode. A descriptor number is not a file: each
@@ -100,9 +100,8 @@ static PyObject *fmux__write_error(PyObject *self)
     return fmux_fatal(self, "Fatal write error on pipe transport");
 }
 
-/* Write data from the place that is not sent yet, or keep it. */
-static PyObject *fmux__write_now(PyObject *self, PyObject *data,
-                                 const fmux_buffer_t *buffer)
+/* Write, and keep what the pipe does not take. No bytecode runs in between. */
+static PyObject *fmux__write_now(PyObject *self, const fmux_buffer_t *buffer)
 {
     fmux_transport_t *transport = fmux_transport(self);
     ssize_t sent = 0;
@@ -118,10 +117,15 @@ static PyObject *fmux__write_now(PyObject *self, PyObject *data,
     }
     if (sent == buffer->len)
         return fmux_none();
-    PyObject *number = PyLong_FromSsize_t(sent);
-    PyObject *none =
-        number == NULL ? NULL : FMUX_CALL_METHOD(_keep_rest, self, data, number);
-    Py_XDECREF(number);
+    bool was_buffering = fmux_is_buffering(transport);
+    PyObject *kept = fmux_transport_buffer(self);
+    PyObject *rest = PyBytes_FromStringAndSize((char *)buffer->buf + sent, buffer->len - sent);
+    PyObject *longer =
+        kept == NULL || rest == NULL ? NULL : PySequence_InPlaceConcat(kept, rest);
+    PyObject *none = longer == NULL ? NULL : fmux_buffered(self, was_buffering);
+    Py_XDECREF(kept);
+    Py_XDECREF(rest);
+    Py_XDECREF(longer);
     return none;
 }
 
@@ -148,13 +152,13 @@ static PyObject *fmux__write(PyObject *self, PyObject *data)
     if (buffer.buf == NULL &&
         fmux_python.get_buffer(data, &buffer, FMUX_BUFFER_READ) < 0)
         return fmux__write_error(self);
-    PyObject *none = fmux__write_now(self, data, &buffer);
+    PyObject *none = fmux__write_now(self, &buffer);
     if (buffer.obj != NULL)
         fmux_python.release_buffer(&buffer);
     return none;
 }
 
-/* Write from the buffer. Returns the number of bytes, as fmux__write_some. */
+/* Write from the buffer, and remove what was written. No bytecode runs in between. */
 static PyObject *fmux__write_buffer(PyObject *self, PyObject *unused)
 {
     (void)unused;
@@ -165,15 +169,17 @@ static PyObject *fmux__write_buffer(PyObject *self, PyObject *unused)
     if (fd < 0)
         return NULL;
     if (pending == NULL || pending != transport->buffer)
-        return PyLong_FromLong(0); /* fileno() has replaced it */
+        return fmux_none(); /* fileno() has replaced it */
     Py_INCREF(pending);
     ssize_t sent = -1;
     if (fmux_python.get_buffer(pending, &buffer, FMUX_BUFFER_READ) == 0) {
-        sent = fmux__write_some(fd, buffer.buf, buffer.len);
+        sent = buffer.len == 0 ? 0 : fmux__write_some(fd, buffer.buf, buffer.len);
         fmux_python.release_buffer(&buffer);
     }
+    if (sent > 0 && PySequence_DelSlice(pending, 0, sent) < 0)
+        sent = -1;
     Py_DECREF(pending);
-    return sent < 0 ? NULL : PyLong_FromSsize_t(sent);
+    return sent < 0 ? NULL : fmux_none();
 }
 
 /* ---- the types ----------------------------------------------------------------- */

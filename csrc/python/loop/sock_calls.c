@@ -7,8 +7,6 @@
  */
 #include "loop.h"
 
-enum { FMUX__LONG = 64 * 1024 }; /* a send that releases the interpreter lock */
-
 /* Call function(*args): its result, or None if it would block. */
 static PyObject *fmux__attempt(PyObject *function, PyObject *const *args, Py_ssize_t count)
 {
@@ -97,7 +95,7 @@ PyObject *fmux_sock_send(PyObject *module, PyObject *const *args, Py_ssize_t cou
     if (!fmux__check_count(count))
         return NULL;
     PyObject *sock = args[0], *data = args[1];
-    if (!PyBytes_CheckExact(data) || PyBytes_Size(data) >= FMUX__LONG ||
+    if (!PyBytes_CheckExact(data) || PyBytes_Size(data) >= FMUX_LONG ||
         fmux_is_patched(sock, fmux_names.send))
         return fmux__attempt_method(sock, fmux_names.send, data);
     int fd = fmux_socket_number(sock);

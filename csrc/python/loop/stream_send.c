@@ -9,10 +9,7 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-enum {
-    FMUX__LONG = 64 * 1024, /* a send that releases the interpreter lock */
-    FMUX__LINES = 256       /* buffers of one sendmsg() */
-};
+enum { FMUX__LINES = 256 }; /* buffers of one sendmsg() */
 
 /* ---- system calls ------------------------------------------------------------------ */
 
@@ -25,7 +22,7 @@ static ssize_t fmux__send(const fmux_transport_t *stream,
     if (fd == -2)
         return -1;
     PyThreadState *state =
-        total >= FMUX__LONG ? PyEval_SaveThread() : NULL;
+        total >= FMUX_LONG ? PyEval_SaveThread() : NULL;
     struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
     errno = EBADF;
     ssize_t sent =
@@ -122,24 +119,11 @@ static PyObject *fmux__keep(PyObject *self, PyObject *lines, ssize_t sent)
     fmux_transport_t *stream = fmux_transport(self);
     PyObject *pieces = fmux__rest(lines, sent);
     PyObject *buffer = pieces == NULL ? NULL : fmux_transport_buffer(self);
-    bool was_empty = !fmux_is_buffering(stream);
+    bool was_buffering = fmux_is_buffering(stream);
     int result = buffer == NULL ? -1 : fmux_done(FMUX_CALL_METHOD(extend, buffer, pieces));
     Py_XDECREF(pieces);
     Py_XDECREF(buffer);
-    if (result == 0 && was_empty) {
-        PyObject *loop = stream->loop == NULL ? Py_None : stream->loop;
-        PyObject *fd = PyLong_FromLong(stream->fd);
-        PyObject *callback = PyObject_GetAttr(self, fmux_names._write_ready);
-        Py_INCREF(loop);
-        result = fd == NULL || callback == NULL
-                     ? -1
-                     : fmux_done(FMUX_CALL_METHOD(_add_writer, loop, fd, callback));
-        Py_DECREF(loop);
-        Py_XDECREF(fd);
-        Py_XDECREF(callback);
-    }
-    /* This may call the protocol, which may close the transport. */
-    return result < 0 ? NULL : FMUX_CALL_METHOD(_maybe_pause_protocol, self);
+    return result < 0 ? NULL : fmux_buffered(self, was_buffering);
 }
 
 static PyObject *fmux__keep_one(PyObject *self, PyObject *data, ssize_t sent)
@@ -271,7 +255,7 @@ int fmux_stream_flush(PyObject *self)
 /* With gather_writes: keep small data for fmux_stream_flush. */
 static bool fmux__gathers(const fmux_transport_t *stream, Py_ssize_t length)
 {
-    return length < FMUX__LONG &&
+    return length < FMUX_LONG &&
            (stream->gathering ||
             (stream->loop != NULL && PyObject_TypeCheck(stream->loop, fmux_loop_type) &&
              ((fmux_loop_t *)stream->loop)->gathers && !fmux_is_buffering(stream) &&
@@ -297,7 +281,7 @@ static PyObject *fmux__gather(PyObject *self, PyObject *data, const fmux_buffer_
     }
     Py_XDECREF(kept);
     Py_XDECREF(piece);
-    if (none != NULL && stream->gathered >= FMUX__LONG && fmux_stream_flush(self) < 0)
+    if (none != NULL && stream->gathered >= FMUX_LONG && fmux_stream_flush(self) < 0)
         Py_CLEAR(none);
     return none;
 }

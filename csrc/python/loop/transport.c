@@ -135,6 +135,26 @@ PyObject *fmux_transport_buffer(PyObject *self)
     return transport->buffer;
 }
 
+PyObject *fmux_buffered(PyObject *self, bool was_buffering)
+{
+    const fmux_transport_t *transport = fmux_transport(self);
+    int result = 0;
+    if (!was_buffering) {
+        PyObject *loop = transport->loop == NULL ? Py_None : transport->loop;
+        PyObject *fd = PyLong_FromLong(transport->fd);
+        PyObject *callback = PyObject_GetAttr(self, fmux_names._write_ready);
+        Py_INCREF(loop);
+        result = fd == NULL || callback == NULL
+                     ? -1
+                     : fmux_done(FMUX_CALL_METHOD(_add_writer, loop, fd, callback));
+        Py_DECREF(loop);
+        Py_XDECREF(fd);
+        Py_XDECREF(callback);
+    }
+    /* This may call the protocol, which may close the transport. */
+    return result < 0 ? NULL : FMUX_CALL_METHOD(_maybe_pause_protocol, self);
+}
+
 static PyObject *fmux__get_buffer(PyObject *self, void *unused)
 {
     (void)unused;

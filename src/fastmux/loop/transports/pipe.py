@@ -156,20 +156,14 @@ class _WritePipeTransport(_native.WritePipeCore):
             _logger.warning("pipe closed by peer or os.write(pipe, data) raised exception.")
         self._conn_lost += 1
 
-    def _keep_rest(self, data: Any, sent: int) -> None:
-        """Write the rest of data when the pipe is writable."""
-        if not self._buffer:
-            self._loop._add_writer(self._fileno, self._write_ready)
-        self._buffer += memoryview(data).cast("B")[sent:]
-        self._maybe_pause_protocol()
-
     def _write_ready(self) -> None:
-        """Write from the buffer; called when the pipe is writable."""
+        """Write from the buffer; called when the pipe is writable.
+
+        Also if the buffer is empty: an exception of a signal handler may have kept the last call from what follows.
+        """
         buffer = self._buffer
-        if not buffer:
-            return
         try:
-            sent = self._write_buffer()
+            self._write_buffer()
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as exc:
@@ -179,7 +173,6 @@ class _WritePipeTransport(_native.WritePipeCore):
                 self._loop._remove_writer(self._fileno)  # _close() does not, because the buffer is empty
             self._fatal_error(exc, "Fatal write error on pipe transport")
             return
-        del buffer[:sent]
         if not buffer:
             self._loop._remove_writer(self._fileno)
             self._maybe_resume_protocol()  # which may write, or close the transport
