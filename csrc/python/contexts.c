@@ -79,12 +79,18 @@ fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out)
 /* ---- life cycle --------------------------------------------------------------- */
 
 /* A closed mux in the place of those that are freed: every call returns -ESHUTDOWN. */
+static fmux_t *fmux__closed;
+
 static fmux_t *fmux__closed_mux(void)
 {
-    static fmux_t *closed;
-    if (closed == NULL && fmux_open(FMUX_POLL, &closed) == 0)
-        (void)fmux_close(closed);
-    return closed;
+    if (fmux__closed == NULL && fmux_open(FMUX_POLL, &fmux__closed) == 0)
+        (void)fmux_close(fmux__closed);
+    return fmux__closed;
+}
+
+int fmux_is_closed(const fmux_context_t *context)
+{
+    return context != NULL && context->mux != NULL && context->mux == fmux__closed;
 }
 
 /* Close the mux and free its memory, which the garbage collector might do much later.

@@ -84,6 +84,9 @@ static inline fmux_context_t *fmux_borrow_context(fmux_object_t context)
 fmux_context_t *fmux_context_new(const fmux_context_t *like, PyObject *keys,
                                  PyObject *masks);
 
+/* Whether close() was called. (A context of None is NULL here.) */
+int fmux_is_closed(const fmux_context_t *context);
+
 /* Take an array that no wait uses, with a row for each registration up to the
  * capacity: make one if there is none. Returns NULL with an exception, or sets *error_out. */
 fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out);

@@ -352,7 +352,8 @@ fmux_object_t fmux_file_unregister(fmux_object_t object, fmux_object_t file)
 {
     PyObject *key;
     fmux_context_t *context = fmux_borrow_context(object);
-    int fd = context == NULL ? FMUX__UNUSUAL : fmux__file(fmux_borrow(file));
+    int fd = context == NULL || fmux_is_closed(context) ? FMUX__UNUSUAL
+                                                        : fmux__file(fmux_borrow(file));
     fd = fmux__find(context, fd, &key);
     if (fd < 0)
         return fmux__refuse(fd);
@@ -428,7 +429,8 @@ fmux_object_t fmux_file_modify(fmux_object_t object, fmux_object_t file,
     PyObject *old, *data = fmux_borrow(data_object);
     fmux_context_t *context = fmux_borrow_context(object);
     uint32_t mask;
-    int fd = fmux__arguments(object, file, events, &mask);
+    int fd = fmux_is_closed(context) ? FMUX__UNUSUAL
+                                     : fmux__arguments(object, file, events, &mask);
     fd = fmux__find(context, fd, &old);
     if (fd < 0)
         return fmux__refuse(fd);

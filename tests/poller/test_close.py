@@ -220,3 +220,20 @@ def test_a_poller_cannot_be_copied(poller, socketpair, function):
     gc.collect()
     theirs.send(b"x")
     assert poller.poll(TIMEOUT) == [(ours.fileno(), READ)]
+
+
+def test_a_closed_poller_does_not_call_fileno(poller):
+    class File:
+        calls = 0
+
+        def fileno(self):
+            self.calls += 1
+            raise OSError("not called")
+
+    file = File()
+    poller.close()
+
+    for call in (lambda: poller.modify(file, READ), lambda: poller.unregister(file), lambda: poller.get_key(file)):
+        with pytest.raises(ValueError, match="closed poller"):
+            call()
+    assert file.calls == 0
