@@ -177,6 +177,42 @@ def test_another_protocol_gets_the_data_after_set_protocol(run):
 # Sending
 
 
+class Reluctant:
+    """An SSL object that has to receive before one of its writes, as during a renegotiation."""
+
+    def __init__(self, sslobj, number):
+        self._sslobj = sslobj
+        self._left = number
+
+    def __getattr__(self, name):
+        return getattr(self._sslobj, name)
+
+    def write(self, data):
+        self._left -= 1
+        if self._left == 0:
+            raise ssl.SSLWantReadError
+        return self._sslobj.write(data)
+
+
+@NEW
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("size", [100, 300_000])
+def test_data_that_is_not_encrypted_at_once_is_sent_after_the_next_input(run, number, size):
+    async def main():
+        protocol, peer = await tls_pair()
+        tls = protocol.transport._ssl_protocol
+        tls._sslobj = Reluctant(tls._sslobj, number)
+        for start in (0, size):
+            protocol.transport.write(big(2 * size)[start : start + size])
+        await peer.send(peer.records(b"input"))
+        received = await peer.receive(2 * size)
+        await until(lambda: protocol.data)
+        await close_pair(protocol, peer)
+        return received, protocol.data
+
+    assert run(main()) == (big(2 * size), b"input")
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 @pytest.mark.parametrize("size", [1, 100, RECORD, RECORD + 1, 300_000, 1_000_001])
 def test_data_is_sent_as_it_was_written(run, kind, size):
