@@ -8,9 +8,12 @@
  * fallback. The new set takes the number of the old one: a descriptor returned by
  * fmux_fileno stays valid.
  *
- * An inode is not a file: all eventfds share one, and a FIFO can be opened twice. The
- * inherited set is exact. It refuses to add a pair of file and number that it has. If it
- * takes the pair, the number stands for another file, and the pair is removed again.
+ * An inode is not a file: all eventfds share one, and a FIFO can be opened twice. Each
+ * socket has its own. For all others, the inherited set is exact: it refuses to add a pair
+ * of file and number that it has. If it takes the pair, the number stands for another
+ * file, and the pair is removed again. (In between, the parent could register the same
+ * pair, and lose it. This needs a file that both have, and that the parent has just
+ * unregistered.)
  *
  * A shared set. An edge goes to one waiter of all processes, so a wake-up must not be
  * in the set: a waiter of the other process could take it. Before the first fork,
@@ -44,13 +47,12 @@ static uint32_t fmux_renew__generation(const fmux_entry_t *entry)
 }
 
 /* Whether fd still stands for the file that the inherited set has under this number: 1
- * or 0, or -ENOMEM or -ENOSPC. The parent drops a report of another file meanwhile: no
- * registration has this generation. */
+ * or 0, or -ENOMEM or -ENOSPC. */
 static int fmux_renew__is_same(int inherited, int fd)
 {
     struct epoll_event record = {
         .events = EPOLLET,
-        .data.u64 = (uint64_t)UINT32_MAX << 32 | (uint32_t)fd,
+        .data.u64 = (uint64_t)UINT32_MAX << 32 | (uint32_t)fd, /* of no registration */
     };
     if (epoll_ctl(inherited, EPOLL_CTL_ADD, fd, &record) < 0)
         return errno == ENOMEM || errno == ENOSPC ? -errno : errno == EEXIST;
@@ -122,7 +124,8 @@ static int fmux_renew__line(fmux_t *mux, int set, const fmux_line_t *line)
     if (fstat(fd, &file) < 0 ||
         (line->inode != 0 && file.st_ino != (ino_t)line->inode))
         return 0; /* closed, or another file by now */
-    int same = fmux_renew__is_same(mux->epoll_fd, fd);
+    bool is_exact = line->inode != 0 && S_ISSOCK(file.st_mode);
+    int same = is_exact ? 1 : fmux_renew__is_same(mux->epoll_fd, fd);
     if (same <= 0)
         return same;
     if ((entry->mask & EPOLLONESHOT) != 0 &&

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import sys
 
 from fastmux._events import EDGE
@@ -178,10 +179,17 @@ class OwnEpoll:
         self._witness.close()
 
 
+def is_socket(fd: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(fd).st_mode)
+    except OSError:
+        return False
+
+
 def has_entry(epoll: Any, fd: int) -> bool:
     """Return whether an epoll set has the file for which fd stands, under this number: it refuses to add both again.
 
-    An inode does not tell: all eventfds share one, and a FIFO can be opened twice.
+    An inode does not tell: all eventfds share one, and a FIFO can be opened twice. (csrc/fork_epoll.c has the limit.)
     """
     try:
         epoll.register(fd, EDGE)  # at most one report

@@ -26,7 +26,7 @@ from fastmux._original import select
 from fastmux._timeouts import ONE_CALL, nanoseconds
 
 from .base import check_maxevents, no_fileno
-from .descriptors import OwnEpoll, WakePipe, check_limit_of_select, check_open, has_entry, open_pipe
+from .descriptors import OwnEpoll, WakePipe, check_limit_of_select, check_open, has_entry, is_socket, open_pipe
 from .fork import apply_in_children
 from .locked import LockedPoller
 
@@ -106,7 +106,8 @@ class StdlibPoller(LockedPoller):
                 try:
                     epoll.register(fd, key.events)
                 except FileExistsError:  # closed while a duplicate stayed open, and back under its old number
-                    epoll.unregister(fd)
+                    with contextlib.suppress(FileNotFoundError):  # removed by a child, see has_entry()
+                        epoll.unregister(fd)
                     epoll.register(fd, key.events)
             except OSError as error:
                 raise explain_refusal(error) from None
@@ -359,7 +360,8 @@ class StdlibPoller(LockedPoller):
         current = {entry.fd: entry for entry in sorted(entries, key=has_fired, reverse=True) if is_current(entry)}
         with select.epoll() as epoll:
             for fd in current.keys() & self._keys.keys():
-                if not has_entry(inherited, fd):
+                is_exact = current[fd].inode is not None and is_socket(fd)  # each has an inode of its own
+                if not is_exact and not has_entry(inherited, fd):
                     continue
                 if has_fired(current[fd]):
                     self._fired.add(fd)
