@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import shutil
 import sys
 import tempfile
@@ -38,6 +39,7 @@ def measure(args: Namespace) -> int:
     if not console.is_terminal:
         console = Console(width=100)
     machine.raise_descriptor_limit()
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each child would compile a checkout again
     info = machine.describe()
     results = Results()
     _note_limitations(info, results)
