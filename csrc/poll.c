@@ -24,8 +24,8 @@
  * with an older version, so a wait reports new registrations, as on epoll. Each
  * record of a copy has the generation of its registration: a descriptor that was
  * removed during the call is dropped from the result. Each ready array has a pipe
- * of its own for changes and wake-ups: a common one would be readable to all waiters
- * until one of them drains it.
+ * of its own for changes and wake-ups, from its first sleep on: a common one would be
+ * readable to all waiters until one of them drains it.
  */
 #include "internal.h"
 
@@ -178,7 +178,8 @@ static int fmux_poll__refresh(fmux_ready_t *ready)
         ready->copy_generations = generations;
         ready->copy_size = size;
     }
-    ready->copy[0] = (struct pollfd){.fd = ready->wake.read.fd, .events = POLLIN};
+    int pipe = ready->wake.read.fd;
+    ready->copy[0] = (struct pollfd){.fd = pipe, .events = pipe < 0 ? 0 : POLLIN};
     uint32_t length = 0;
     for (uint32_t slot = 0; slot < mux->set_length; slot++) {
         int fd = mux->set[slot].fd;
@@ -257,10 +258,10 @@ static int fmux_select__ask(fmux_ready_t *ready, int64_t timeout_ns)
     memcpy(maps[0], ready->bits, 3 * ready->words * sizeof *ready->bits);
     int n = fmux_ask_select((int)ready->words * FMUX__WORD_BITS, maps,
                             timeout_ns);
-    if (n < 0)
+    int fd = ready->copy[0].fd;
+    if (n < 0 || fd < 0)
         return n;
     /* As after poll: copy[0] has the result for the pipe. */
-    int fd = ready->wake.read.fd;
     unsigned long word = fmux_select__bitmap(ready, 3)[fd / FMUX__WORD_BITS];
     ready->copy[0].revents = (short)(word >> (fd % FMUX__WORD_BITS) & 1);
     return n;
@@ -343,20 +344,20 @@ static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
     while (atomic_load(&mux->state) == FMUX_OPERATIONAL) {
         if (timeout_ns != 0 && !fmux_pipe_is_ours(&ready->wake))
             fmux_pipe_close(&ready->wake); /* nothing could end the sleep */
-        if (ready->wake.read.fd < 0) {
+        if (timeout_ns != 0 && ready->wake.read.fd < 0) {
             n = fmux_pipe_open(&ready->wake);
             if (n < 0)
                 break;
-            ready->version = 0; /* the copy has another pipe */
         }
-        if (ready->version != mux->version) {
+        if (ready->version != mux->version ||
+            ready->copy[0].fd != ready->wake.read.fd) {
             n = call->refresh(ready);
             if (n < 0)
                 break;
             ready->version = mux->version;
         }
         bool woken = atomic_exchange(&mux->wake_pending, false);
-        ready->waiting = true;
+        ready->waiting = ready->wake.read.fd >= 0;
         ready->woken = false;
         pthread_mutex_unlock(&mux->lock);
 
@@ -372,7 +373,7 @@ static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
         bool same = ready->version == mux->version;
         if ((!same || ready->woken || n == -EBADF ||
              (n > 0 && ready->copy[0].revents != 0)) &&
-            !fmux_pipe_drain(&ready->wake)) {
+            ready->wake.read.fd >= 0 && !fmux_pipe_drain(&ready->wake)) {
             fmux_pipe_close(&ready->wake); /* the program has closed it */
             same = false;
         }

@@ -1,41 +1,76 @@
-"""Write the tables of docs/benchmarks.md between the markers of each chapter: a row for each program or call, a column
-for each counterpart."""
+"""Write the tables of docs/benchmarks.md between the markers of each."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from benchmarks import machine
+from benchmarks.chapters import COMPACT
 from benchmarks.results import Results, Row, by_name, format_median, format_ratio
 
 PLACE = "(<!-- table: {} -->\n).*?(<!-- end -->\n)"
+CALLS = ("poll", "selectors", "select")
 
 
 def update(page: Path, info: dict[str, Any], results: Results) -> None:
-    """Replace the tables of all measured chapters for which the page has markers."""
+    """Replace the tables for which the page has markers: a chapter, ``calls``, ``slower``."""
+    rows = results.rows
+    tables = {name: by_counterpart([row for row in rows if row.chapter == name]) for name in COMPACT}
+    tables["calls"] = by_section([row for row in rows if row.chapter in CALLS])
+    tables["slower"] = slower([row for row in rows if row.verdict == "slower"])
     text = page.read_text()
-    for chapter, rows in groupby(results.rows, key=lambda row: row.chapter):
-        tables = make_tables(info, list(rows)).replace("\\", r"\\")
-        text = re.sub(PLACE.format(chapter), rf"\1\n{tables}\n\2", text, flags=re.DOTALL)
+    for name, made in tables.items():
+        head = f"{machine.title(info)}, {info['date'][:10]}, load before the run {info['load']:.1f}:"
+        block = "\n\n".join([head, *map(_markdown, made)]).replace("\\", r"\\")
+        if made:
+            text = re.sub(PLACE.format(name), rf"\1\n{block}\n\n\2", text, flags=re.DOTALL)
     page.write_text(text)
 
 
-def make_tables(info: dict[str, Any], rows: list[Row]) -> str:
-    """Return a table in Markdown for each subject, with the machine."""
-    tables = [f"{machine.title(info)}, {info['date'][:10]}, load before the run {info['load']:.1f}:"]
+Table = list[list[str]]
+
+
+def by_counterpart(rows: Sequence[Row]) -> list[Table]:
+    """Return a table for each subject: a row for each program or call, a column for each counterpart."""
+    tables = []
     for subject, group in groupby(rows, key=lambda row: row.subject):
         found = by_name(list(group))
-        counterparts = list(dict.fromkeys(name for by_counterpart in found.values() for name in by_counterpart))
-        lines = [["", f"{subject}: time", *counterparts], ["---"] * (len(counterparts) + 2)]
-        for name, by_counterpart in found.items():
-            ours = next(iter(by_counterpart.values())).ours
-            cells = [_cell(by_counterpart.get(counterpart)) for counterpart in counterparts]
-            lines.append([name, format_median(ours), *cells])
-        tables.append("\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in lines))
-    return "\n\n".join(tables) + "\n"
+        counterparts = list(dict.fromkeys(name for columns in found.values() for name in columns))
+        table = [["", f"{subject}: time", *counterparts]]
+        for name, columns in found.items():
+            ours = next(iter(columns.values())).ours
+            table.append([name, format_median(ours), *(_cell(columns.get(name)) for name in counterparts)])
+        tables.append(table)
+    return tables
+
+
+def by_section(rows: Sequence[Row]) -> list[Table]:
+    """Return a table for each set of calls that sections have in common, with a row for each of these sections; and one
+    for all other calls."""
+    sections = {name: list(group) for name, group in groupby(rows, key=lambda row: row.section)}
+    tables: dict[tuple[str, ...], Table] = {}
+    for section, group in sections.items():
+        names = tuple(row.name for row in group)
+        tables.setdefault(names, [["", *names]]).append([section, *map(_cell, group)])
+    others = [table for table in tables.values() if len(table) == 2]
+    single = [[f"{line[0]}: {name}", cell] for head, line in others for name, cell in zip(head[1:], line[1:])]
+    return [table for table in tables.values() if table not in others] + ([[["", "speed"], *single]] if single else [])
+
+
+def slower(rows: Sequence[Row]) -> list[Table]:
+    """Return a table of these rows, the slowest first."""
+    rows = sorted(rows, key=lambda row: row.ratio.median)
+    return [[["", "speed"], *([f"{row.section}: {row.name}", _cell(row)] for row in rows)]] if rows else []
+
+
+def _markdown(table: Table) -> str:
+    head, *lines = table
+    cells = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(line)} |".replace("|  |", "| |") for line in cells)
 
 
 def _cell(row: Row | None) -> str:
