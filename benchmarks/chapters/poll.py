@@ -30,7 +30,7 @@ COMPARISONS = [
         all_ready=True,
     ),
     Comparison(
-        "fastmux.select.epoll, poll(0)",
+        "fastmux.select.epoll, poll() with arguments",
         MIRROR,
         "epoll arguments",
         {
@@ -67,7 +67,7 @@ COMPARISONS = [
         all_ready=True,
     ),
     Comparison(
-        "Poller.poll(0) against pyzmq's Poller",
+        "Poller.poll(0) against pyzmq's Poller, one ready",
         ("Poller", "zmq.Poller"),
         "epoll",
         {ONE_OF: ("Poller poll", "zmq poll")},

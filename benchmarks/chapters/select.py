@@ -18,7 +18,7 @@ COMPARISONS = [
         WITH_TIMEOUT,
         MIRROR,
         "with timeout",
-        against_standard("fastmux", {ONE_OF: "select"}),
+        against_standard("fastmux", {"select.select(1.0), 1 ready of {}": "select"}),
         (10, 500),
     ),
     Comparison(

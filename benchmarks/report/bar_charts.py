@@ -52,7 +52,7 @@ CALLS: Selection = {
     "select": {
         "select.select, 1 ready of 10": ("select", "fastmux.select.select", "1 ready of 10 sockets"),
         "select.select, 1 ready of 500": ("select", "fastmux.select.select", "1 ready of 500 sockets"),
-        "the same with a timeout": ("select", "Timeout of 1 s", "1 ready of 500"),
+        "the same with a timeout": ("select", "Timeout of 1 s", "select.select(1.0), 1 ready of 500"),
         "SelectSelector.select, 1 of 10": ("selectors", MIRROR.format("Select"), "1 ready of 10"),
     },
 }

@@ -51,20 +51,25 @@ def by_counterpart(rows: Sequence[Row]) -> list[Table]:
 def by_section(rows: Sequence[Row]) -> list[Table]:
     """Return a table for each set of calls that sections have in common, with a row for each of these sections; and one
     for all other calls."""
-    sections = {name: list(group) for name, group in groupby(rows, key=lambda row: row.section)}
-    tables: dict[tuple[str, ...], Table] = {}
-    for section, group in sections.items():
-        names = tuple(row.name for row in group)
-        tables.setdefault(names, [["", *names]]).append([section, *map(_cell, group)])
-    others = [table for table in tables.values() if len(table) == 2]
-    single = [[f"{line[0]}: {name}", cell] for head, line in others for name, cell in zip(head[1:], line[1:])]
-    return [table for table in tables.values() if table not in others] + ([[["", "speed"], *single]] if single else [])
+    tables: dict[tuple[str, ...], list[list[Row]]] = {}
+    for _, group in groupby(rows, key=lambda row: (row.chapter, row.section)):
+        section = list(group)
+        tables.setdefault(tuple(row.name for row in section), []).append(section)
+    others = [row for sections in tables.values() if len(sections) == 1 for row in sections[0]]
+    return [
+        [["", *names], *([section[0].section, *map(_cell, section)] for section in sections)]
+        for names, sections in tables.items()
+        if len(sections) > 1
+    ] + _one_column(others)
 
 
 def slower(rows: Sequence[Row]) -> list[Table]:
     """Return a table of these rows, the slowest first."""
-    rows = sorted(rows, key=lambda row: row.ratio.median)
-    return [[["", "speed"], *([f"{row.section}: {row.name}", _cell(row)] for row in rows)]] if rows else []
+    return _one_column(sorted(rows, key=lambda row: row.ratio.median))
+
+
+def _one_column(rows: Sequence[Row]) -> list[Table]:
+    return [[["", "speed"], *([row.title, _cell(row)] for row in rows)]] if rows else []
 
 
 def _markdown(table: Table) -> str:

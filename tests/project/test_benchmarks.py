@@ -167,7 +167,8 @@ def test_a_report_can_be_made_again_from_the_measurements(results, tmp_path):
 
 def test_tables_are_written_between_the_markers_of_a_page(results, tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("before\n<!-- table: asyncio -->\nold\n<!-- end -->\nafter\n<!-- table: other -->\n<!-- end -->\n")
+    names = ("asyncio", "calls", "slower", "other")
+    page.write_text("before\n" + "".join(f"<!-- table: {name} -->\nold\n<!-- end -->\n" for name in names) + "after\n")
     program = (
         "import sys; from pathlib import Path; from benchmarks import result_files; "
         "from benchmarks.report import tables; "
@@ -177,16 +178,24 @@ def test_tables_are_written_between_the_markers_of_a_page(results, tmp_path):
     run(sys.executable, "-c", program, str(page), str(results))
 
     first = page.read_text()
-    assert re.match("before\n<!-- table: asyncio -->\n\nPython .*<!-- end -->\nafter\n", first, re.DOTALL)
-    assert first.endswith("after\n<!-- table: other -->\n<!-- end -->\n")
-    rows = [row for row in rows_of(results) if row["chapter"] == "asyncio"]
-    lines = first.splitlines()
+    parts = dict(re.findall("<!-- table: (.*?) -->\n(.*?)<!-- end -->\n", first, re.DOTALL))
+    assert first.startswith("before\n<!-- table: asyncio -->\n\nPython ")
+    assert first.endswith("<!-- table: other -->\nold\n<!-- end -->\nafter\n")
+    rows = rows_of(results)
+    expected = [("asyncio", row["name"], row) for row in rows if row["chapter"] == "asyncio"]
+    expected += [("calls", row["section"], row) for row in rows if row["chapter"] == "select"]
+    expected += [
+        ("slower", f"{row['section']}: {row['name']}", row) for row in rows if row["verdict"] == "slower"
+    ]  # "slower" is missing if there is none
     missing = [
-        row
-        for row in rows
-        if not any(line.startswith(f"| {row['name']} |") and shown(row["ratio"]["median"]) in line for line in lines)
+        (place, row)
+        for place, start, row in expected
+        if not any(
+            line.startswith(f"| {start}") and shown(row["ratio"]["median"]) in line
+            for line in parts[place].splitlines()
+        )
     ]
-    assert rows
+    assert {place for place, _, _ in expected} >= {"asyncio", "calls"}
     assert missing == []
 
     run(sys.executable, "-c", program, str(page), str(results))
