@@ -223,7 +223,7 @@ def sanitizers(session: nox.Session) -> None:
     check = "from fastmux import _native; assert b'__asan_init' in open(_native.__file__, 'rb').read()"
     session.run("python", "-c", check, env=env)
     # pytest's faulthandler timeout runs a C thread per test, which makes forks unsafe here (tests/conftest.py).
-    less = [f"--ignore={ROOT}/tests/{name}" for name in ("cli", "project", "servers")]
+    less = [f"--ignore={ROOT}/tests/{name}" for name in ("cli", "project", "servers", "services")]
     options = ("-o", "faulthandler_timeout=0", "-k", NOT_SANITIZED, *less)
     session.run("pytest", *SEVERAL, *options, *session.posargs, env=env)
 
@@ -313,6 +313,15 @@ def servers(session: nox.Session) -> None:
             # The README and the page run pip.
             python = fresh_environment(session, python, place / "python{}.{}".format(*version), source, "pip")
             session.run(python, "-m", "pytest", *options, *session.posargs[1:], env=env, external=True)
+
+
+@nox.session
+def services(session: nox.Session) -> None:
+    """Run clients of PostgreSQL, Redis, DNS, QUIC, SSH and gRPC on both event loops, with and without TLS."""
+    session.install(package(session, "[test,services]"))
+    # One process for each file, so that a service starts once.
+    options = ("-n", "2", "--dist", "loadfile", "tests/services")
+    session.run("pytest", *options, *session.posargs, env={"FASTMUX_REQUIRE_TOOLS": "1"})
 
 
 @nox.session

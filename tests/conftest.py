@@ -10,6 +10,7 @@ import contextlib
 import gc
 import os
 import platform
+import random
 import resource
 import runpy
 import select
@@ -35,6 +36,8 @@ hypothesis.settings.register_profile("thorough", max_examples=2000)
 
 #: Seconds after which a test gives up.
 TIMEOUT = 20.0
+#: Ports that the kernel does not give to clients (net.ipv4.ip_local_port_range).
+PORTS = range(20000, 32000)
 
 
 def until_threads_are_gone() -> None:
@@ -282,6 +285,31 @@ def make_eventfd() -> Iterator[Callable[..., int]]:
     yield make
     for fd in made:
         os.close(fd)
+
+
+@pytest.fixture(scope="session")
+def free_ports() -> Callable[[int], contextlib.AbstractContextManager[list[int]]]:
+    """Choose so many free TCP ports of the loopback interface, until the end of a with block.
+
+    The name of a socket keeps each from tests in other processes.
+    """
+
+    @contextlib.contextmanager
+    def choose(count: int) -> Iterator[list[int]]:
+        with contextlib.ExitStack() as stack:
+            ports: list[int] = []
+            while len(ports) < count:
+                port = random.choice(PORTS)
+                claim = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+                try:
+                    claim.bind(f"\0fastmux-tests-{port}")
+                    with socket.create_server(("127.0.0.1", port)):
+                        ports.append(port)
+                except OSError:
+                    claim.close()
+            yield ports
+
+    return choose
 
 
 # The oracle

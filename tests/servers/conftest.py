@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
-import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,8 +24,6 @@ import pytest
 APPS = Path(__file__).with_name("apps")
 #: Seconds after which a test gives up.
 TIMEOUT = 120.0
-#: Ports that the kernel does not give to clients (net.ipv4.ip_local_port_range).
-PORTS = range(20000, 32000)
 
 
 def missing_packages() -> list[str]:
@@ -49,18 +45,8 @@ def servers_are_installed() -> None:
 
 
 @pytest.fixture
-def port() -> Iterator[int]:
-    """A free TCP port of the loopback interface. The name of a socket keeps it from tests in other processes."""
-    with contextlib.ExitStack() as stack:
-        while True:
-            port = random.choice(PORTS)
-            claim = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-            try:
-                claim.bind(f"\0fastmux-tests-{port}")
-                with socket.create_server(("127.0.0.1", port)):
-                    break
-            except OSError:
-                claim.close()
+def port(free_ports: Callable[[int], contextlib.AbstractContextManager[list[int]]]) -> Iterator[int]:
+    with free_ports(1) as [port]:
         yield port
 
 
