@@ -329,6 +329,49 @@ async def talk() -> None:
         await end.wait_closed()
 
 
+async def schedule() -> None:
+    """Use callbacks, timers, tasks, calls from another thread, and readers and writers."""
+    loop, count = asyncio.get_running_loop(), list[int]()
+    for number in range(3):
+        loop.call_soon(count.append, number).cancel()
+        loop.call_soon(count.append, number)
+        loop.call_later(3600, count.append, number).cancel()
+        loop.call_later(0, count.append, number)
+        loop.call_at(loop.time(), count.append, number)
+    thread = threading.Thread(target=loop.call_soon_threadsafe, args=(count.append, 3))
+    thread.start()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.send(b"x")
+        loop.add_reader(ours, count.append, 4)
+        loop.add_writer(ours, count.append, 5)
+        while len(set(count)) < 6:
+            await asyncio.gather(asyncio.sleep(0), asyncio.wait_for(asyncio.sleep(0), 1))
+        expect((True, True), (loop.remove_reader(ours), loop.remove_writer(ours)))
+    thread.join()
+
+
+async def accept() -> None:
+    """Connect with the sock_ methods to a server of streams, over TCP and an abstract UNIX address."""
+    loop = asyncio.get_running_loop()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(4))
+        writer.close()
+
+    for family, address in (socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_UNIX, b"\0fastmux-%d" % os.getpid()):
+        listener = socket.socket(family)
+        listener.bind(address)
+        start = asyncio.start_server if family == socket.AF_INET else asyncio.start_unix_server
+        async with await start(answer, sock=listener):
+            with socket.socket(family) as sock:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, listener.getsockname())
+                await loop.sock_sendall(sock, b"word")
+                expect(4, await loop.sock_recv_into(sock, bytearray(4)))
+                expect(b"", await loop.sock_recv(sock, 4))
+
+
 class Answer(asyncio.DatagramProtocol):
     """Answer each datagram."""
 
@@ -527,9 +570,11 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "select.select: calls", Case(use_select, many)
     yield "select: failing calls", Case(fail_select, some)
     yield "EventLoop: made, used, closed", Case(partial(run_loop, talk), few)
+    # A cache of the interpreter takes long to fill, on the standard loop as well.
+    yield "EventLoop: callbacks, timers, tasks", Case(partial(run_loop, schedule), few, 1000)
+    yield "EventLoop: servers and sock_ methods", Case(partial(run_loop, accept), few)
     yield "EventLoop: datagrams", Case(partial(run_loop, exchange_datagrams), few)
     yield "EventLoop: pipes", Case(partial(run_loop, pipe), few)
-    # A cache of the interpreter takes long to fill, on the standard loop as well.
     yield "EventLoop: subprocesses", Case(partial(run_loop, communicate), few, 1000)
     yield "EventLoop: TLS", Case(run_tls, few)
     yield "EventLoop: connections made and refused", Case(connect, few)

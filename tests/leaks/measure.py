@@ -1,4 +1,5 @@
-"""Measure the process: resident memory, blocks of Python's allocator, bytes of malloc(), open descriptors."""
+"""Measure the process: resident memory, blocks of Python's allocator, bytes of malloc(), open descriptors; on a debug
+build of Python also all references."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 #: number.
 WARM_UP, FEWEST = 0.2, 200
 #: Growth that is no leak. (Memory: the kernel counts pages for each CPU, and adds them up now and then. Blocks: caches
-#: of the interpreter. Bytes: growth of a table of the interpreter.)
-MARGINS = {"memory": 1024 * 1024, "blocks": 100, "bytes": 16 * 1024, "descriptors": 0}
+#: of the interpreter. Bytes: growth of a table of the interpreter. References: less than one in each round.)
+MARGINS = {"memory": 1024 * 1024, "blocks": 100, "bytes": 16 * 1024, "descriptors": 0, "references": 100}
 
 
 class Info(ctypes.Structure):
@@ -41,6 +42,8 @@ def held() -> dict[str, int]:
     if mallinfo2 is not None:
         counts = mallinfo2().counts
         found["bytes"] = counts[4] + counts[7]  # small allocations, and those by mmap()
+    if hasattr(sys, "gettotalrefcount"):
+        found["references"] = sys.gettotalrefcount()
     return found
 
 

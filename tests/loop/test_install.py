@@ -178,6 +178,7 @@ def test_a_python_without_policies_creates_fastmux_loops(run_python):
     """As planned for Python 3.16."""
     run_python("""
 import asyncio, asyncio.unix_events
+asyncio.set_event_loop(None)  # creates the policy of this version
 for name in "DefaultEventLoopPolicy", "_DefaultEventLoopPolicy":
     vars(asyncio.unix_events).pop(name, None)
 new_event_loop = asyncio.new_event_loop

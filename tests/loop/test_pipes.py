@@ -27,6 +27,8 @@ from .connections import Recorder, run_under_interruptions, settle, until
 TIMEOUT = 20
 ON_CORE = fastmux.implementation == "c" and "epoll" in fastmux.Poller.mechanisms
 needs_core = pytest.mark.skipif(not ON_CORE, reason="the standard library's own transports")
+#: Before Python 3.11.3 a transport that connection_made() pauses reads nevertheless.
+PAUSES_EARLY = "is_reading" in vars(asyncio.unix_events._UnixReadPipeTransport)
 
 
 @pytest.fixture
@@ -203,8 +205,8 @@ def test_connection_made_may_pause_or_close(run, loop):
     async def main():
         events = []
         for method in "pause_reading", "close":
-            if method == "pause_reading" and sys.version_info < (3, 11):
-                continue  # Python 3.10 reads nevertheless
+            if method == "pause_reading" and not PAUSES_EARLY:
+                continue
             ours, theirs = fifo()
             theirs.write(b"x")
             fd = ours.fileno()
@@ -216,7 +218,7 @@ def test_connection_made_may_pause_or_close(run, loop):
             theirs.close()
         return events
 
-    if sys.version_info >= (3, 11):
+    if PAUSES_EARLY:
         assert run(main()) == [(["made"], False), (["made", "lost"], False)]
     elif isinstance(loop, fastmux.EventLoop) and ON_CORE:
         assert run(main()) == [(["made", "lost"], False)]

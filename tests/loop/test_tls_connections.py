@@ -356,9 +356,10 @@ def test_a_damaged_record_ends_the_connection(run, reports):
         await peer.send(records)
         error = await protocol.lost
         peer.sock.close()
-        return type(error), error.reason, protocol.data, protocol.events, reports
+        assert error.reason in ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "RECORD_LAYER_FAILURE")  # OpenSSL 3.5
+        return type(error), protocol.data, protocol.events, reports
 
-    assert run(main()) == (ssl.SSLError, "DECRYPTION_FAILED_OR_BAD_RECORD_MAC", b"", ["made", "lost"], [])
+    assert run(main()) == (ssl.SSLError, b"", ["made", "lost"], [])
 
 
 def test_abort_drops_what_waits(run):
