@@ -12,8 +12,8 @@
 static PyObject *fmux__unix_object(const struct sockaddr_un *un, socklen_t length)
 {
     Py_ssize_t size = (Py_ssize_t)length - (Py_ssize_t)offsetof(struct sockaddr_un, sun_path);
-    if (size <= 0)
-        return fmux_none();
+    if (size <= 0) /* as an unnamed socket in the socket module */
+        return PyUnicode_FromStringAndSize(NULL, 0);
     return un->sun_path[0] == '\0'
                ? PyBytes_FromStringAndSize(un->sun_path, size)
                : PyUnicode_DecodeFSDefaultAndSize(

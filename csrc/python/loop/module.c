@@ -195,6 +195,9 @@ static int fmux__find_objects(void)
         (o->standard_datagram = fmux__find("asyncio.selector_events",
                                            "_SelectorDatagramTransport")) != NULL &&
         (o->deque = fmux__find("collections", "deque")) != NULL &&
+        (o->buffered_protocol = fmux__find("asyncio", "BufferedProtocol")) != NULL &&
+        (o->standard_stream = fmux__find("asyncio.selector_events",
+                                         "_SelectorSocketTransport")) != NULL &&
         (o->socket_base = fmux__find("_socket", "socket")) != NULL &&
         (o->socket_class = fmux__find("socket", "socket")) != NULL &&
         (o->socket_dict = fmux__type_dict(o->socket_class)) != NULL;
@@ -240,8 +243,9 @@ static PyMethodDef fmux__functions[] = {
      "setup(queue, report, open_array, fail): set the functions that the types call."},
     {"accept", fmux_accept, METH_O,
      "accept(listener): accept a connection; return (socket, address), or None."},
-    {"set_nodelay", fmux_set_nodelay, METH_O,
-     "set_nodelay(sock): set TCP_NODELAY, if it is a TCP socket."},
+    {"serve", fmux_serve, METH_VARARGS,
+     "serve(loop, transport_class, listener, protocol_factory, server, context, backlog): accept "
+     "connections; return False if the standard method has to."},
     FMUX_METHOD("attempt", fmux_attempt, METH_FASTCALL,
                 "attempt(function, *args): function(*args), or None if it would block."),
     FMUX_METHOD("receive", fmux_sock_receive, METH_FASTCALL,

@@ -6,7 +6,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections import deque
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding, selectors
@@ -100,7 +100,6 @@ class CoreLoop(SockCalls, ConnectingLoop):
         if not _is_plain(sock) or self._debug:
             in_context: Any = {} if context is None else {"context": context}
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **in_context)
-        self._ensure_fd_no_transport(sock)
         return _SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_datagram_transport(
@@ -182,35 +181,20 @@ class CoreLoop(SockCalls, ConnectingLoop):
         self, protocol_factory: Any, sock: Any, sslcontext: Any = None, server: Any = None, *args: Any, **options: Any
     ) -> None:
         """Accept all waiting connections, at most the backlog. Those without TLS need no task."""
-        if sslcontext is not None or self._debug or not _is_plain(sock):
+        own = getattr(self._make_socket_transport, "__func__", None) is _MAKE_TRANSPORT
+        if sslcontext is not None or self._debug or not own or not _is_plain(sock):
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
             return
-        context = options.get("context")
-        for _ in range(args[0] if args else 100):
-            try:
-                accepted = _native.accept(sock)
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:
-                # The standard method fails, too, and handles it: it pauses if descriptors are short.
-                if sock.fileno() >= 0:
-                    super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
-                return
-            if accepted is None:
-                return
-            conn, address = accepted
-            copy_context().run(self._accepted, protocol_factory, conn, address, server, context)
+        backlog = args[0] if args else 100
+        served = _native.serve(
+            self, _SocketTransport, sock, protocol_factory, server, options.get("context"), backlog
+        )
+        # The standard method fails, too, and handles it: it pauses if descriptors are short.
+        if not served and sock.fileno() >= 0:
+            super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
 
-    def _accepted(self, protocol_factory: Any, conn: Any, address: Any, server: Any, context: Any) -> None:
-        """Make the protocol and the transport of a connection."""
-        try:
-            protocol = protocol_factory()
-            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server, context=context)
-        except (SystemExit, KeyboardInterrupt):
-            conn.close()
-            raise
-        except BaseException:  # not reported, as by the standard loop
-            conn.close()
+
+_MAKE_TRANSPORT: Final = CoreLoop._make_socket_transport
 
 
 def _is_plain(sock: Any) -> bool:
