@@ -34,6 +34,24 @@ PyObject *fmux_socket_new(PyObject *class, int family, int type, int proto, int 
     return sock;
 }
 
+bool fmux_is_plain(PyObject *sock)
+{
+    PyObject *const names[] = {
+        fmux_names.recv, fmux_names.recv_into, fmux_names.recvfrom, fmux_names.send,
+        fmux_names.sendmsg, fmux_names.sendto, fmux_names.fileno,
+    };
+    bool plain = (PyObject *)Py_TYPE(sock) == fmux_objects.socket_class;
+    for (size_t i = 0; plain && i < sizeof names / sizeof *names; i++)
+        plain = PyDict_GetItemWithError(fmux_objects.socket_dict, names[i]) == NULL;
+    return plain;
+}
+
+PyObject *fmux_is_plain_method(PyObject *module, PyObject *sock)
+{
+    (void)module;
+    return PyBool_FromLong(fmux_is_plain(sock));
+}
+
 bool fmux_socket_kind(PyObject *sock, int *family_out, int *proto_out)
 {
     *family_out = fmux__field(fmux_objects.socket_family, sock);

@@ -481,7 +481,7 @@ PyObject *fmux_stream_del(PyObject *self, PyObject *unused);
 
 /* serve(loop, transport_class, listener, protocol_factory, server, context, backlog): accept
  * connections and make their transports. False: the standard method has to. */
-PyObject *fmux_serve(PyObject *module, PyObject *args);
+PyObject *fmux_serve(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 /* ---- stream_transport.c --------------------------------------------------------- */
 
@@ -504,6 +504,11 @@ PyObject *fmux_accept(PyObject *module, PyObject *listener);
 /* A socket object around a descriptor that is not blocking. It owns the descriptor; on
  * failure nothing does. */
 PyObject *fmux_socket_new(PyObject *class, int family, int type, int proto, int fd);
+
+/* Whether system calls do what the methods of a socket do: it is no subclass, and nothing
+ * is patched. */
+bool fmux_is_plain(PyObject *sock);
+PyObject *fmux_is_plain_method(PyObject *module, PyObject *sock);
 
 /* The family and the protocol of a socket. Returns false with an exception. */
 bool fmux_socket_kind(PyObject *sock, int *family_out, int *proto_out);

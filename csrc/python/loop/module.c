@@ -243,9 +243,12 @@ static PyMethodDef fmux__functions[] = {
      "setup(queue, report, open_array, fail): set the functions that the types call."},
     {"accept", fmux_accept, METH_O,
      "accept(listener): accept a connection; return (socket, address), or None."},
-    {"serve", fmux_serve, METH_VARARGS,
+    {"is_plain", fmux_is_plain_method, METH_O,
+     "is_plain(sock): whether system calls do what the methods of a socket do: it is no "
+     "subclass, and nothing is patched."},
+    FMUX_METHOD("serve", fmux_serve, METH_FASTCALL,
      "serve(loop, transport_class, listener, protocol_factory, server, context, backlog): accept "
-     "connections; return False if the standard method has to."},
+     "connections; return False if the standard method has to."),
     FMUX_METHOD("attempt", fmux_attempt, METH_FASTCALL,
                 "attempt(function, *args): function(*args), or None if it would block."),
     FMUX_METHOD("receive", fmux_sock_receive, METH_FASTCALL,

@@ -313,13 +313,16 @@ static int fmux__connect(const fmux_serving_t *serving, int fd, const fmux_addre
     return result;
 }
 
-PyObject *fmux_serve(PyObject *module, PyObject *args)
+PyObject *fmux_serve(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
-    fmux_serving_t serving;
-    int most;
-    if (!PyArg_ParseTuple(args, "OOOOOOi", &serving.loop, &serving.type, &serving.listener,
-                          &serving.factory, &serving.server, &serving.context, &most) ||
+    if (count != 7) {
+        PyErr_SetString(PyExc_TypeError, "serve() takes 7 arguments");
+        return NULL;
+    }
+    fmux_serving_t serving = {args[0], args[1], args[2], args[3], args[4], args[5], 0, 0};
+    long most = PyLong_AsLong(args[6]);
+    if (PyErr_Occurred() != NULL ||
         !fmux_socket_kind(serving.listener, &serving.family, &serving.proto))
         return NULL;
     bool known = serving.family == AF_INET || serving.family == AF_INET6 ||
