@@ -87,6 +87,9 @@ typedef struct {
     PyObject *deque;        /* collections.deque */
     PyObject *buffered_protocol; /* asyncio.BufferedProtocol */
     PyObject *standard_stream; /* its transport for streams */
+    PyObject *server_class;    /* asyncio.Server */
+    PyObject *server_attach, *server_detach; /* its _attach, _detach, as they were at the import */
+    PyObject *weak_set;        /* weakref.WeakSet */
     PyObject *set_ready;    /* our function */
     PyObject *report;       /* report(handle, exception) */
     PyObject *open_array;   /* open_array(selector): (array, owner) or None */
@@ -113,7 +116,7 @@ extern fmux_objects_t fmux_objects;
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
     X(Task) X(_attach) X(_detach) X(_context) X(_call_connection_lost) \
     X(_fail_empty_waiter) X(connection_made) X(connection_lost) X(getpeername) X(max_size) \
-    X(set_protocol)
+    X(set_protocol) X(_clients) X(_pending_removals) X(_remove) X(_sockets)
 /* clang-format on */
 
 #define FMUX__NAME(name) PyObject *name;

@@ -198,6 +198,10 @@ static int fmux__find_objects(void)
         (o->buffered_protocol = fmux__find("asyncio", "BufferedProtocol")) != NULL &&
         (o->standard_stream = fmux__find("asyncio.selector_events",
                                          "_SelectorSocketTransport")) != NULL &&
+        (o->server_class = fmux__find("asyncio", "Server")) != NULL &&
+        (o->server_attach = PyObject_GetAttr(o->server_class, fmux_names._attach)) != NULL &&
+        (o->server_detach = PyObject_GetAttr(o->server_class, fmux_names._detach)) != NULL &&
+        (o->weak_set = fmux__find("weakref", "WeakSet")) != NULL &&
         (o->socket_base = fmux__find("_socket", "socket")) != NULL &&
         (o->socket_class = fmux__find("socket", "socket")) != NULL &&
         (o->socket_dict = fmux__type_dict(o->socket_class)) != NULL;

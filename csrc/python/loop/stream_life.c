@@ -101,6 +101,74 @@ static int fmux__leave(PyObject *loop, int number, PyObject *self)
     return result;
 }
 
+/* ---- the server ---------------------------------------------------------------------- */
+
+/* Whether class.name is what it was at the import. */
+static bool fmux__is_original(PyObject *class, PyObject *name, PyObject *original)
+{
+    PyObject *found = PyObject_GetAttr(class, name);
+    Py_XDECREF(found);
+    if (found == NULL)
+        PyErr_Clear();
+    return found == original;
+}
+
+/* Since Python 3.13, a server keeps a WeakSet of its transports. Returns a new reference to
+ * it; NULL, without an exception, if the server's methods have to be called. */
+static PyObject *fmux__clients(PyObject *server)
+{
+    if ((PyObject *)Py_TYPE(server) != fmux_objects.server_class ||
+        !fmux__is_original(fmux_objects.server_class, fmux_names._attach,
+                           fmux_objects.server_attach) ||
+        !fmux__is_original(fmux_objects.server_class, fmux_names._detach,
+                           fmux_objects.server_detach))
+        return NULL;
+    PyObject *sockets = PyObject_GetAttr(server, fmux_names._sockets);
+    PyObject *clients = sockets == NULL ? NULL : PyObject_GetAttr(server, fmux_names._clients);
+    PyObject *pending =
+        clients == NULL ? NULL : PyObject_GetAttr(clients, fmux_names._pending_removals);
+    if (pending == NULL || sockets == Py_None || PyObject_Size(pending) != 0 ||
+        (PyObject *)Py_TYPE(clients) != fmux_objects.weak_set)
+        Py_CLEAR(clients);
+    PyErr_Clear();
+    Py_XDECREF(sockets);
+    Py_XDECREF(pending);
+    return clients;
+}
+
+/* server._attach(self): WeakSet.add() */
+static int fmux__attach(PyObject *server, PyObject *self)
+{
+    PyObject *clients = fmux__clients(server);
+    if (clients == NULL)
+        return fmux_done(FMUX_CALL_METHOD(_attach, self));
+    PyObject *data = PyObject_GetAttr(clients, fmux_names.data);
+    PyObject *remove = data == NULL ? NULL : PyObject_GetAttr(clients, fmux_names._remove);
+    PyObject *reference = remove == NULL ? NULL : PyWeakref_NewRef(self, remove);
+    int result = reference == NULL ? -1 : PySet_Add(data, reference);
+    Py_XDECREF(reference);
+    Py_XDECREF(remove);
+    Py_XDECREF(data);
+    Py_DECREF(clients);
+    return result;
+}
+
+/* server._detach(self): WeakSet.discard() */
+static int fmux__detach(PyObject *server, PyObject *self)
+{
+    PyObject *clients = fmux__clients(server);
+    if (clients == NULL)
+        return fmux_done(FMUX_CALL_METHOD(_detach, self));
+    Py_CLEAR(fmux_transport(self)->server);
+    PyObject *data = PyObject_GetAttr(clients, fmux_names.data);
+    PyObject *reference = data == NULL ? NULL : PyWeakref_NewRef(self, NULL);
+    int result = reference == NULL ? -1 : PySet_Discard(data, reference);
+    Py_XDECREF(reference);
+    Py_XDECREF(data);
+    Py_DECREF(clients);
+    return result < 0 ? -1 : 0;
+}
+
 /* ---- the start ----------------------------------------------------------------------- */
 
 /* loop.call_soon(callback, *args), or with context=context unless that is None. Steals
@@ -203,7 +271,7 @@ static int fmux__start(PyObject *self, PyObject *loop, PyObject *protocol, PyObj
         fmux__set_protocol(self, protocol) == 0) {
         Py_INCREF(server);
         stream->server = server;
-        if ((server == Py_None || fmux_done(FMUX_CALL_METHOD(_attach, self)) == 0) &&
+        if ((server == Py_None || fmux__attach(server, self) == 0) &&
             fmux__enter(loop, fd, self) == 0) {
             if (stream->family != AF_UNIX)
                 (void)setsockopt(stream->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -379,7 +447,7 @@ static int fmux__end(PyObject *self)
     Py_XDECREF(loop);
     Py_CLEAR(stream->protocol);
     if (result == 0 && server != NULL && server != Py_None)
-        result = fmux_done(FMUX_CALL_METHOD(_detach, self));
+        result = fmux__detach(server, self);
     if (result == 0 && stream->empty_waiter != NULL && stream->empty_waiter != Py_None)
         result = fmux_done(FMUX_CALL_METHOD(_fail_empty_waiter, self));
     return result;
