@@ -5,7 +5,6 @@
  */
 #include "loop.h"
 
-#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -18,30 +17,55 @@ static int fmux__field(PyObject *get, PyObject *sock)
     return (int)number;
 }
 
-/* A socket.socket around a descriptor that is not blocking: what its __init__ does.
- * It owns the descriptor; on failure nothing does. */
-static PyObject *fmux__wrap(PyObject *listener, int fd)
+PyObject *fmux_socket_new(PyObject *class, int family, int type, int proto, int fd)
 {
-    int family = fmux__field(fmux_objects.socket_family, listener);
-    int type = fmux__field(fmux_objects.socket_type, listener);
-    int proto = fmux__field(fmux_objects.socket_proto, listener);
-    if (PyErr_Occurred() != NULL)
-        return NULL;
-    PyObject *class = (PyObject *)Py_TYPE(listener);
-    PyObject *conn = FMUX_CALL(fmux_objects.socket_new, class);
+    PyObject *sock = FMUX_CALL(fmux_objects.socket_new, class);
     PyObject *zero = PyLong_FromLong(0);
-    PyObject *none =
-        conn == NULL || zero == NULL ||
-                PyObject_SetAttr(conn, fmux_names._io_refs, zero) < 0 ||
-                PyObject_SetAttr(conn, fmux_names._closed, Py_False) < 0
-            ? NULL
-            : PyObject_CallFunction(fmux_objects.socket_init, "Oiiii", conn,
-                                    family, type | SOCK_NONBLOCK, proto, fd);
+    PyObject *none = sock == NULL || zero == NULL ||
+                             PyObject_SetAttr(sock, fmux_names._io_refs, zero) < 0 ||
+                             PyObject_SetAttr(sock, fmux_names._closed, Py_False) < 0
+                         ? NULL
+                         : PyObject_CallFunction(fmux_objects.socket_init, "Oiiii", sock, family,
+                                                 type | SOCK_NONBLOCK, proto, fd);
     Py_XDECREF(zero);
     if (none == NULL)
-        Py_CLEAR(conn);
+        Py_CLEAR(sock);
     Py_XDECREF(none);
-    return conn;
+    return sock;
+}
+
+bool fmux_is_plain(PyObject *sock)
+{
+    PyObject *const names[] = {
+        fmux_names.recv, fmux_names.recv_into, fmux_names.recvfrom, fmux_names.send,
+        fmux_names.sendmsg, fmux_names.sendto, fmux_names.fileno,
+    };
+    bool plain = (PyObject *)Py_TYPE(sock) == fmux_objects.socket_class;
+    for (size_t i = 0; plain && i < sizeof names / sizeof *names; i++)
+        plain = PyDict_GetItemWithError(fmux_objects.socket_dict, names[i]) == NULL;
+    return plain;
+}
+
+PyObject *fmux_is_plain_method(PyObject *module, PyObject *sock)
+{
+    (void)module;
+    return PyBool_FromLong(fmux_is_plain(sock));
+}
+
+bool fmux_socket_kind(PyObject *sock, int *family_out, int *proto_out)
+{
+    *family_out = fmux__field(fmux_objects.socket_family, sock);
+    *proto_out = fmux__field(fmux_objects.socket_proto, sock);
+    return PyErr_Occurred() == NULL;
+}
+
+/* A socket.socket around an accepted descriptor. */
+static PyObject *fmux__wrap(PyObject *listener, int fd)
+{
+    int family, proto, type = fmux__field(fmux_objects.socket_type, listener);
+    if (!fmux_socket_kind(listener, &family, &proto))
+        return NULL;
+    return fmux_socket_new((PyObject *)Py_TYPE(listener), family, type, proto, fd);
 }
 
 /* Accept from a socket of the Internet families. Returns the descriptor, and sets
@@ -105,14 +129,4 @@ PyObject *fmux_accept(PyObject *module, PyObject *listener)
     Py_XDECREF(conn);
     Py_DECREF(address);
     return result;
-}
-
-PyObject *fmux_set_nodelay(PyObject *module, PyObject *sock)
-{
-    (void)module;
-    int fd = fmux__field(fmux_objects.fileno, sock), on = 1;
-    if (fd == -1 && PyErr_Occurred() != NULL)
-        return NULL;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    return fmux_none();
 }

@@ -12,12 +12,35 @@
 static PyObject *fmux__unix_object(const struct sockaddr_un *un, socklen_t length)
 {
     Py_ssize_t size = (Py_ssize_t)length - (Py_ssize_t)offsetof(struct sockaddr_un, sun_path);
-    if (size <= 0)
-        return fmux_none();
+    if (size <= 0) /* as an unnamed socket in the socket module */
+        return PyUnicode_FromStringAndSize(NULL, 0);
     return un->sun_path[0] == '\0'
                ? PyBytes_FromStringAndSize(un->sun_path, size)
                : PyUnicode_DecodeFSDefaultAndSize(
                      un->sun_path, (Py_ssize_t)strnlen(un->sun_path, (size_t)size));
+}
+
+/* (host, port); inet_ntop() takes longer. */
+static PyObject *fmux__internet_object(const struct sockaddr_in *in)
+{
+    char host[INET_ADDRSTRLEN], *end = host;
+    unsigned char bytes[sizeof in->sin_addr];
+    memcpy(bytes, &in->sin_addr, sizeof bytes);
+    for (size_t i = 0; i < sizeof bytes; i++) {
+        unsigned byte = bytes[i];
+        if (byte >= 100)
+            *end++ = (char)('0' + byte / 100);
+        if (byte >= 10)
+            *end++ = (char)('0' + byte / 10 % 10);
+        *end++ = (char)('0' + byte % 10);
+        *end++ = '.';
+    }
+    PyObject *name = PyUnicode_FromStringAndSize(host, end - 1 - host);
+    PyObject *port = PyLong_FromLong(ntohs(in->sin_port));
+    PyObject *pair = name == NULL || port == NULL ? NULL : PyTuple_Pack(2, name, port);
+    Py_XDECREF(name);
+    Py_XDECREF(port);
+    return pair;
 }
 
 PyObject *fmux_address_object(const fmux_address_t *address)
@@ -29,8 +52,7 @@ PyObject *fmux_address_object(const fmux_address_t *address)
         return fmux_none();
     switch (address->any.ss_family) {
     case AF_INET:
-        (void)inet_ntop(AF_INET, &in->sin_addr, host, sizeof host);
-        return Py_BuildValue("si", host, (int)ntohs(in->sin_port));
+        return fmux__internet_object(in);
     case AF_INET6:
         (void)inet_ntop(AF_INET6, &in6->sin6_addr, host, sizeof host);
         return Py_BuildValue("siII", host, (int)ntohs(in6->sin6_port),

@@ -254,5 +254,5 @@ static PyMemberDef fmux__members[] = {
 int fmux_datagram_init(PyObject *module)
 {
     return fmux_transport_make(module, "fastmux._loop.DatagramCore", "_FlowControlMixin", fmux__methods,
-                               fmux__members);
+                               fmux__members, fmux_transport_attributes);
 }

@@ -85,6 +85,11 @@ typedef struct {
     PyObject *socket_accept, *socket_new, *socket_init; /* its _accept, __new__, __init__ */
     PyObject *socket_family, *socket_type, *socket_proto; /* their __get__ */
     PyObject *deque;        /* collections.deque */
+    PyObject *buffered_protocol; /* asyncio.BufferedProtocol */
+    PyObject *standard_stream; /* its transport for streams */
+    PyObject *server_class;    /* asyncio.Server */
+    PyObject *server_attach, *server_detach; /* its _attach, _detach, as they were at the import */
+    PyObject *weak_set;        /* weakref.WeakSet */
     PyObject *set_ready;    /* our function */
     PyObject *report;       /* report(handle, exception) */
     PyObject *open_array;   /* open_array(selector): (array, owner) or None */
@@ -109,7 +114,9 @@ extern fmux_objects_t fmux_objects;
     X(_write_failed) X(_after_sending) X(_maybe_pause_protocol) \
     X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
-    X(Task)
+    X(Task) X(_attach) X(_detach) X(_context) X(_call_connection_lost) \
+    X(_fail_empty_waiter) X(connection_made) X(connection_lost) X(getpeername) X(max_size) \
+    X(set_protocol) X(_clients) X(_pending_removals) X(_remove) X(_sockets)
 /* clang-format on */
 
 #define FMUX__NAME(name) PyObject *name;
@@ -352,10 +359,12 @@ typedef struct {
     Py_ssize_t high_water, low_water;
     Py_ssize_t gathered; /* bytes since the last flush */
     int fd;
-    int family;    /* of a datagram socket */
+    int family;    /* of a datagram socket, or with owns_fd */
+    int proto;     /* with owns_fd */
     int conn_lost; /* connection_lost() is scheduled, or was called */
     char closing, paused, eof, protocol_paused, protocol_connected;
     char buffered;  /* the protocol is a BufferedProtocol */
+    char owns_fd;   /* of an accepted stream: sock is made when a program asks for it */
     char gathering; /* in loop->gathered: its buffer is sent after the turn */
 } fmux_transport_t;
 
@@ -379,8 +388,21 @@ PyObject *fmux_fatal(PyObject *self, const char *message);
 /* The number of a socket, -1 if it is closed, detached or NULL; -2 with an exception. */
 int fmux_socket_number(PyObject *sock);
 
+/* The number of a stream's socket, as fmux_socket_number(). */
+static inline int fmux_stream_number(const fmux_transport_t *stream)
+{
+    return stream->owns_fd ? stream->fd : fmux_socket_number(stream->sock);
+}
+
 /* Whether a method of a socket, inherited by socket.socket, was replaced: then it is called. */
 bool fmux_is_patched(PyObject *sock, PyObject *name);
+
+/* The same for the socket of a stream. */
+static inline bool fmux_stream_is_patched(const fmux_transport_t *stream, PyObject *name)
+{
+    return stream->owns_fd ? PyDict_GetItemWithError(fmux_objects.socket_dict, name) != NULL
+                           : fmux_is_patched(stream->sock, name);
+}
 
 static inline bool fmux_try_again(void)
 {
@@ -428,7 +450,14 @@ PyObject *fmux_buffered(PyObject *self, bool was_buffering);
 /* Make the type of a transport, a subclass of a class of asyncio.transports. Adds the
  * offset to the members, once. Returns 0, or -1 with an exception. */
 int fmux_transport_make(PyObject *module, const char *name, const char *base_name,
-                        PyMethodDef *methods, PyMemberDef *members);
+                        PyMethodDef *methods, PyMemberDef *members, PyGetSetDef *attributes);
+
+/* The attributes of all transports. */
+#define FMUX_TRANSPORT_ATTRIBUTES \
+    {"_buffer", fmux_transport_get_buffer, fmux_transport_set_buffer, NULL, NULL}
+PyObject *fmux_transport_get_buffer(PyObject *self, void *unused);
+int fmux_transport_set_buffer(PyObject *self, PyObject *value, void *unused);
+extern PyGetSetDef fmux_transport_attributes[];
 
 /* ---- stream_send.c ---------------------------------------------------------------- */
 
@@ -441,6 +470,21 @@ PyObject *fmux_stream_drop(PyObject *self, PyObject *number);
 
 /* Send what a transport has gathered. Returns 0, or -1 with an exception. */
 int fmux_stream_flush(PyObject *transport);
+
+/* ---- stream_life.c ----------------------------------------------------------------- */
+
+/* Attributes and methods of a stream transport. */
+PyObject *fmux_stream_get_sock(PyObject *self, void *unused);
+int fmux_stream_set_sock(PyObject *self, PyObject *value, void *unused);
+PyObject *fmux_stream_start(PyObject *self, PyObject *args);
+PyObject *fmux_stream_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *fmux_stream_close(PyObject *self, PyObject *unused);
+PyObject *fmux_stream_connection_lost(PyObject *self, PyObject *exception);
+PyObject *fmux_stream_del(PyObject *self, PyObject *unused);
+
+/* serve(loop, transport_class, listener, protocol_factory, server, context, backlog): accept
+ * connections and make their transports. False: the standard method has to. */
+PyObject *fmux_serve(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 /* ---- stream_transport.c --------------------------------------------------------- */
 
@@ -460,8 +504,17 @@ int fmux_pipe_init(PyObject *module);
  * none; else raises as listener.accept(). */
 PyObject *fmux_accept(PyObject *module, PyObject *listener);
 
-/* set_nodelay(sock): set TCP_NODELAY, if it is a TCP socket. */
-PyObject *fmux_set_nodelay(PyObject *module, PyObject *sock);
+/* A socket object around a descriptor that is not blocking. It owns the descriptor; on
+ * failure nothing does. */
+PyObject *fmux_socket_new(PyObject *class, int family, int type, int proto, int fd);
+
+/* Whether system calls do what the methods of a socket do: it is no subclass, and nothing
+ * is patched. */
+bool fmux_is_plain(PyObject *sock);
+PyObject *fmux_is_plain_method(PyObject *module, PyObject *sock);
+
+/* The family and the protocol of a socket. Returns false with an exception. */
+bool fmux_socket_kind(PyObject *sock, int *family_out, int *proto_out);
 
 /* ---- sock_calls.c ------------------------------------------------------------- */
 
@@ -475,6 +528,10 @@ PyObject *fmux_sock_receive(PyObject *module, PyObject *const *args, Py_ssize_t 
 PyObject *fmux_sock_send(PyObject *module, PyObject *const *args, Py_ssize_t count);
 
 int fmux_sock_calls_init(PyObject *module);
+
+/* Raise RuntimeError if a transport uses a file with this number. Returns 0, or -1 with an
+ * exception. */
+int fmux_check_unused(PyObject *loop, PyObject *fd, PyObject *file);
 
 /* set_ready(future): set the result None, unless the future is done. */
 PyObject *fmux_set_ready(PyObject *module, PyObject *future);

@@ -195,6 +195,13 @@ static int fmux__find_objects(void)
         (o->standard_datagram = fmux__find("asyncio.selector_events",
                                            "_SelectorDatagramTransport")) != NULL &&
         (o->deque = fmux__find("collections", "deque")) != NULL &&
+        (o->buffered_protocol = fmux__find("asyncio", "BufferedProtocol")) != NULL &&
+        (o->standard_stream = fmux__find("asyncio.selector_events",
+                                         "_SelectorSocketTransport")) != NULL &&
+        (o->server_class = fmux__find("asyncio", "Server")) != NULL &&
+        (o->server_attach = PyObject_GetAttr(o->server_class, fmux_names._attach)) != NULL &&
+        (o->server_detach = PyObject_GetAttr(o->server_class, fmux_names._detach)) != NULL &&
+        (o->weak_set = fmux__find("weakref", "WeakSet")) != NULL &&
         (o->socket_base = fmux__find("_socket", "socket")) != NULL &&
         (o->socket_class = fmux__find("socket", "socket")) != NULL &&
         (o->socket_dict = fmux__type_dict(o->socket_class)) != NULL;
@@ -240,8 +247,12 @@ static PyMethodDef fmux__functions[] = {
      "setup(queue, report, open_array, fail): set the functions that the types call."},
     {"accept", fmux_accept, METH_O,
      "accept(listener): accept a connection; return (socket, address), or None."},
-    {"set_nodelay", fmux_set_nodelay, METH_O,
-     "set_nodelay(sock): set TCP_NODELAY, if it is a TCP socket."},
+    {"is_plain", fmux_is_plain_method, METH_O,
+     "is_plain(sock): whether system calls do what the methods of a socket do: it is no "
+     "subclass, and nothing is patched."},
+    FMUX_METHOD("serve", fmux_serve, METH_FASTCALL,
+     "serve(loop, transport_class, listener, protocol_factory, server, context, backlog): accept "
+     "connections; return False if the standard method has to."),
     FMUX_METHOD("attempt", fmux_attempt, METH_FASTCALL,
                 "attempt(function, *args): function(*args), or None if it would block."),
     FMUX_METHOD("receive", fmux_sock_receive, METH_FASTCALL,

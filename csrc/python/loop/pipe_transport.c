@@ -218,8 +218,8 @@ static PyMemberDef fmux__write_members[] = {
 int fmux_pipe_init(PyObject *module)
 {
     if (fmux_transport_make(module, "fastmux._loop.ReadPipeCore", "ReadTransport",
-                            fmux__read_methods, fmux__read_members) < 0)
+                            fmux__read_methods, fmux__read_members, fmux_transport_attributes) < 0)
         return -1;
     return fmux_transport_make(module, "fastmux._loop.WritePipeCore", "_FlowControlMixin",
-                               fmux__write_methods, fmux__write_members);
+                               fmux__write_methods, fmux__write_members, fmux_transport_attributes);
 }

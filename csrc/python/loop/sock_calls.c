@@ -130,8 +130,7 @@ PyObject *fmux_set_ready(PyObject *module, PyObject *future)
                         : FMUX_CALL_METHOD(set_result, future, Py_None);
 }
 
-/* Raise RuntimeError if a transport uses fd. Returns 0, or -1 with an exception. */
-static int fmux__check_unused(PyObject *loop, PyObject *fd)
+int fmux_check_unused(PyObject *loop, PyObject *fd, PyObject *file)
 {
     PyObject *transports = PyObject_GetAttr(loop, fmux_names._transports);
     PyObject *references =
@@ -144,12 +143,12 @@ static int fmux__check_unused(PyObject *loop, PyObject *fd)
     if (unused)
         return 0;
     PyErr_Clear();
-    return fmux_done(FMUX_CALL_METHOD(_ensure_fd_no_transport, loop, fd));
+    return fmux_done(FMUX_CALL_METHOD(_ensure_fd_no_transport, loop, file));
 }
 
 static PyObject *fmux__wait_new(PyObject *loop, PyObject *fd, bool writing)
 {
-    if (fmux__check_unused(loop, fd) < 0)
+    if (fmux_check_unused(loop, fd, fd) < 0)
         return NULL;
     PyObject *self = PyType_GenericAlloc(fmux__wait_type, 0);
     fmux_wait_t *wait = (fmux_wait_t *)self;

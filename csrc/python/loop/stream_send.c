@@ -18,7 +18,7 @@ enum { FMUX__LINES = 256 }; /* buffers of one sendmsg() */
 static ssize_t fmux__send(const fmux_transport_t *stream,
                           struct iovec *pieces, size_t count, Py_ssize_t total)
 {
-    int fd = fmux_socket_number(stream->sock);
+    int fd = fmux_stream_number(stream);
     if (fd == -2)
         return -1;
     PyThreadState *state =
@@ -201,7 +201,7 @@ PyObject *fmux_stream_write_ready(PyObject *self, PyObject *unused)
         return fmux_none();
     if (PyErr_CheckSignals() < 0)
         return NULL;
-    if (fmux_is_patched(stream->sock, fmux_names.sendmsg))
+    if (fmux_stream_is_patched(stream, fmux_names.sendmsg))
         return FMUX_CALL_METHOD(_write_ready_by_method, self);
     ssize_t sent = fmux__send_buffer(stream);
     if (sent < 0) {
@@ -243,7 +243,7 @@ int fmux_stream_flush(PyObject *self)
     stream->gathered = 0;
     if (stream->conn_lost != 0 || !fmux_is_buffering(stream))
         return 0;
-    if (!fmux_is_patched(stream->sock, fmux_names.sendmsg) && fmux__send_buffer(stream) < 0)
+    if (!fmux_stream_is_patched(stream, fmux_names.sendmsg) && fmux__send_buffer(stream) < 0)
         PyErr_Clear(); /* _flush() sends once more, and handles the error */
     else if (!fmux_is_buffering(stream) && !stream->closing && !stream->eof &&
              !stream->protocol_paused &&
@@ -335,7 +335,7 @@ PyObject *fmux_stream_write(PyObject *self, PyObject *data)
         result = fmux__gather(self, data, &buffer);
     } else if (fmux_is_buffering(stream)) {
         result = fmux__keep_one(self, data, 0);
-    } else if (fmux_is_patched(stream->sock, fmux_names.send)) {
+    } else if (fmux_stream_is_patched(stream, fmux_names.send)) {
         result = FMUX_CALL_METHOD(_write_by_method, self, data);
     } else {
         piece = (struct iovec){buffer.buf, (size_t)buffer.len};
@@ -383,7 +383,7 @@ PyObject *fmux_stream_writelines(PyObject *self, PyObject *iterable)
     } else if (fmux__gathers(stream, 0)) {
         result = fmux__gather_lines(self, lines);
     } else if (fmux_is_buffering(stream) ||
-               fmux_is_patched(stream->sock, fmux_names.sendmsg)) {
+               fmux_stream_is_patched(stream, fmux_names.sendmsg)) {
         result = fmux__keep(self, lines, 0);
     } else {
         PyObject *first = PyTuple_GetSlice(lines, 0, FMUX__LINES);

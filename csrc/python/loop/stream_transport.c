@@ -43,7 +43,7 @@ static PyObject *fmux__fill(PyObject *self, fmux_transport_t *stream,
         Py_DECREF(target);
         return fmux_fatal(self, "Fatal read error on socket transport");
     }
-    int fd = fmux_socket_number(stream->sock);
+    int fd = fmux_stream_number(stream);
     errno = EBADF;
     ssize_t got =
         fd < 0 ? -1 : recv(fd, buffer.buf, (size_t)buffer.len, MSG_DONTWAIT);
@@ -77,10 +77,10 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
     if (PyErr_CheckSignals() < 0)
         return NULL;
     if (stream->buffered
-            ? fmux_is_patched(stream->sock, fmux_names.recv_into)
-            : fmux_is_patched(stream->sock, fmux_names.recv))
+            ? fmux_stream_is_patched(stream, fmux_names.recv_into)
+            : fmux_stream_is_patched(stream, fmux_names.recv))
         return FMUX_CALL_METHOD(_read_by_method, self);
-    int fd = fmux_socket_number(stream->sock);
+    int fd = fmux_stream_number(stream);
     PyObject *protocol = stream->protocol;
     if (fd == -2 || protocol == NULL)
         return fd == -2 ? NULL : fmux__no_data(self, 0);
@@ -114,6 +114,13 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
 static PyMethodDef fmux__methods[] = {
     FMUX_METHOD("is_closing", fmux_is_closing, METH_NOARGS,
                 "Return whether the transport is closing or closed."),
+    FMUX_METHOD("close", fmux_stream_close, METH_NOARGS,
+                "Close the transport, after the buffer was sent."),
+    FMUX_METHOD("_start", fmux_stream_start, METH_VARARGS,
+                "_start(loop, sock, protocol, waiter, extra, server, context): begin to serve a socket."),
+    FMUX_METHOD("_add_reader", fmux_stream_add_reader, METH_FASTCALL, NULL),
+    FMUX_METHOD("_call_connection_lost", fmux_stream_connection_lost, METH_O, NULL),
+    FMUX_METHOD("__del__", fmux_stream_del, METH_NOARGS, NULL),
     FMUX_METHOD("_read_ready", fmux__read_ready, METH_NOARGS, NULL),
     FMUX_METHOD("_write_ready", fmux_stream_write_ready, METH_NOARGS, NULL),
     FMUX_METHOD("_keep", fmux_stream_keep, METH_VARARGS,
@@ -129,7 +136,6 @@ static PyMethodDef fmux__methods[] = {
 
 static PyMemberDef fmux__members[] = {
     FMUX_TRANSPORT_MEMBERS,
-    FMUX_TRANSPORT_MEMBER("_sock", T_OBJECT, sock),
     FMUX_TRANSPORT_MEMBER("_sock_fd", T_INT, fd),
     FMUX_TRANSPORT_MEMBER("_server", T_OBJECT, server),
     FMUX_TRANSPORT_MEMBER("_empty_waiter", T_OBJECT, empty_waiter),
@@ -138,8 +144,14 @@ static PyMemberDef fmux__members[] = {
     {NULL, 0, 0, 0, NULL},
 };
 
+static PyGetSetDef fmux__attributes[] = {
+    FMUX_TRANSPORT_ATTRIBUTES,
+    {"_sock", fmux_stream_get_sock, fmux_stream_set_sock, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 int fmux_stream_init(PyObject *module)
 {
     return fmux_transport_make(module, "fastmux._loop.StreamCore", "_FlowControlMixin",
-                               fmux__methods, fmux__members);
+                               fmux__methods, fmux__members, fmux__attributes);
 }

@@ -6,6 +6,8 @@
  */
 #include "loop.h"
 
+#include <unistd.h>
+
 Py_ssize_t fmux_transport_offset;
 char fmux_piece[FMUX_PIECE];
 
@@ -155,13 +157,13 @@ PyObject *fmux_buffered(PyObject *self, bool was_buffering)
     return result < 0 ? NULL : FMUX_CALL_METHOD(_maybe_pause_protocol, self);
 }
 
-static PyObject *fmux__get_buffer(PyObject *self, void *unused)
+PyObject *fmux_transport_get_buffer(PyObject *self, void *unused)
 {
     (void)unused;
     return fmux_transport_buffer(self);
 }
 
-static int fmux__set_buffer(PyObject *self, PyObject *value, void *unused)
+int fmux_transport_set_buffer(PyObject *self, PyObject *value, void *unused)
 {
     (void)unused;
     fmux_transport_t *transport = fmux_transport(self);
@@ -207,6 +209,8 @@ static void fmux__dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    if (fmux_transport(self)->owns_fd)
+        close(fmux_transport(self)->fd);
     (void)fmux__clear(self);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
@@ -224,8 +228,8 @@ static PyObject *fmux__new(PyTypeObject *type, PyObject *args, PyObject *keyword
 
 /* ---- the types --------------------------------------------------------------------- */
 
-static PyGetSetDef fmux__attributes[] = {
-    {"_buffer", fmux__get_buffer, fmux__set_buffer, NULL, NULL},
+PyGetSetDef fmux_transport_attributes[] = {
+    FMUX_TRANSPORT_ATTRIBUTES,
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -250,7 +254,7 @@ static PyObject *fmux__base(const char *name)
 }
 
 int fmux_transport_make(PyObject *module, const char *name, const char *base_name,
-                        PyMethodDef *methods, PyMemberDef *members)
+                        PyMethodDef *methods, PyMemberDef *members, PyGetSetDef *attributes)
 {
     PyObject *base = fmux__base(base_name);
     if (base == NULL)
@@ -263,7 +267,7 @@ int fmux_transport_make(PyObject *module, const char *name, const char *base_nam
         {Py_tp_doc, "The state of a transport."},
         {Py_tp_new, fmux__new},
         {Py_tp_methods, methods},
-        {Py_tp_getset, fmux__attributes},
+        {Py_tp_getset, attributes},
         {Py_tp_members, members},
         {Py_tp_traverse, fmux__traverse},
         {Py_tp_clear, fmux__clear},

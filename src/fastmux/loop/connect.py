@@ -61,7 +61,8 @@ class ConnectingLoop(StandardLoop):
             sock.setblocking(False)
             error = sock.connect_ex(address)
             # The kernel connects sockets of one machine at once, although it reports EINPROGRESS.
-            if error in _PENDING and not _is_connected(sock):
+            peer = _peer(sock)
+            if error in _PENDING and peer is None:
                 fd, waiter = sock.fileno(), self.create_future()
                 self._add_writer(fd, _stop_waiting, self, fd, waiter)
                 try:
@@ -72,6 +73,7 @@ class ConnectingLoop(StandardLoop):
                     raise
                 if error := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(error, f"Connect call failed {address}")
+                peer = _peer(sock)
             elif error and error not in _PENDING:
                 raise OSError(error, os.strerror(error))
         except BaseException:
@@ -79,7 +81,7 @@ class ConnectingLoop(StandardLoop):
             raise
         protocol = protocol_factory()
         made = self.create_future()
-        transport = self._make_socket_transport(sock, protocol, made)
+        transport = self._make_socket_transport(sock, protocol, made, extra={"peername": peer})
         try:
             await made
         except BaseException:
@@ -88,13 +90,12 @@ class ConnectingLoop(StandardLoop):
         return transport, protocol
 
 
-def _is_connected(sock: socket.socket) -> bool:
-    """Return whether a socket is connected. SO_ERROR would take away the error of one that is not."""
+def _peer(sock: socket.socket) -> Any:
+    """Return the peer's address, or None. SO_ERROR would take away the error of a socket that is not connected."""
     try:
-        sock.getpeername()
+        return sock.getpeername()
     except OSError:
-        return False
-    return True
+        return None
 
 
 def _stop_waiting(loop: Any, fd: int, waiter: Any) -> None:

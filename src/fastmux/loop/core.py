@@ -6,13 +6,13 @@ from __future__ import annotations
 import socket
 import sys
 from collections import deque
-from contextvars import Context, copy_context
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding, selectors
 
 from .asyncio_private import StandardLoop, StandardTLS, source_of
-from .connect import ConnectingLoop, Socket
+from .connect import ConnectingLoop
 from .sock_calls import SockCalls
 from .transports import process, tls
 from .transports.datagram import FAMILIES, _DatagramTransport
@@ -26,8 +26,6 @@ else:
 
 #: The most descriptors that one wait reports.
 _ROWS: Final = 256
-#: Methods of a socket that the C code replaces by system calls.
-_SOCKET_METHODS: Final = frozenset(("recv", "recv_into", "recvfrom", "send", "sendmsg", "sendto", "fileno"))
 #: Methods that the standard turn calls on the loop. If a subclass has its own, all turns are the standard loop's.
 _TURN_METHODS: Final = ("time", "_process_events", "_add_callback", "_timer_handle_cancelled")
 
@@ -97,16 +95,15 @@ class CoreLoop(SockCalls, ConnectingLoop):
         server: Any = None,
         context: Context | None = None,
     ) -> Any:
-        if not _is_plain(sock) or self._debug:
+        if not _native.is_plain(sock) or self._debug:
             in_context: Any = {} if context is None else {"context": context}
             return super()._make_socket_transport(sock, protocol, waiter, extra=extra, server=server, **in_context)
-        self._ensure_fd_no_transport(sock)
         return _SocketTransport(self, sock, protocol, waiter, extra, server, context)
 
     def _make_datagram_transport(
         self, sock: Any, protocol: Any, address: Any = None, waiter: Any = None, extra: Any = None
     ) -> Any:
-        if not _is_plain(sock) or self._debug or sock.family not in FAMILIES or sock.type != socket.SOCK_DGRAM:
+        if not _native.is_plain(sock) or self._debug or sock.family not in FAMILIES or sock.type != socket.SOCK_DGRAM:
             return super()._make_datagram_transport(sock, protocol, address, waiter, extra)
         if sys.version_info >= (3, 12):  # as in the standard method
             self._ensure_fd_no_transport(sock)
@@ -182,38 +179,17 @@ class CoreLoop(SockCalls, ConnectingLoop):
         self, protocol_factory: Any, sock: Any, sslcontext: Any = None, server: Any = None, *args: Any, **options: Any
     ) -> None:
         """Accept all waiting connections, at most the backlog. Those without TLS need no task."""
-        if sslcontext is not None or self._debug or not _is_plain(sock):
+        own = getattr(self._make_socket_transport, "__func__", None) is _MAKE_TRANSPORT
+        if sslcontext is not None or self._debug or not own or not _native.is_plain(sock):
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
             return
-        context = options.get("context")
-        for _ in range(args[0] if args else 100):
-            try:
-                accepted = _native.accept(sock)
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError:
-                # The standard method fails, too, and handles it: it pauses if descriptors are short.
-                if sock.fileno() >= 0:
-                    super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
-                return
-            if accepted is None:
-                return
-            conn, address = accepted
-            copy_context().run(self._accepted, protocol_factory, conn, address, server, context)
-
-    def _accepted(self, protocol_factory: Any, conn: Any, address: Any, server: Any, context: Any) -> None:
-        """Make the protocol and the transport of a connection."""
-        try:
-            protocol = protocol_factory()
-            self._make_socket_transport(conn, protocol, extra={"peername": address}, server=server, context=context)
-        except (SystemExit, KeyboardInterrupt):
-            conn.close()
-            raise
-        except BaseException:  # not reported, as by the standard loop
-            conn.close()
+        backlog = args[0] if args else 100
+        served = _native.serve(
+            self, _SocketTransport, sock, protocol_factory, server, options.get("context"), backlog
+        )
+        # The standard method fails, too, and handles it: it pauses if descriptors are short.
+        if not served and sock.fileno() >= 0:
+            super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
 
 
-def _is_plain(sock: Any) -> bool:
-    """Whether system calls do what the methods of a socket do: it is no subclass, and nothing is patched."""
-    # In this order, as isdisjoint() iterates over its argument.
-    return type(sock) is Socket and vars(Socket).keys().isdisjoint(_SOCKET_METHODS)
+_MAKE_TRANSPORT: Final = CoreLoop._make_socket_transport

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding
-from fastmux.loop.asyncio_private import StandardTransport, set_result_unless_cancelled
+from fastmux.loop.asyncio_private import StandardTransport
 
 from .tls import TLSProtocol
 
@@ -49,34 +49,11 @@ class _SocketTransport(_native.StreamCore):
         server: Any = None,
         context: Any = None,
     ) -> None:
-        self._extra = extra = {} if extra is None else extra
-        self._loop = loop
-        if context is not None:
-            self._context = context
-        self._set_write_buffer_limits()
-        if "peername" not in extra:
-            extra["peername"] = _address(sock.getpeername)
-        self._sock = sock
-        self._sock_fd = fd = sock.fileno()
-        if (size := StandardTransport.max_size) != self.max_size:
-            self.max_size = size
-        self.set_protocol(protocol)
-        self._server = server
-        if server is not None:
-            _attach(server, self)
-        loop._transports[fd] = self
-        _native.set_nodelay(sock)
-        # Input, and the future of the one who waits for the connection, come after connection_made().
-        loop.call_soon(protocol.connection_made, self, context=context)
-        loop.call_soon(self._add_reader, fd, self._read_ready, context=context)
-        if waiter is not None:
-            loop.call_soon(set_result_unless_cancelled, waiter, None, context=context)
+        self._start(loop, sock, protocol, waiter, extra, server, context)
 
     # Methods of the standard transport that use only the attributes that this one has, too.
 
     __repr__ = StandardTransport.__repr__
-    __del__ = StandardTransport.__del__
-    _add_reader = StandardTransport._add_reader
     _fatal_error = StandardTransport._fatal_error
     _force_close = StandardTransport._force_close
     _make_empty_waiter = StandardTransport._make_empty_waiter
@@ -91,12 +68,9 @@ class _SocketTransport(_native.StreamCore):
     write_eof = StandardTransport.write_eof
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        extra, sock = self._extra, self._sock
-        if name not in extra and sock is not None:
-            if name == "socket":
-                extra[name] = trsock.TransportSocket(sock)
-            elif name == "sockname":
-                extra[name] = _address(sock.getsockname)
+        extra = self._extra
+        if name in ("socket", "sockname") and name not in extra and (sock := self._sock) is not None:
+            extra[name] = trsock.TransportSocket(sock) if name == "socket" else _address(sock.getsockname)
         return extra.get(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -178,32 +152,25 @@ class _SocketTransport(_native.StreamCore):
 
     # The end
 
-    def close(self) -> None:
-        if self._closing:
-            return
-        self._closing = True
-        self._loop._remove_reader(self._sock_fd)
-        if not self._buffer:
-            self._conn_lost += 1
-            self._loop._remove_writer(self._sock_fd)
-            self._loop.call_soon(self._call_connection_lost, None, context=self._context)
+    def _attach(self) -> None:
+        if _TAKES_TRANSPORT:
+            self._server._attach(self)
+        else:
+            self._server._attach()
 
-    def _call_connection_lost(self, exc: BaseException | None) -> None:
-        try:
-            if self._protocol_connected:
-                self._protocol.connection_lost(exc)
-        finally:
-            self._sock.close()
-            self._sock = self._protocol = self._loop = None
-            if (server := self._server) is not None:
-                self._server = None
-                _detach(server, self)
-            if self._empty_waiter is not None:
-                self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
+    def _detach(self) -> None:
+        server, self._server = self._server, None
+        if _TAKES_TRANSPORT:
+            server._detach(self)
+        else:
+            server._detach()
+
+    def _fail_empty_waiter(self) -> None:
+        self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
 
 
 def _address(name: Any) -> Any:
-    """Return the result of getsockname() or getpeername(); None if there is none."""
+    """Return the result of getsockname(); None if there is none."""
     try:
         return name()
     except OSError:
@@ -212,17 +179,3 @@ def _address(name: Any) -> Any:
 
 #: Servers count their connections, and know the transports since Python 3.13.
 _TAKES_TRANSPORT: Final = "transport" in signature(asyncio.Server._attach).parameters  # type: ignore[attr-defined]
-
-
-def _attach(server: Any, transport: _SocketTransport) -> None:
-    if _TAKES_TRANSPORT:
-        server._attach(transport)
-    else:
-        server._attach()
-
-
-def _detach(server: Any, transport: _SocketTransport) -> None:
-    if _TAKES_TRANSPORT:
-        server._detach(transport)
-    else:
-        server._detach()
