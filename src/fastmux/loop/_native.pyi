@@ -20,6 +20,7 @@ class Ring:
 class LoopCore:
     _gathers: bool
     _overridden: bool
+    _repeats: bool
     _uses_core: bool
 
     def get_debug(self) -> bool: ...
