@@ -864,6 +864,69 @@ def test_a_program_may_run_a_turn_by_hand(loop):
     assert (after_one, ran) == ([1], [1, 2])
 
 
+def log_turns(loop, log):
+    """Replace _run_once() by a function that logs each call."""
+    original = loop._run_once
+    loop._run_once = lambda: (log.append("turn"), original())
+
+
+def queue_chain(loop, log, left):
+    """Queue callbacks for so many turns, one each; then stop."""
+    log.append("callback")
+    if left > 1:
+        loop.call_soon(queue_chain, loop, log, left - 1)
+    else:
+        loop.stop()
+
+
+def test_a_callback_may_run_a_turn(loop):
+    ran = []
+
+    def nested():
+        loop.call_soon(lambda: (ran.append(1), loop.call_soon(ran.append, 2)))
+        loop._run_once()
+        ran.append("nested")
+        loop.call_soon(loop.stop)
+
+    loop.call_soon(nested)
+    loop.run_forever()
+
+    assert ran == [1, "nested", 2]
+
+
+def test_a_program_may_replace_run_once(loop):
+    log = []
+    log_turns(loop, log)
+    loop.call_soon(queue_chain, loop, log, 5)
+    loop.run_forever()
+
+    assert log == ["turn", "callback"] * 5
+
+
+def test_a_callback_may_replace_run_once(loop):
+    log = []
+    loop.call_soon(log_turns, loop, log)
+    loop.call_soon(loop.call_soon, queue_chain, loop, log, 5)
+    loop.run_forever()
+
+    assert log == ["turn", "callback"] * 5
+
+
+def test_a_subclass_may_have_its_own_run_once(loop):
+    log = []
+
+    class Logging(type(loop)):
+        def _run_once(self):
+            log.append("turn")
+            super()._run_once()
+
+    with contextlib.closing(Logging()) as own:
+        own.call_soon(queue_chain, own, log, 5)
+        own.run_forever()
+
+    assert log == ["turn", "callback"] * 5
+
+
 def test_the_timers_are_a_heap_of_handles_by_time(loop):
     now = loop.time()
     timers = [loop.call_at(now + delay, callback) for delay in (3, 1, 2)]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import logging
 import os
@@ -424,6 +425,57 @@ def test_a_closed_loop_is_garbage(loop):
         gc.collect()
 
     assert alive() is None
+
+
+def test_a_signal_handler_runs_while_callbacks_without_bytecode_keep_the_loop_busy(loop):
+    again = functools.partial(loop.call_soon)
+    again.__setstate__((loop.call_soon, (again,), {}, {}))  # queues itself
+    previous = signal.signal(signal.SIGALRM, lambda *_: loop.stop())
+    try:
+        loop.call_soon(again)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        loop.run_forever()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+        again.__setstate__((print, (), {}, {}))
+
+
+def test_a_weak_reference_to_a_handle_ends_with_it(loop):
+    import weakref
+
+    ended = []
+    handle = loop.call_soon(bool)
+    reference = weakref.ref(handle, ended.append)
+    del handle
+    turns(loop)
+    gc.collect()
+
+    assert (reference(), ended) == (None, [reference])
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts references")
+@pytest.mark.parametrize("late", [False, True], ids=["", "after close"])
+def test_a_closed_loop_that_made_futures_and_tasks_is_freed_without_the_garbage_collector(loop, late):
+    import weakref
+
+    async def main():
+        asyncio.get_running_loop().create_future()
+        await asyncio.create_task(asyncio.sleep(0))
+
+    other = type(loop)()
+    other.run_until_complete(main())
+    other.close()
+    if late:
+        other.create_future()
+    alive = weakref.ref(other)
+    gc.collect()
+    gc.disable()
+    try:
+        del other
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 def test_run_returns_what_main_returns_and_leaves_no_loop():

@@ -8,6 +8,8 @@
 
 #include <math.h>
 
+enum { FMUX__MOST_KEYWORDS = 4 }; /* of create_task() that C passes on */
+
 PyObject *fmux_call_of(PyObject *class, PyObject *self, PyObject *name,
                        PyObject *const *args, Py_ssize_t count, PyObject *kwnames)
 {
@@ -31,11 +33,14 @@ PyObject *fmux_call_of(PyObject *class, PyObject *self, PyObject *name,
 PyObject *fmux_keyword_context(PyObject *const *values, PyObject *kwnames,
                                bool *valid_out)
 {
-    Py_ssize_t count = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
-    *valid_out = count == 0 ||
-                 (count == 1 && PyUnicode_CompareWithASCIIString(
-                                    PyTuple_GetItem(kwnames, 0), "context") == 0);
-    return count == 1 && *valid_out ? values[0] : NULL;
+    *valid_out = true;
+    if (kwnames == NULL || PyTuple_Size(kwnames) == 0)
+        return NULL;
+    PyObject *name = PyTuple_GetItem(kwnames, 0);
+    *valid_out = PyTuple_Size(kwnames) == 1 &&
+                 (name == fmux_names.context ||
+                  PyUnicode_CompareWithASCIIString(name, "context") == 0);
+    return *valid_out ? values[0] : NULL;
 }
 
 /* ---- time ------------------------------------------------------------------------ */
@@ -201,42 +206,52 @@ PyObject *fmux_call_soon_threadsafe(PyObject *self,
 
 /* ---- tasks and futures --------------------------------------------------------------- */
 
-/* type(*args, loop=self, **keywords), for a type in a module. */
-static PyObject *fmux__construct(PyObject *module_dict, PyObject *name,
-                                 PyObject *self, PyObject *const *args,
-                                 Py_ssize_t count, PyObject *kwnames)
+/* A new reference to a type in a module, which a program may replace. */
+static PyObject *fmux__find_type(PyObject *module_dict, PyObject *name)
 {
-    enum { MOST = 8 };
-    PyObject *all[MOST + 2] = {NULL};
-    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
     PyObject *type = PyDict_GetItemWithError(module_dict, name);
-    if (type == NULL || count + named > MOST) {
-        if (PyErr_Occurred() == NULL)
-            PyErr_SetString(PyExc_TypeError, "unexpected arguments");
-        return NULL;
+    if (type == NULL && PyErr_Occurred() == NULL)
+        PyErr_SetObject(PyExc_NameError, name);
+    Py_XINCREF(type);
+    return type;
+}
+
+/* type(*args, loop=self). The keywords are made once per loop. */
+static PyObject *fmux__construct(PyObject *type, PyObject *args, fmux_loop_t *loop)
+{
+    if (loop->options == NULL && (loop->options = PyDict_New()) != NULL &&
+        PyDict_SetItem(loop->options, fmux_names.loop, (PyObject *)loop) < 0)
+        Py_CLEAR(loop->options);
+    PyObject *options = loop->options, *result = NULL;
+    if (options != NULL && args != NULL) {
+        Py_INCREF(options); /* a destructor may close the loop */
+        result = PyObject_Call(type, args, options);
+        Py_DECREF(options);
     }
-    static PyObject *only_loop; /* ("loop",) */
-    if (only_loop == NULL && (only_loop = PyTuple_Pack(1, fmux_names.loop)) == NULL)
+    if (loop->closed)
+        Py_CLEAR(loop->options); /* no cycle remains */
+    return result;
+}
+
+/* type(coroutine, loop=self, **keywords) */
+static PyObject *fmux__construct_with(PyObject *type, PyObject *self,
+                                      PyObject *const *args, PyObject *kwnames)
+{
+    PyObject *all[FMUX__MOST_KEYWORDS + 3] = {NULL, args[0], self};
+    Py_ssize_t named = PyTuple_Size(kwnames);
+    PyObject *names = PyTuple_New(named + 1);
+    if (names == NULL)
         return NULL;
-    PyObject *names = only_loop;
-    if (named > 0 && (names = PyTuple_New(named + 1)) == NULL)
-        return NULL;
-    Py_INCREF(named == 0 ? names : fmux_names.loop);
-    if (named > 0)
-        (void)PyTuple_SetItem(names, 0, fmux_names.loop);
-    for (Py_ssize_t i = 0; i < count; i++)
-        all[i + 1] = args[i];
-    all[count + 1] = self;
+    Py_INCREF(fmux_names.loop);
+    (void)PyTuple_SetItem(names, 0, fmux_names.loop);
     for (Py_ssize_t i = 0; i < named; i++) {
         PyObject *keyword = PyTuple_GetItem(kwnames, i);
         Py_INCREF(keyword);
         (void)PyTuple_SetItem(names, i + 1, keyword);
-        all[count + 2 + i] = args[count + i];
+        all[3 + i] = args[1 + i];
     }
-    Py_INCREF(type);
-    PyObject *result = fmux_python.vectorcall(type, all + 1,
-                                              (size_t)count | FMUX_PLACE_BEFORE, names);
-    Py_DECREF(type);
+    PyObject *result =
+        fmux_python.vectorcall(type, all + 1, 1 | FMUX_PLACE_BEFORE, names);
     Py_DECREF(names);
     return result;
 }
@@ -245,18 +260,39 @@ PyObject *fmux_create_task(PyObject *self, PyObject *const *args,
                            Py_ssize_t count, PyObject *kwnames)
 {
     fmux_loop_t *loop = (fmux_loop_t *)self;
+    Py_ssize_t named = kwnames == NULL ? 0 : PyTuple_Size(kwnames);
     bool factory =
         loop->task_factory != NULL && loop->task_factory != Py_None;
     if (factory || loop->debug || loop->closed || count != 1 ||
-        (kwnames != NULL && PyTuple_Size(kwnames) > 4))
+        named > FMUX__MOST_KEYWORDS)
         return fmux_standard(self, fmux_names.create_task, args, count, kwnames);
-    return fmux__construct(fmux_objects.tasks_dict, fmux_names.Task, self, args,
-                           count, kwnames);
+    PyObject *type = fmux__find_type(fmux_objects.tasks_dict, fmux_names.Task), *task;
+    if (type == NULL)
+        return NULL;
+    /* asyncio.create_task() passes name=None, which is the default. */
+    if (named == 0 ||
+        (named == 1 && args[1] == Py_None && type == fmux_objects.task_type &&
+         PyTuple_GetItem(kwnames, 0) == fmux_names.name)) {
+        PyObject *only = PyTuple_Pack(1, args[0]);
+        task = fmux__construct(type, only, loop);
+        Py_XDECREF(only);
+    } else {
+        task = fmux__construct_with(type, self, args, kwnames);
+    }
+    Py_DECREF(type);
+    return task;
 }
 
 PyObject *fmux_create_future(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return fmux__construct(fmux_objects.futures_dict, fmux_names.Future, self,
-                           NULL, 0, NULL);
+    static PyObject *no_args;
+    PyObject *type = fmux__find_type(fmux_objects.futures_dict, fmux_names.Future);
+    if (type == NULL || (no_args == NULL && (no_args = PyTuple_New(0)) == NULL)) {
+        Py_XDECREF(type);
+        return NULL;
+    }
+    PyObject *future = fmux__construct(type, no_args, (fmux_loop_t *)self);
+    Py_DECREF(type);
+    return future;
 }

@@ -95,6 +95,7 @@ static int fmux__set_selector(PyObject *self, PyObject *value, void *unused)
             return -1;
     }
     fmux__drop_array(loop);
+    Py_CLEAR(loop->options); /* a cycle: the loop is perhaps being closed */
     Py_XINCREF(value);
     loop->selector = value;
     Py_XDECREF(old);
@@ -153,6 +154,7 @@ static int fmux__set_flag(PyObject *self, PyObject *value, void *offset)
  * the standard turn runs. (A name is compared only when an attribute is set.) */
 static const char *const fmux__turn_methods[] = {
     "__class__",
+    "_run_once",
     "time",
     "_process_events",
     "_add_callback",
@@ -160,7 +162,7 @@ static const char *const fmux__turn_methods[] = {
 
 static int fmux__setattr(PyObject *self, PyObject *name, PyObject *value)
 {
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < 5; i++) {
         if (PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(
                                          name, fmux__turn_methods[i]) == 0)
             ((fmux_loop_t *)self)->overridden = 1;
@@ -198,6 +200,7 @@ static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(loop->selector_dict);
     Py_VISIT(loop->array_context);
     Py_VISIT(loop->task_factory);
+    Py_VISIT(loop->options);
     Py_VISIT(loop->gathered);
     return 0;
 }
@@ -212,6 +215,7 @@ static int fmux__clear(PyObject *self)
         (void)PyList_SetSlice(loop->scheduled, 0, PyList_Size(loop->scheduled),
                               NULL);
     Py_CLEAR(loop->task_factory);
+    Py_CLEAR(loop->options);
     (void)PyList_SetSlice(loop->gathered, 0, PyList_Size(loop->gathered), NULL);
     Py_CLEAR(loop->selector);
     fmux__drop_array(loop);
@@ -228,6 +232,7 @@ static void fmux__dealloc(PyObject *self)
     Py_CLEAR(loop->gathered);
     Py_CLEAR(loop->selector);
     Py_CLEAR(loop->task_factory);
+    Py_CLEAR(loop->options);
     fmux__drop_array(loop);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
@@ -247,6 +252,7 @@ static PyGetSetDef fmux__attributes[] = {
     FMUX__FLAG("_closed", closed),
     FMUX__FLAG("_overridden", overridden),
     FMUX__FLAG("_gathers", gathers),
+    FMUX__FLAG("_repeats", repeats),
     {"_uses_core", fmux__uses_core, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

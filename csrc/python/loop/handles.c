@@ -7,6 +7,7 @@
 
 PyTypeObject *fmux_handle_type, *fmux_timer_type;
 Py_ssize_t fmux_handle_offset;
+static Py_ssize_t fmux__weakrefs_offset;
 
 enum { FMUX__KEPT = 1024 };
 
@@ -85,10 +86,11 @@ static void fmux__drop_args(fmux_handle_t *handle)
         Py_CLEAR(handle->args[i]);
 }
 
+/* Without the type, which is never freed: the garbage collector visits every queued
+ * handle several times. */
 static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
 {
     fmux_handle_t *handle = fmux_handle(self);
-    Py_VISIT(Py_TYPE(self));
     Py_VISIT(handle->callback);
     Py_VISIT(handle->context);
     Py_VISIT(handle->loop);
@@ -116,7 +118,15 @@ static void fmux__free(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     fmux_kept_t *kept = fmux__kept(type);
-    (void)fmux__clear(self);
+    fmux_handle_t *handle = fmux_handle(self);
+    Py_XDECREF(handle->callback);
+    Py_XDECREF(handle->context);
+    Py_XDECREF(handle->loop);
+    for (int i = 0; i < FMUX_ARGS; i++)
+        Py_XDECREF(handle->args[i]);
+    Py_XDECREF(handle->repr);
+    Py_XDECREF(handle->source_traceback);
+    Py_XDECREF(handle->when_object);
     if (kept->count < FMUX__KEPT)
         kept->objects[kept->count++] = self;
     else
@@ -134,7 +144,8 @@ static PyObject *fmux__later;
 static void fmux__dealloc(PyObject *self)
 {
     PyObject_GC_UnTrack(self);
-    PyObject_ClearWeakRefs(self);
+    if (*(PyObject **)((char *)self + fmux__weakrefs_offset) != NULL)
+        PyObject_ClearWeakRefs(self);
     if (fmux__depth == FMUX__DEEPEST) {
         fmux_handle(self)->next = fmux__later;
         fmux__later = self;
@@ -494,8 +505,11 @@ int fmux_handles_init(PyObject *module)
         events == NULL ? NULL : PyObject_GetAttrString(events, "TimerHandle");
     PyObject *size =
         base == NULL ? NULL : PyObject_GetAttrString(base, "__basicsize__");
+    PyObject *weakrefs =
+        base == NULL ? NULL : PyObject_GetAttrString(base, "__weakrefoffset__");
     Py_XDECREF(events);
-    if (size != NULL) {
+    if (size != NULL && weakrefs != NULL) {
+        fmux__weakrefs_offset = PyLong_AsSsize_t(weakrefs);
         /* One offset for both: the larger one. */
         fmux_handle_offset = PyLong_AsSsize_t(size);
         for (PyMemberDef *member = fmux__members; member->name != NULL; member++)
@@ -506,6 +520,7 @@ int fmux_handles_init(PyObject *module)
             fmux_handle_type = fmux__make(module, "fastmux._loop.Handle",
                                           fmux_objects.handle_type, 1);
     }
+    Py_XDECREF(weakrefs);
     Py_XDECREF(size);
     Py_XDECREF(base);
     return fmux_handle_type == NULL ? -1 : 0;

@@ -78,6 +78,7 @@ typedef struct {
     PyObject *queue;        /* the class of loop._ready, a subclass of Ring */
     PyObject *tasks_dict;   /* of asyncio.tasks */
     PyObject *futures_dict; /* of asyncio.futures */
+    PyObject *task_type;    /* the Task in C */
     PyObject *standard;     /* asyncio.SelectorEventLoop */
     PyObject *standard_datagram; /* its transport for datagrams */
     PyObject *socket_base;  /* _socket.socket */
@@ -114,9 +115,10 @@ extern fmux_objects_t fmux_objects;
     X(_write_failed) X(_after_sending) X(_maybe_pause_protocol) \
     X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
-    X(Task) X(_attach) X(_detach) X(_context) X(_call_connection_lost) \
-    X(_fail_empty_waiter) X(connection_made) X(connection_lost) X(getpeername) X(max_size) \
-    X(set_protocol) X(_clients) X(_pending_removals) X(_remove) X(_sockets)
+    X(Task) X(context) X(name) X(_attach) X(_detach) X(_context) \
+    X(_call_connection_lost) X(_fail_empty_waiter) X(connection_made) \
+    X(connection_lost) X(getpeername) X(max_size) X(set_protocol) X(_clients) \
+    X(_pending_removals) X(_remove) X(_sockets)
 /* clang-format on */
 
 #define FMUX__NAME(name) PyObject *name;
@@ -258,6 +260,7 @@ typedef struct {
     PyObject *array_owner; /* keeps array alive; NULL: only standard turns */
     PyObject *array_context;
     PyObject *task_factory;
+    PyObject *options; /* {"loop": self}, for new tasks and futures; made when needed */
     PyObject *gathered; /* a list: transports to flush after this turn */
     fmux_ready_t *array;
     const fmux_context_t *context;
@@ -265,6 +268,7 @@ typedef struct {
     unsigned turns; /* since the last look for wrapped handles */
     char stopping, debug, closed;
     char gathers;    /* gather_writes */
+    char repeats;    /* run_forever() calls _run_once(), which nothing replaces */
     char foreign;    /* there may be a timer of another class */
     char overridden; /* a subclass or a program has replaced a method */
     char wrapped;    /* asyncio.Handle._run */

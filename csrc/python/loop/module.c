@@ -191,6 +191,7 @@ static int fmux__find_objects(void)
         (o->monotonic = fmux__find("time", "monotonic")) != NULL &&
         (o->tasks_dict = fmux__dict_of("asyncio.tasks")) != NULL &&
         (o->futures_dict = fmux__dict_of("asyncio.futures")) != NULL &&
+        (o->task_type = fmux__find("_asyncio", "Task")) != NULL &&
         (o->standard = fmux__find("asyncio", "SelectorEventLoop")) != NULL &&
         (o->standard_datagram = fmux__find("asyncio.selector_events",
                                            "_SelectorDatagramTransport")) != NULL &&

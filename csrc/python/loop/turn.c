@@ -14,7 +14,8 @@
 
 enum {
     FMUX__MOST_CANCELLED = 100, /* timers, as in the standard loop */
-    FMUX__LOOK_EVERY = 16       /* turns: whether handles are wrapped */
+    FMUX__LOOK_EVERY = 16,      /* turns: whether handles are wrapped */
+    FMUX__MOST_TURNS = 16       /* of one call by run_forever() */
 };
 
 /* The longest sleep, as of the standard loop. */
@@ -254,14 +255,30 @@ static PyObject *fmux__flush(fmux_loop_t *loop, PyObject *result)
     return result;
 }
 
-PyObject *fmux_run_once(PyObject *self, PyObject *unused)
+static PyObject *fmux__turn(fmux_loop_t *loop)
 {
-    (void)unused;
-    fmux_loop_t *loop = (fmux_loop_t *)self;
     if (fmux__is_standard(loop))
         return fmux__flush(loop, fmux__standard_turn(loop));
     bool complete = fmux__remove_cancelled(loop) == 0 &&
                     fmux__wait(loop, fmux__timeout(loop)) == 0 &&
                     fmux__queue_due(loop) == 0 && fmux__run_queued(loop) == 0;
     return fmux__flush(loop, complete ? fmux_none() : NULL);
+}
+
+/* One turn; several for run_forever(), which would do no more in between than to look
+ * at _stopping. The interpreter runs signal handlers between the calls, so a turn that
+ * may sleep is the first of a call. */
+PyObject *fmux_run_once(PyObject *self, PyObject *unused)
+{
+    (void)unused;
+    fmux_loop_t *loop = (fmux_loop_t *)self;
+    char repeats = loop->repeats;
+    int left = repeats ? FMUX__MOST_TURNS : 1;
+    PyObject *result;
+    loop->repeats = 0; /* if a callback calls _run_once() */
+    while ((result = fmux__turn(loop)) != NULL && --left > 0 && !loop->stopping &&
+           !loop->overridden && loop->ready->count > 0)
+        Py_DECREF(result);
+    loop->repeats = repeats;
+    return result;
 }

@@ -85,6 +85,14 @@ class CoreLoop(SockCalls, ConnectingLoop):
                 self._overridden = True
         super().__init__(selector)
 
+    def run_forever(self) -> None:
+        """As the standard one, but several turns are one call of C, unless something has replaced _run_once()."""
+        try:
+            self._repeats = type(self)._run_once is _native.LoopCore._run_once
+            super().run_forever()
+        finally:
+            self._repeats = False
+
     def _make_socket_transport(
         self,
         sock: Any,
