@@ -71,11 +71,14 @@
  * always writable, see wakeup.c. All sets of a process share it, under one number,
  * because nothing is ever written to it. An edge wakes one waiter only, and stays
  * pending for the next wait if there is none. Closing the epoll descriptor wakes no
- * waiter.
+ * waiter. A set gets the socket before the first wait that sleeps, or the first wake-up:
+ * adding it takes longer than opening the set. If the kernel refuses it (no memory, no
+ * watch, no descriptor left), waits sleep for a tenth of a second at a time.
  *
  * The same call tells whether a number is still the set: epoll_ctl returns EBADF,
  * EINVAL or ENOENT if the program has closed the set and opened another file under
- * its number, and changes nothing.
+ * its number, and changes nothing. Where no wake-up is meant, a mark tells it, see
+ * epoll.h.
  *
  * A descriptor can be added while another thread waits on the set. If it is
  * ready, that thread wakes.
@@ -104,6 +107,9 @@
 #define FMUX__BESIDE_EXCLUSIVE                                           \
     ((uint32_t)(EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | \
                 EPOLLET | EPOLLEXCLUSIVE))
+
+/* The longest sleep of a wait that no wake-up can end. */
+enum { FMUX__UNARMED_NS = 100000000 };
 
 /* Records that fmux_set_wait keeps on the stack: the default of epoll.poll(). */
 enum { FMUX__FEW_RECORDS = 1023 };
@@ -172,10 +178,34 @@ static int fmux_epoll__modify(fmux_t *mux, int fd, fmux_entry_t *entry,
     return result;
 }
 
+/* Add the wake-up socket to the set. */
+static int fmux_epoll__arm(fmux_t *mux)
+{
+    if (atomic_load(&mux->sleep_fd) >= 0)
+        return 0;
+    if (!fmux_epoll_is_marked(mux->epoll_fd)) {
+        fmux_end(mux);
+        return -ESHUTDOWN;
+    }
+    uint32_t pending = atomic_load(&mux->wake_pending) ? EPOLLOUT : 0;
+    int result = fmux_wake_socket(&mux->wake);
+    if (result == 0)
+        result = fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_ADD,
+                                 EPOLLET | pending);
+    if (result == -EEXIST) /* by another process that shares the set */
+        result = 0;
+    if (result == 0)
+        atomic_store(&mux->sleep_fd, mux->epoll_fd);
+    return result;
+}
+
 static int fmux_epoll__wakeup(fmux_t *mux)
 {
+    int result = fmux_epoll__arm(mux);
+    if (result == -ESHUTDOWN)
+        return result;
     atomic_store(&mux->wake_pending, true);
-    if (fmux_epoll_kick(mux))
+    if (result < 0 || fmux_epoll_kick(mux))
         return 0;
     fmux_end(mux);
     return -ESHUTDOWN;
@@ -188,18 +218,14 @@ static void fmux_epoll__kick(fmux_t *mux)
 
 static int fmux_epoll__open(fmux_t *mux)
 {
-    int result = fmux_wake_socket(&mux->wake);
-    if (result < 0)
-        return result;
     mux->epoll_fd = fmux_set_open();
     if (mux->epoll_fd < 0)
         return mux->epoll_fd;
-    /* Before it has the socket: with it, a mux that lost this number would take the
-     * new set for its own. */
-    result = fmux_list_disown(mux->epoll_fd, false);
-    atomic_store(&mux->sleep_fd, mux->epoll_fd);
+    /* Before it is marked: a mux that lost this number would take the new set for its
+     * own. */
+    int result = fmux_list_disown(mux->epoll_fd, false);
     if (result == 0)
-        result = fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_ADD, EPOLLET);
+        result = fmux_epoll_mark(mux->epoll_fd);
     if (result < 0)
         close(mux->epoll_fd);
     return result;
@@ -278,7 +304,21 @@ static int fmux_epoll__collect(fmux_ready_t *ready, int n, bool *woken_out)
     return rows;
 }
 
-/* True if another process shares the set, so that waits sleep in one of their own. */
+/* Before a wait that sleeps: see fmux_epoll__arm. */
+static int fmux_epoll__prepare(fmux_t *mux)
+{
+    if (atomic_load_explicit(&mux->sleep_fd, memory_order_acquire) >= 0)
+        return 0;
+    int result = fmux_lock(mux);
+    if (result < 0)
+        return result;
+    result = fmux_epoll__arm(mux);
+    pthread_mutex_unlock(&mux->lock);
+    return result;
+}
+
+/* True if another process shares the set, so that waits sleep in one of their own. (Or
+ * if no wait has slept: then there is no wake-up to take.) */
 static bool fmux_epoll__forked(fmux_t *mux)
 {
     return atomic_load_explicit(&mux->sleep_fd, memory_order_acquire) !=
@@ -325,14 +365,21 @@ static int fmux_epoll__sleep(fmux_ready_t *ready, int64_t timeout_ns,
 {
     bool cut = false;
     bool woken = false;
-    int n = fmux_wait_begin(ready);
+    int armed = fmux_epoll__prepare(ready->mux);
+    int n = armed == -ESHUTDOWN ? armed : fmux_wait_begin(ready);
     if (n < 0)
         return n;
-    if (fmux_epoll__forked(ready->mux))
+    if (armed < 0 && (timeout_ns < 0 || timeout_ns > FMUX__UNARMED_NS)) {
+        timeout_ns = FMUX__UNARMED_NS;
+        cut = true;
+    }
+    if (armed == 0 && fmux_epoll__forked(ready->mux))
         n = fmux_epoll__sleep_apart(ready, timeout_ns, max_events, &cut, &woken);
     else
         n = fmux_epoll__call(ready->mux->epoll_fd, ready->records, max_events,
                              timeout_ns, &cut);
+    if (armed < 0)
+        woken = fmux_epoll__take_wakeup(ready);
     if (n > 0) {
         n = fmux_epoll__collect(ready, n, &woken);
         /* Stale reports alone do not end a wait. The caller continues it, because

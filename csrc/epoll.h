@@ -4,6 +4,8 @@
 
 #include "internal.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <sys/epoll.h>
 
 #ifndef EPOLLEXCLUSIVE
@@ -32,6 +34,24 @@ static inline int fmux_epoll_wake(fmux_t *mux, int epoll_fd, int operation,
     struct epoll_event record = {.events = mask, .data.u64 = FMUX_WAKE_DATA};
     return epoll_ctl(epoll_fd, operation, mux->wake.fd, &record) < 0 ? -errno
                                                                      : 0;
+}
+
+/* A set of ours is marked by the signal for asynchronous reports (F_SETSIG), which an
+ * epoll set never sends: so this is the cheapest mark that a file can carry. No program
+ * sets this signal for another file. Of two marked sets under one number, the older one
+ * is closed, see fmux_list_disown. */
+enum { FMUX_MARK = SIGXCPU };
+
+/* Mark a set. Returns 0 or -ENOMEM. */
+static inline int fmux_epoll_mark(int set)
+{
+    return fcntl(set, F_SETSIG, FMUX_MARK) < 0 ? -errno : 0;
+}
+
+/* True if the number still stands for a set of ours. */
+static inline bool fmux_epoll_is_marked(int set)
+{
+    return fcntl(set, F_GETSIG) == FMUX_MARK;
 }
 
 /* End one wait. Returns false if the set or the socket is not ours any more: only the

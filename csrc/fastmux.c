@@ -61,7 +61,7 @@ int fmux_open(int mechanism, fmux_t **mux_out)
     if (mux == NULL)
         return -ENOMEM;
     mux->mechanism = chosen;
-    mux->epoll_fd = -1;
+    mux->epoll_fd = mux->wake.fd = -1;
     atomic_init(&mux->sleep_fd, -1);
     mux->handles = 1;
 
@@ -124,8 +124,12 @@ void fmux_drop_handle(fmux_t *mux)
     if (!last)
         return;
     fmux_list_remove(mux);
-    for (int k = 0; k < FMUX_CHUNKS; k++)
-        free(atomic_load(&mux->chunks[k]));
+    for (int k = 0; k < FMUX_CHUNKS; k++) {
+        fmux_entry_t *chunk =
+            atomic_load_explicit(&mux->chunks[k], memory_order_relaxed);
+        if (chunk != NULL)
+            free(chunk);
+    }
     free(mux->set);
     pthread_mutex_destroy(&mux->lock);
     free(mux);
@@ -207,10 +211,10 @@ static int fmux__make_entry(fmux_t *mux, int fd, fmux_entry_t **entry_out)
 {
     fmux_entry_t *entry = fmux_entry(mux, fd);
     if (entry == NULL) {
-        /* No chunk for a number that is not open: that of a high number is huge. */
-        if (fcntl(fd, F_GETFD) < 0)
-            return -errno;
         int k = fmux_chunk(fd);
+        /* No large chunk for a number that is not open. */
+        if (fmux_places(k) > 256 && fcntl(fd, F_GETFD) < 0)
+            return -errno;
         /* calloc gets a large chunk from the kernel, which provides a page only
          * when it is touched. */
         fmux_entry_t *chunk = calloc(fmux_places(k), sizeof *chunk);

@@ -60,8 +60,7 @@ int fmux_mechanisms(void);
  * only offers milliseconds. Never fails. */
 int fmux_epoll_nanoseconds(void);
 
-/* Make a mux. Its descriptors are close-on-exec. The first one on epoll also opens a
- * socket, for all of them, which stays open.
+/* Make a mux. Its descriptors are close-on-exec.
  * Returns 0 and sets *mux_out, or -EINVAL (no such mechanism here), -EMFILE or
  * -ENFILE (no descriptor left), -ENOMEM. */
 int fmux_open(int mechanism, fmux_t **mux_out);

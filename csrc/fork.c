@@ -43,7 +43,8 @@ static void fmux__prepare(void)
     for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
         if (mux->mechanism->fork != NULL)
             mux->mechanism->fork(mux);
-        if (atomic_load(&mux->sleep_fd) != mux->epoll_fd)
+        int sleep_fd = atomic_load(&mux->sleep_fd);
+        if (sleep_fd >= 0 && sleep_fd != mux->epoll_fd)
             fmux__second_sets = true;
     }
 }
@@ -59,7 +60,6 @@ static void fmux__child(void)
 {
     for (fmux_t *mux = fmux__list; mux != NULL; mux = mux->next) {
         int state = atomic_load(&mux->state);
-        mux->inherited = true;
         for (fmux_ready_t *r = mux->all_ready; r != NULL; r = r->next) {
             atomic_store(&r->inside, false);
             atomic_store(&r->held, false);

@@ -100,18 +100,6 @@ static bool fmux_renew__next(FILE *info, fmux_line_t *line_out)
     return false;
 }
 
-/* Find the entry of fd in a set. Returns false if there is none, or no list. */
-static bool fmux_renew__find(int set, int fd, fmux_line_t *line_out)
-{
-    FILE *info = fmux_renew__entries(set);
-    bool found = false;
-    while (info != NULL && !found && fmux_renew__next(info, line_out))
-        found = line_out->fd == fd;
-    if (info != NULL)
-        fclose(info);
-    return found;
-}
-
 /* Add the entry of one line to the new set. */
 static int fmux_renew__line(fmux_t *mux, int set, const fmux_line_t *line)
 {
@@ -171,52 +159,33 @@ static int fmux_renew__fill(fmux_t *mux, int set)
 
 /* ---- both kinds of sets ------------------------------------------------------- */
 
-/* Add the shared set to the one in which waits sleep, or change its entry. */
-static int fmux__entry_of_set(fmux_t *mux, int sleep_fd, int operation)
+/* Add the shared set to the one in which waits sleep. */
+static int fmux__add_set(fmux_t *mux, int sleep_fd)
 {
     struct epoll_event record = {.events = EPOLLIN, .data.u64 = 1};
-    return epoll_ctl(sleep_fd, operation, mux->epoll_fd, &record) < 0 ? -errno
-                                                                      : 0;
-}
-
-/* True if sleep_fd is ours: only the set of this mux accepts a change of the socket. Of
- * the parent's set, look at the list: a change would interrupt a wait of the parent. */
-static bool fmux__owns_sleep(fmux_t *mux, int sleep_fd)
-{
-    fmux_line_t line;
-    if (!fmux_is_ours(&mux->wake))
-        return false;
-    if (mux->inherited && fmux_renew__find(sleep_fd, mux->wake.fd, &line) &&
-        line.inode == (uint64_t)mux->wake.inode)
-        return true;
-    return fmux_epoll_wake(mux, sleep_fd, EPOLL_CTL_MOD, EPOLLET) == 0;
-}
-
-/* True if epoll_fd is ours, given that sleep_fd is. */
-static bool fmux__owns_set(fmux_t *mux, int sleep_fd)
-{
-    return sleep_fd == mux->epoll_fd ||
-           fmux__entry_of_set(mux, sleep_fd, EPOLL_CTL_MOD) == 0;
+    return epoll_ctl(sleep_fd, EPOLL_CTL_ADD, mux->epoll_fd, &record) < 0 ? -errno
+                                                                          : 0;
 }
 
 void fmux_epoll_release(fmux_t *mux)
 {
     int sleep_fd = atomic_load(&mux->sleep_fd);
-    if (!fmux__owns_sleep(mux, sleep_fd))
-        return;
-    if (sleep_fd != mux->epoll_fd && fmux__owns_set(mux, sleep_fd))
+    if (sleep_fd != mux->epoll_fd && fmux_epoll_is_marked(sleep_fd))
+        close(sleep_fd);
+    if (fmux_epoll_is_marked(mux->epoll_fd))
         close(mux->epoll_fd);
-    close(sleep_fd);
 }
 
 /* Fill a new set: of a shared mux with the wake-up socket and the shared set, else
  * with the socket and the registrations. */
 static int fmux__fill(fmux_t *mux, int set)
 {
-    int result = fmux_epoll_wake(mux, set, EPOLL_CTL_ADD, EPOLLET);
+    int result = fmux_wake_socket(&mux->wake);
+    if (result == 0)
+        result = fmux_epoll_wake(mux, set, EPOLL_CTL_ADD, EPOLLET);
     if (result < 0)
         return result;
-    return mux->shared ? fmux__entry_of_set(mux, set, EPOLL_CTL_ADD)
+    return mux->shared ? fmux__add_set(mux, set)
                        : fmux_renew__fill(mux, set);
 }
 
@@ -229,6 +198,8 @@ static int fmux__open_set(fmux_t *mux, bool locked)
         return -errno;
     int result = locked ? fmux_list_disown(set, true) : 0; /* see fmux_epoll__open */
     if (result == 0)
+        result = fmux_epoll_mark(set);
+    if (result == 0)
         result = fmux__fill(mux, set);
     if (result == 0)
         return set;
@@ -240,6 +211,8 @@ static int fmux__open_set(fmux_t *mux, bool locked)
  * false if the set is not ours any more. */
 static bool fmux__empty_of_waits(fmux_t *mux)
 {
+    if (atomic_load(&mux->sleep_fd) < 0)
+        return fmux_epoll_is_marked(mux->epoll_fd); /* no wait has slept */
     /* Level-triggered, it ends every wait. */
     if (!fmux_is_ours(&mux->wake) ||
         fmux_epoll_wake(mux, mux->epoll_fd, EPOLL_CTL_MOD, EPOLLOUT) < 0)
@@ -252,8 +225,9 @@ static bool fmux__empty_of_waits(fmux_t *mux)
 
 void fmux_epoll_fork(fmux_t *mux)
 {
+    int sleep_fd = atomic_load(&mux->sleep_fd);
     if (!mux->shared || atomic_load(&mux->state) != FMUX_OPERATIONAL ||
-        atomic_load(&mux->sleep_fd) != mux->epoll_fd)
+        (sleep_fd >= 0 && sleep_fd != mux->epoll_fd))
         return;
     /* If it cannot be made, the processes share the wake-ups. */
     int set = fmux__open_set(mux, true);
@@ -271,7 +245,8 @@ void fmux_epoll_fork(fmux_t *mux)
 
 void fmux_epoll_forked(fmux_t *mux)
 {
-    if (mux->shared && atomic_load(&mux->sleep_fd) == mux->epoll_fd)
+    int sleep_fd = atomic_load(&mux->sleep_fd);
+    if (mux->shared && (sleep_fd < 0 || sleep_fd == mux->epoll_fd))
         return; /* see fmux_epoll_fork */
     atomic_store(&mux->wake_pending, false);
     atomic_store(&mux->state, FMUX_FORKED);
@@ -280,7 +255,8 @@ void fmux_epoll_forked(fmux_t *mux)
 int fmux_epoll_renew(fmux_t *mux)
 {
     int sleep_fd = atomic_load(&mux->sleep_fd);
-    if (!fmux__owns_sleep(mux, sleep_fd) || !fmux__owns_set(mux, sleep_fd)) {
+    if (!fmux_epoll_is_marked(mux->epoll_fd) ||
+        (sleep_fd >= 0 && !fmux_epoll_is_marked(sleep_fd))) {
         fmux_end(mux);
         return -ESHUTDOWN;
     }
@@ -293,13 +269,11 @@ int fmux_epoll_renew(fmux_t *mux)
     close(set);
     if (result < 0)
         return result;
-    mux->inherited = false;
     if (mux->shared)
         return 0;
-    if (sleep_fd != mux->epoll_fd) {
-        atomic_store(&mux->sleep_fd, mux->epoll_fd);
+    atomic_store(&mux->sleep_fd, mux->epoll_fd);
+    if (sleep_fd >= 0 && sleep_fd != mux->epoll_fd)
         close(sleep_fd);
-    }
     mux->stats.renewals++;
     return 0;
 }

@@ -83,7 +83,6 @@ struct fmux {
     _Atomic int state;                 /* written under lock */
     bool shared;                       /* with forked children; under lock */
     bool released;                     /* descriptors are closed; under lock */
-    bool inherited;                    /* descriptors are the parent's; under lock */
     uint32_t handles;                  /* mux + ready arrays; under lock */
     _Atomic(fmux_entry_t *) chunks[FMUX_CHUNKS]; /* written under lock */
     uint32_t last_generation;                    /* under lock */
@@ -92,8 +91,8 @@ struct fmux {
 
     int epoll_fd;         /* epoll: the set; constant until released */
     _Atomic int sleep_fd; /* epoll: the set in which waits sleep: epoll_fd, or one
-                           * of this process, see fork_epoll.c */
-    fmux_file_t wake;     /* epoll: the socket in sleep_fd; constant */
+                           * of this process, see fork_epoll.c; -1: none has slept */
+    fmux_file_t wake;     /* epoll: the socket in sleep_fd; under lock */
     _Atomic bool wake_pending; /* a wake-up that no wait has consumed. On poll
                                 * and select only if no wait was in progress,
                                 * and under lock */
@@ -322,7 +321,7 @@ bool fmux_pipe_drain(const fmux_pipe_t *wake);
 
 /* Return the socket of this process by which waits on epoll sets are ended: always
  * writable, never written to. Made at the first call, and again if the program has
- * closed it; under the lock of the list. */
+ * closed it. The caller holds the lock of a mux, so no fork comes in between. */
 int fmux_wake_socket(fmux_file_t *wake_out);
 
 #endif

@@ -4,8 +4,8 @@
  * A descriptor number is not a file. A program may close any number (daemons close
  * all) and open another file under it. So each file here is one that fstat(2) can
  * identify: a pipe or a socket has an inode of its own, which no other file gets
- * while it is open. (All eventfds and epoll sets share one inode.) A number is
- * written to, read or closed only if it still stands for the file.
+ * while it is open. (All eventfds and epoll sets share one inode; sets are marked, see
+ * epoll.h.) A number is written to, read or closed only if it still stands for the file.
  *
  * Sources: fstat(2), inode(7).
  */
@@ -90,15 +90,21 @@ bool fmux_pipe_drain(const fmux_pipe_t *wake)
 
 int fmux_wake_socket(fmux_file_t *wake_out)
 {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static fmux_file_t wake = {.fd = -1};
+    int result = 0;
+    pthread_mutex_lock(&lock);
     if (!fmux_is_ours(&wake)) {
         int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        if (fd < 0)
-            return -errno;
-        fmux__identify(&wake, fd);
+        if (fd >= 0)
+            fmux__identify(&wake, fd);
+        else
+            result = -errno;
     }
-    *wake_out = wake;
-    return 0;
+    if (result == 0)
+        *wake_out = wake;
+    pthread_mutex_unlock(&lock);
+    return result;
 }
 
 #endif

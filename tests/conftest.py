@@ -66,7 +66,8 @@ class Kind(NamedTuple):
 
 CLASSES = dict.fromkeys([fastmux.Poller, fastmux.StdlibPoller])  # the same class without the extension
 KINDS = [Kind(cls, mechanism) for cls in CLASSES for mechanism in cls.mechanisms]
-fastmux.Poller().close()  # the first one opens a socket for all, which stays open
+with fastmux.Poller() as poller:
+    poller.wakeup()  # the first one opens a socket for all, which stays open
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -87,6 +87,8 @@ WRAP(FAULT_SOCKET, -1, int, socket, (int domain, int type, int protocol),
 WRAP(FAULT_EPOLL_CTL, -1, int, epoll_ctl,
      (int set, int operation, int fd, struct epoll_event *event),
      (set, operation, fd, event))
+WRAP(FAULT_FCNTL, -1, int, fcntl, (int fd, int operation, long argument),
+     (fd, operation, argument))
 WRAP(FAULT_EPOLL_WAIT, -1, int, epoll_wait,
      (int set, struct epoll_event *events, int max, int timeout),
      (set, events, max, timeout))

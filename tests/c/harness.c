@@ -357,8 +357,11 @@ int main(int argc, char **argv)
     usual_limit.rlim_cur = DESCRIPTORS;
     allow_descriptors();
     for (int m = FMUX_EPOLL; m <= FMUX_SELECT; m++)
-        if ((fmux_mechanisms() >> m & 1) != 0)
-            fmux_free(mux_open(m)); /* opens what stays open */
+        if ((fmux_mechanisms() >> m & 1) != 0) {
+            fmux_t *mux = mux_open(m);
+            (void)fmux_wakeup(mux); /* opens what stays open */
+            fmux_free(mux);
+        }
 
     for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
         for (const test_t *test = tables[i]; test->name != NULL; test++) {

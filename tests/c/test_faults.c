@@ -20,10 +20,33 @@ static void without_an_epoll_set_open_fails(int mechanism)
         CHECK_EQ(1, failures);
         fmux_free(mux);
         mux = NULL;
-        FAIL_EACH(FAULT_EPOLL_CTL, errors[i], fmux_open(mechanism, &mux),
-                  mux == NULL);
+        int descriptors = open_descriptors();
+        FAIL_EACH(FAULT_FCNTL, errors[i], fmux_open(mechanism, &mux),
+                  mux == NULL && open_descriptors() == descriptors);
         CHECK_EQ(0, result);
         CHECK_EQ(1, failures);
+        fmux_free(mux);
+    }
+}
+
+/* Wake-ups and waits of a set that cannot have the socket. */
+static void a_mux_works_without_a_watch_for_the_socket(int mechanism)
+{
+    static const int errors[] = {ENOSPC, ENOMEM};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++) {
+        fmux_t *mux = mux_open(mechanism);
+        array_t array = array_open(mux, 4, PRIVATE);
+        fault_arm(FAULT_EPOLL_CTL, 1, 5, errors[i]);
+        CHECK_EQ(0, array_wait(&array, 1));
+        CHECK_EQ(-EINTR, array_wait(&array, -1)); /* to be continued */
+        CHECK_EQ(0, fmux_wakeup(mux));
+        CHECK_EQ(0, array_wait(&array, -1));
+        CHECK_EQ(0, fmux_wakeup(mux));
+        CHECK_EQ(5, fault_disarm());
+        CHECK_EQ(0, array_wait(&array, -1)); /* the socket is added */
+        CHECK_EQ(0, fmux_wakeup(mux));
+        CHECK_EQ(0, array_wait(&array, -1));
+        array_close(&array);
         fmux_free(mux);
     }
 }
@@ -259,6 +282,7 @@ static void a_failed_wait_does_not_lose_a_wake_up(int mechanism)
 
 const test_t fault_tests[] = {
     TEST(without_an_epoll_set_open_fails, ON_EPOLL),
+    TEST(a_mux_works_without_a_watch_for_the_socket, ON_EPOLL),
     TEST(an_add_that_the_kernel_refuses_registers_nothing, ON_EPOLL),
     TEST(a_modify_that_the_kernel_refuses_keeps_the_old_mask, ON_EPOLL),
     TEST(a_modify_that_cannot_be_undone_forgets_the_descriptor, ON_EPOLL),

@@ -37,6 +37,7 @@ class EpollSelector(Registrations, _standard.EpollSelector):
     """
 
     _selector: Any
+    _map: Any
     _fork = "share"
 
     def _selector_cls(self) -> EpollSet:
@@ -131,6 +132,14 @@ class EpollSelector(Registrations, _standard.EpollSelector):
             timeout = for_selector(timeout, lambda ms: self._selector.refuse(ms * 1e-3))
             result = selector_wait(self._context, timeout)
         return result if result.__class__ is list else self._fail(result)
+
+    def close(self) -> None:
+        if self._context is None:
+            super().close()
+        else:
+            _binding.context_close(self._context)
+            self._fd_to_key.clear()
+            self._map = None
 
     def wakeup(self) -> None:
         """End one select(), from any thread or a signal handler: the one in progress, else the next one.
