@@ -181,8 +181,9 @@ class CoreLoop(SockCalls, ConnectingLoop):
     def _accept_connection(
         self, protocol_factory: Any, sock: Any, sslcontext: Any = None, server: Any = None, *args: Any, **options: Any
     ) -> None:
-        """Accept all waiting connections, at most the backlog. Those without TLS need no task."""
-        if sslcontext is not None or self._debug or not _is_plain(sock):
+        """Accept all waiting connections, at most the backlog. They need no task."""
+        factory = protocol_factory if sslcontext is None else tls.server_factory(self, protocol_factory, sslcontext, args)
+        if factory is None or self._debug or not _is_plain(sock):
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
             return
         context = options.get("context")
@@ -199,7 +200,7 @@ class CoreLoop(SockCalls, ConnectingLoop):
             if accepted is None:
                 return
             conn, address = accepted
-            copy_context().run(self._accepted, protocol_factory, conn, address, server, context)
+            copy_context().run(self._accepted, factory, conn, address, server, context)
 
     def _accepted(self, protocol_factory: Any, conn: Any, address: Any, server: Any, context: Any) -> None:
         """Make the protocol and the transport of a connection."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from asyncio import sslproto
+from itertools import pairwise
 from typing import Any, Final
 
 from fastmux.loop.asyncio_private import StandardTLS, StandardTLSTransport
@@ -31,7 +32,11 @@ _READ_SIZE: Final = 256 * 1024
 
 if SUPPORTED:
     _AGAIN: Any = vars(sslproto)["SSLAgainErrors"]
-    _ESTABLISHED: Any = vars(sslproto)["SSLProtocolState"].WRAPPED
+    _STATES: Any = vars(sslproto)["SSLProtocolState"]
+    _UNWRAPPED: Any = _STATES.UNWRAPPED
+    _ESTABLISHED: Any = _STATES.WRAPPED
+    #: State -> the next one.
+    _NEXT: Any = dict(pairwise((_UNWRAPPED, _STATES.DO_HANDSHAKE, _ESTABLISHED, _STATES.FLUSHING, _STATES.SHUTDOWN)))
 _MESSAGE: Final = "Fatal error on SSL protocol"
 
 
@@ -44,6 +49,18 @@ def can_start(transport: Any, sslcontext: Any) -> bool:
     """Return whether start_tls() accepts its arguments."""
     context_type = vars(sslproto)["ssl"].SSLContext
     return isinstance(sslcontext, context_type) and bool(getattr(transport, "_start_tls_compatible", False))
+
+
+def server_factory(loop: Any, protocol_factory: Any, sslcontext: Any, options: tuple[Any, ...]) -> Any:
+    """Return a function that makes the protocol of an accepted connection, or None if the standard class is needed.
+
+    The options are a backlog, and perhaps the time limits of handshake and shutdown. Nobody waits for the handshake: if
+    it fails, the connection is closed.
+    """
+    if not is_supported(loop):
+        return None
+    protocol_class: Any = TLSProtocol
+    return lambda: protocol_class(loop, protocol_factory(), sslcontext, None, True, None, True, *options[1:])
 
 
 class _SSLProtocolTransport(StandardTLSTransport):
@@ -90,7 +107,20 @@ class TLSProtocol(StandardTLS):
         if self._app_transport is None and not self._app_transport_created:
             self._app_transport = _SSLProtocolTransport(self._loop, self)
             self._app_transport_created = True
-        return super()._get_app_transport()
+        return self._app_transport or super()._get_app_transport()
+
+    def _set_state(self, new_state: Any) -> None:
+        if new_state is not _UNWRAPPED and _NEXT.get(self._state) is not new_state:
+            super()._set_state(new_state)
+        self._state = new_state
+
+    # The handshake
+
+    def _do_handshake(self) -> None:
+        if self._incoming.pending or not self._server_side:  # a server waits for the first message
+            super()._do_handshake()
+
+    # Limits of the buffers
 
     def _set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         super()._set_read_buffer_limits(high, low)
@@ -144,6 +174,8 @@ class TLSProtocol(StandardTLS):
     # Data to the application
 
     def _do_read__copied(self) -> None:
+        if not (self._incoming.pending or self._sslobj.pending()):
+            return
         try:
             chunk = self._sslobj.read(_RECORD)
         except _AGAIN:
@@ -189,7 +221,13 @@ class TLSProtocol(StandardTLS):
         self._call_eof_received()
         self._start_shutdown()
 
-    # Data from the application
+    # Data from the application, and from OpenSSL itself
+
+    def _process_outgoing(self) -> None:
+        if self._ssl_writing_paused or self._app_writing_paused or self._write_buffer_size or self._has_zero_limit:
+            super()._process_outgoing()
+        elif self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
 
     def _write_pieces(self, data: bytes | bytearray) -> int:
         """Encrypt and send long data; return how much of it that was."""
