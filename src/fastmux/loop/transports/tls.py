@@ -35,8 +35,8 @@ if SUPPORTED:
     _STATES: Any = vars(sslproto)["SSLProtocolState"]
     _UNWRAPPED: Any = _STATES.UNWRAPPED
     _ESTABLISHED: Any = _STATES.WRAPPED
-    #: State -> the next one.
-    _NEXT: Any = dict(pairwise((_UNWRAPPED, _STATES.DO_HANDSHAKE, _ESTABLISHED, _STATES.FLUSHING, _STATES.SHUTDOWN)))
+    #: Pairs of a state and the next one.
+    _STEPS: Any = tuple(pairwise((_UNWRAPPED, _STATES.DO_HANDSHAKE, _ESTABLISHED, _STATES.FLUSHING, _STATES.SHUTDOWN)))
 _MESSAGE: Final = "Fatal error on SSL protocol"
 
 
@@ -110,7 +110,7 @@ class TLSProtocol(StandardTLS):
         return self._app_transport or super()._get_app_transport()
 
     def _set_state(self, new_state: Any) -> None:
-        if new_state is not _UNWRAPPED and _NEXT.get(self._state) is not new_state:
+        if new_state is not _UNWRAPPED and (self._state, new_state) not in _STEPS:
             super()._set_state(new_state)
         self._state = new_state
 
