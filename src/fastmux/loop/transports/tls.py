@@ -32,11 +32,14 @@ _READ_SIZE: Final = 256 * 1024
 
 if SUPPORTED:
     _AGAIN: Any = vars(sslproto)["SSLAgainErrors"]
+    _SSLError: Any = vars(sslproto)["ssl"].SSLError
     _STATES: Any = vars(sslproto)["SSLProtocolState"]
     _UNWRAPPED: Any = _STATES.UNWRAPPED
+    _HANDSHAKE: Any = _STATES.DO_HANDSHAKE
     _ESTABLISHED: Any = _STATES.WRAPPED
+    _SHUTDOWN: Any = _STATES.SHUTDOWN
     #: Pairs of a state and the next one.
-    _STEPS: Any = tuple(pairwise((_UNWRAPPED, _STATES.DO_HANDSHAKE, _ESTABLISHED, _STATES.FLUSHING, _STATES.SHUTDOWN)))
+    _STEPS: Any = tuple(pairwise((_UNWRAPPED, _HANDSHAKE, _ESTABLISHED, _STATES.FLUSHING, _SHUTDOWN)))
 _MESSAGE: Final = "Fatal error on SSL protocol"
 
 
@@ -98,8 +101,8 @@ class _SSLProtocolTransport(StandardTLSTransport):
 class TLSProtocol(StandardTLS):
     """The protocol of the transport below."""
 
-    #: Of one read(). The standard class makes a buffer of this size, too, which only get_buffer() uses.
-    max_size = _RECORD
+    #: The standard class makes a buffer of this size, which only get_buffer() uses.
+    max_size = 0
     #: Set after the other limit.
     _outgoing_high_water = 0
 
@@ -117,8 +120,16 @@ class TLSProtocol(StandardTLS):
     # The handshake
 
     def _do_handshake(self) -> None:
-        if self._incoming.pending or not self._server_side:  # a server waits for the first message
-            super()._do_handshake()
+        if self._server_side and not self._incoming.pending:
+            return  # a server waits for the first message
+        try:
+            self._sslobj.do_handshake()
+        except _AGAIN:
+            self._process_outgoing()
+        except _SSLError as exc:
+            self._on_handshake_complete(exc)
+        else:
+            self._on_handshake_complete(None)
 
     # Limits of the buffers
 
@@ -167,7 +178,12 @@ class TLSProtocol(StandardTLS):
     def _advance(self) -> None:
         """Continue with what is in the BIO."""
         try:
-            self.buffer_updated(0)
+            if self._state is _HANDSHAKE:
+                self._do_handshake()
+            elif self._state is _ESTABLISHED:
+                self._do_read()
+            else:
+                self.buffer_updated(0)
         except Exception as exc:
             self._transport._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
 
@@ -216,6 +232,24 @@ class TLSProtocol(StandardTLS):
             self._app_protocol_buffer_updated(filled)
         if not count:
             self._receive_close_notify()
+
+    def eof_received(self) -> bool | None:
+        if (
+            self._state is not _ESTABLISHED
+            or self._app_reading_paused
+            or self._incoming.pending
+            or self._sslobj.pending()
+            or self._write_backlog
+            or self._outgoing.pending
+            or self._has_zero_limit
+        ):
+            keep_open: bool | None = super().eof_received()
+            return keep_open
+        self._eof_received = True
+        self._state = _SHUTDOWN
+        self._call_eof_received()
+        self._on_shutdown_complete(None)
+        return None
 
     def _receive_close_notify(self) -> None:
         self._call_eof_received()
