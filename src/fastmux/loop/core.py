@@ -182,7 +182,9 @@ class CoreLoop(SockCalls, ConnectingLoop):
         self, protocol_factory: Any, sock: Any, sslcontext: Any = None, server: Any = None, *args: Any, **options: Any
     ) -> None:
         """Accept all waiting connections, at most the backlog. They need no task."""
-        factory = protocol_factory if sslcontext is None else tls.server_factory(self, protocol_factory, sslcontext, args)
+        factory = (
+            protocol_factory if sslcontext is None else tls.server_factory(self, protocol_factory, sslcontext, args)
+        )
         if factory is None or self._debug or not _is_plain(sock):
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
             return
