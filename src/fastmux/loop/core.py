@@ -186,18 +186,20 @@ class CoreLoop(SockCalls, ConnectingLoop):
     def _accept_connection(
         self, protocol_factory: Any, sock: Any, sslcontext: Any = None, server: Any = None, *args: Any, **options: Any
     ) -> None:
-        """Accept all waiting connections, at most the backlog. Those without TLS need no task."""
-        own = getattr(self._make_socket_transport, "__func__", None) is _MAKE_TRANSPORT
-        if sslcontext is not None or self._debug or not own or not _native.is_plain(sock):
+        """Accept all waiting connections, at most the backlog. They need no task."""
+        own = all(getattr(getattr(self, name), "__func__", None) is made for name, made in _MAKE_TRANSPORT.items())
+        factory = (
+            protocol_factory if sslcontext is None else tls.server_factory(self, protocol_factory, sslcontext, args)
+        )
+        if factory is None or self._debug or not own or not _native.is_plain(sock):
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
             return
         backlog = args[0] if args else 100
-        served = _native.serve(
-            self, _SocketTransport, sock, protocol_factory, server, options.get("context"), backlog
-        )
+        served = _native.serve(self, _SocketTransport, sock, factory, server, options.get("context"), backlog)
         # The standard method fails, too, and handles it: it pauses if descriptors are short.
         if not served and sock.fileno() >= 0:
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
 
 
-_MAKE_TRANSPORT: Final = CoreLoop._make_socket_transport
+#: A program may replace these; the standard loop then calls its own.
+_MAKE_TRANSPORT: Final = {name: vars(CoreLoop)[name] for name in ("_make_socket_transport", "_make_ssl_transport")}

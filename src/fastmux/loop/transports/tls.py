@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sys
 from asyncio import sslproto
+from itertools import pairwise
 from typing import Any, Final
 
 from fastmux.loop.asyncio_private import StandardTLS, StandardTLSTransport
@@ -31,7 +32,14 @@ _READ_SIZE: Final = 256 * 1024
 
 if SUPPORTED:
     _AGAIN: Any = vars(sslproto)["SSLAgainErrors"]
-    _ESTABLISHED: Any = vars(sslproto)["SSLProtocolState"].WRAPPED
+    _SSLError: Any = vars(sslproto)["ssl"].SSLError
+    _STATES: Any = vars(sslproto)["SSLProtocolState"]
+    _UNWRAPPED: Any = _STATES.UNWRAPPED
+    _HANDSHAKE: Any = _STATES.DO_HANDSHAKE
+    _ESTABLISHED: Any = _STATES.WRAPPED
+    _SHUTDOWN: Any = _STATES.SHUTDOWN
+    #: Pairs of a state and the next one.
+    _STEPS: Any = tuple(pairwise((_UNWRAPPED, _HANDSHAKE, _ESTABLISHED, _STATES.FLUSHING, _SHUTDOWN)))
 _MESSAGE: Final = "Fatal error on SSL protocol"
 
 
@@ -44,6 +52,18 @@ def can_start(transport: Any, sslcontext: Any) -> bool:
     """Return whether start_tls() accepts its arguments."""
     context_type = vars(sslproto)["ssl"].SSLContext
     return isinstance(sslcontext, context_type) and bool(getattr(transport, "_start_tls_compatible", False))
+
+
+def server_factory(loop: Any, protocol_factory: Any, sslcontext: Any, options: tuple[Any, ...]) -> Any:
+    """Return a function that makes the protocol of an accepted connection, or None if the standard class is needed.
+
+    The options are a backlog, and perhaps the time limits of handshake and shutdown. Nobody waits for the handshake: if
+    it fails, the connection is closed.
+    """
+    if not is_supported(loop):
+        return None
+    protocol_class: Any = TLSProtocol
+    return lambda: protocol_class(loop, protocol_factory(), sslcontext, None, True, None, True, *options[1:])
 
 
 class _SSLProtocolTransport(StandardTLSTransport):
@@ -81,8 +101,8 @@ class _SSLProtocolTransport(StandardTLSTransport):
 class TLSProtocol(StandardTLS):
     """The protocol of the transport below."""
 
-    #: Of one read(). The standard class makes a buffer of this size, too, which only get_buffer() uses.
-    max_size = _RECORD
+    #: The standard class makes a buffer of this size, which only get_buffer() uses.
+    max_size = 0
     #: Set after the other limit.
     _outgoing_high_water = 0
 
@@ -90,7 +110,28 @@ class TLSProtocol(StandardTLS):
         if self._app_transport is None and not self._app_transport_created:
             self._app_transport = _SSLProtocolTransport(self._loop, self)
             self._app_transport_created = True
-        return super()._get_app_transport()
+        return self._app_transport or super()._get_app_transport()
+
+    def _set_state(self, new_state: Any) -> None:
+        if new_state is not _UNWRAPPED and (self._state, new_state) not in _STEPS:
+            super()._set_state(new_state)
+        self._state = new_state
+
+    # The handshake
+
+    def _do_handshake(self) -> None:
+        if self._server_side and not self._incoming.pending:
+            return  # a server waits for the first message
+        try:
+            self._sslobj.do_handshake()
+        except _AGAIN:
+            self._process_outgoing()
+        except _SSLError as exc:
+            self._on_handshake_complete(exc)
+        else:
+            self._on_handshake_complete(None)
+
+    # Limits of the buffers
 
     def _set_read_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         super()._set_read_buffer_limits(high, low)
@@ -137,13 +178,20 @@ class TLSProtocol(StandardTLS):
     def _advance(self) -> None:
         """Continue with what is in the BIO."""
         try:
-            self.buffer_updated(0)
+            if self._state is _HANDSHAKE:
+                self._do_handshake()
+            elif self._state is _ESTABLISHED:
+                self._do_read()
+            else:
+                self.buffer_updated(0)
         except Exception as exc:
             self._transport._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
 
     # Data to the application
 
     def _do_read__copied(self) -> None:
+        if not (self._incoming.pending or self._sslobj.pending()):
+            return
         try:
             chunk = self._sslobj.read(_RECORD)
         except _AGAIN:
@@ -185,11 +233,35 @@ class TLSProtocol(StandardTLS):
         if not count:
             self._receive_close_notify()
 
+    def eof_received(self) -> bool | None:
+        if (
+            self._state is not _ESTABLISHED
+            or self._app_reading_paused
+            or self._incoming.pending
+            or self._sslobj.pending()
+            or self._write_backlog
+            or self._outgoing.pending
+            or self._has_zero_limit
+        ):
+            keep_open: bool | None = super().eof_received()
+            return keep_open
+        self._eof_received = True
+        self._state = _SHUTDOWN
+        self._call_eof_received()
+        self._on_shutdown_complete(None)
+        return None
+
     def _receive_close_notify(self) -> None:
         self._call_eof_received()
         self._start_shutdown()
 
-    # Data from the application
+    # Data from the application, and from OpenSSL itself
+
+    def _process_outgoing(self) -> None:
+        if self._ssl_writing_paused or self._app_writing_paused or self._write_buffer_size or self._has_zero_limit:
+            super()._process_outgoing()
+        elif self._outgoing.pending:
+            self._transport.write(self._outgoing.read())
 
     def _write_pieces(self, data: bytes | bytearray) -> int:
         """Encrypt and send long data; return how much of it that was."""
