@@ -24,8 +24,8 @@
  * with an older version, so a wait reports new registrations, as on epoll. Each
  * record of a copy has the generation of its registration: a descriptor that was
  * removed during the call is dropped from the result. Each ready array has a pipe
- * of its own for changes and wake-ups, from its first sleep on: a common one would be
- * readable to all waiters until one of them drains it.
+ * of its own for changes and wake-ups, from its first wait with a timeout on: a common
+ * one would be readable to all waiters until one of them drains it.
  */
 #include "internal.h"
 
@@ -344,7 +344,7 @@ static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
     while (atomic_load(&mux->state) == FMUX_OPERATIONAL) {
         if (timeout_ns != 0 && !fmux_pipe_is_ours(&ready->wake))
             fmux_pipe_close(&ready->wake); /* nothing could end the sleep */
-        if (timeout_ns != 0 && ready->wake.read.fd < 0) {
+        if ((timeout_ns != 0 || trying) && ready->wake.read.fd < 0) {
             n = fmux_pipe_open(&ready->wake);
             if (n < 0)
                 break;

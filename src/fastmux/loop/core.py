@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from asyncio import StreamReaderProtocol
 from collections import deque
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
@@ -165,12 +166,14 @@ class CoreLoop(SockCalls, ConnectingLoop):
             return await super().start_tls(
                 transport, protocol, sslcontext, server_side=server_side, server_hostname=server_hostname, **timeouts
             )
-        waiter = self.create_future()
+        waiter: Any = self.create_future()
         protocol_class: Any = tls.TLSProtocol
         ssl_protocol = protocol_class(
             self, protocol, sslcontext, waiter, server_side, server_hostname, call_connection_made=False, **timeouts
         )
         transport.pause_reading()  # no data before connection_made()
+        if server_side and isinstance(protocol, StreamReaderProtocol):
+            tls.take_buffered(protocol, ssl_protocol)
         transport.set_protocol(ssl_protocol)
         started = self.call_soon(ssl_protocol.connection_made, transport)
         resumed = self.call_soon(transport.resume_reading)
@@ -180,6 +183,7 @@ class CoreLoop(SockCalls, ConnectingLoop):
             transport.close()
             started.cancel()
             resumed.cancel()
+            waiter = None  # the traceback of its exception has this frame
             raise
         return ssl_protocol._app_transport
 

@@ -66,6 +66,13 @@ def server_factory(loop: Any, protocol_factory: Any, sslcontext: Any, options: t
     return lambda: protocol_class(loop, protocol_factory(), sslcontext, None, True, None, True, *options[1:])
 
 
+def take_buffered(protocol: Any, ssl_protocol: Any) -> None:
+    """Take what a StreamReader has received and not delivered: the client's first message."""
+    if (reader := protocol._stream_reader) is not None:
+        ssl_protocol._incoming.write(reader._buffer)
+        reader._buffer.clear()
+
+
 class _SSLProtocolTransport(StandardTLSTransport):
     """The transport of the application. Programs know its name."""
 
