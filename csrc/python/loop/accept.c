@@ -37,8 +37,13 @@ PyObject *fmux_socket_new(PyObject *class, int family, int type, int proto, int 
 bool fmux_is_plain(PyObject *sock)
 {
     PyObject *const names[] = {
-        fmux_names.recv, fmux_names.recv_into, fmux_names.recvfrom, fmux_names.send,
-        fmux_names.sendmsg, fmux_names.sendto, fmux_names.fileno,
+        fmux_names.recv,
+        fmux_names.recv_into,
+        fmux_names.recvfrom,
+        fmux_names.send,
+        fmux_names.sendmsg,
+        fmux_names.sendto,
+        fmux_names.fileno,
     };
     bool plain = (PyObject *)Py_TYPE(sock) == fmux_objects.socket_class;
     for (size_t i = 0; plain && i < sizeof names / sizeof *names; i++)

@@ -251,8 +251,8 @@ static PyMethodDef fmux__functions[] = {
      "is_plain(sock): whether system calls do what the methods of a socket do: it is no "
      "subclass, and nothing is patched."},
     FMUX_METHOD("serve", fmux_serve, METH_FASTCALL,
-     "serve(loop, transport_class, listener, protocol_factory, server, context, backlog): accept "
-     "connections; return False if the standard method has to."),
+                "serve(loop, transport_class, listener, protocol_factory, server, context, backlog): accept "
+                "connections; return False if the standard method has to."),
     FMUX_METHOD("attempt", fmux_attempt, METH_FASTCALL,
                 "attempt(function, *args): function(*args), or None if it would block."),
     FMUX_METHOD("receive", fmux_sock_receive, METH_FASTCALL,

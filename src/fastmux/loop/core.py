@@ -184,9 +184,7 @@ class CoreLoop(SockCalls, ConnectingLoop):
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
             return
         backlog = args[0] if args else 100
-        served = _native.serve(
-            self, _SocketTransport, sock, protocol_factory, server, options.get("context"), backlog
-        )
+        served = _native.serve(self, _SocketTransport, sock, protocol_factory, server, options.get("context"), backlog)
         # The standard method fails, too, and handles it: it pauses if descriptors are short.
         if not served and sock.fileno() >= 0:
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
