@@ -126,7 +126,7 @@ def test_a_transport_keeps_its_state_in_private_attributes():
 def test_a_server_keeps_a_weak_set_of_its_transports():
     async def main():
         server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
-        transport = asyncio.Transport()
+        transport = type("Transport", (), {})()  # weakly referenced
         server._attach(transport)
         clients, known = server._clients, server._sockets is not None
         kept = {reference() for reference in clients.data} == {transport}
