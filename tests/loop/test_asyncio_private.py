@@ -11,6 +11,7 @@ import inspect
 import ssl
 import sys
 import textwrap
+import weakref
 from asyncio import (
     base_events,
     base_subprocess,
@@ -49,6 +50,7 @@ METHODS = [
     (LOOP, "_check_closed", []),
     (LOOP, "_ensure_fd_no_transport", ["fd"]),
     (LOOP, "_accept_connection", None),
+    (TRANSPORT, "__del__", None),
     (LOOP, "_make_datagram_transport", ["sock", "protocol", "address", "waiter", "extra"]),
     (LOOP, "_child_watcher_callback", ["pid", "returncode", "transp"]),
     (LOOP, "_make_read_pipe_transport", ["pipe", "protocol", "waiter", "extra"]),
@@ -116,6 +118,26 @@ def test_a_transport_keeps_its_state_in_private_attributes():
     loop = LOOP()
     try:
         assert loop.run_until_complete(main()) == []
+    finally:
+        loop.close()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="a server counts its transports")
+def test_a_server_keeps_a_weak_set_of_its_transports():
+    async def main():
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+        transport = type("Transport", (), {})()  # weakly referenced
+        server._attach(transport)
+        clients, known = server._clients, server._sockets is not None
+        kept = {reference() for reference in clients.data} == {transport}
+        empty = clients._pending_removals == []
+        server._detach(transport)
+        server.close()
+        return type(clients) is weakref.WeakSet, callable(clients._remove), known, kept, empty, clients.data
+
+    loop = LOOP()
+    try:
+        assert loop.run_until_complete(main()) == (True, True, True, True, True, set())
     finally:
         loop.close()
 

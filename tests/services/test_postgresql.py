@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -84,7 +85,10 @@ def asyncpg_connect(asyncpg_address):
     return connect
 
 
-def test_asyncpg_transfers_large_amounts_both_ways(run, asyncpg_connect):
+def test_asyncpg_transfers_large_amounts_both_ways(request, run, asyncpg_connect):
+    if sys.version_info < (3, 11) and "standard-tls" in request.node.name:
+        pytest.skip("TLS of Python 3.10 delivers data after pause_reading(), for which asyncpg is not prepared")
+
     async def main():
         connection = await asyncpg_connect()
         await connection.execute(TABLE)
@@ -157,6 +161,10 @@ def test_asyncpg_cancels_a_query(run, asyncpg_connect):
     run(main())
 
 
+@pytest.mark.filterwarnings(
+    # Python 3.10 leaves TLS transports to the garbage collector, on the standard loop, too.
+    *(["ignore::pytest.PytestUnraisableExceptionWarning"] if sys.version_info < (3, 11) else ["error"])
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_asyncpg_loses_its_server_process(run, asyncpg_connect, number):
     asyncpg = pytest.importorskip("asyncpg")

@@ -88,7 +88,7 @@ typedef struct {
     PyObject *deque;        /* collections.deque */
     PyObject *buffered_protocol; /* asyncio.BufferedProtocol */
     PyObject *standard_stream; /* its transport for streams */
-    PyObject *server_class;    /* asyncio.Server */
+    PyObject *server_class; /* asyncio.Server if it knows its transports, else None */
     PyObject *server_attach, *server_detach; /* its _attach, _detach, as they were at the import */
     PyObject *weak_set;        /* weakref.WeakSet */
     PyObject *set_ready;    /* our function */

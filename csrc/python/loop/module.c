@@ -208,6 +208,8 @@ static int fmux__find_objects(void)
         (o->socket_dict = fmux__type_dict(o->socket_class)) != NULL;
     if (!found)
         return -1;
+    if (!PyObject_HasAttrString(o->server_class, "close_clients"))
+        o->server_class = Py_None; /* before Python 3.13 it only counts */
     PyObject *socket = o->socket_base;
     found =
         (o->fileno = PyObject_GetAttrString(socket, "fileno")) != NULL &&

@@ -16,12 +16,13 @@ PyObject *fmux_stream_get_sock(PyObject *self, void *unused)
     (void)unused;
     fmux_transport_t *stream = fmux_transport(self);
     if (stream->owns_fd) {
-        PyObject *sock = fmux_socket_new(fmux_objects.socket_class, stream->family,
-                                         SOCK_STREAM, stream->proto, stream->fd);
-        if (sock == NULL)
+        stream->owns_fd = 0; /* an audit hook may ask, too */
+        stream->sock = fmux_socket_new(fmux_objects.socket_class, stream->family, SOCK_STREAM,
+                                       stream->proto, stream->fd);
+        if (stream->sock == NULL) {
+            stream->owns_fd = 1;
             return NULL;
-        stream->sock = sock;
-        stream->owns_fd = 0;
+        }
     }
     PyObject *sock = stream->sock == NULL ? Py_None : stream->sock;
     Py_INCREF(sock);
@@ -440,16 +441,19 @@ static int fmux__end(PyObject *self)
 {
     fmux_transport_t *stream = fmux_transport(self);
     PyObject *loop = stream->loop, *server = stream->server;
+    Py_XINCREF(loop);
+    Py_XINCREF(server);
     int result = fmux__close_socket(stream);
     if (result == 0 && loop != NULL && loop != Py_None)
         result = fmux__leave(loop, stream->fd, self);
-    stream->loop = NULL;
-    Py_XDECREF(loop);
+    Py_CLEAR(stream->loop);
     Py_CLEAR(stream->protocol);
     if (result == 0 && server != NULL && server != Py_None)
         result = fmux__detach(server, self);
     if (result == 0 && stream->empty_waiter != NULL && stream->empty_waiter != Py_None)
         result = fmux_done(FMUX_CALL_METHOD(_fail_empty_waiter, self));
+    Py_XDECREF(loop);
+    Py_XDECREF(server);
     return result;
 }
 

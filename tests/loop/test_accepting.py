@@ -1,0 +1,232 @@
+"""Accepted connections: their sockets, which are made when a program asks for them, and their ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import socket
+import sys
+
+import pytest
+
+import fastmux
+
+from .connections import Recorder, settle
+
+HOST = "127.0.0.1"
+
+
+def is_open(number):
+    """Return whether a descriptor is open."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True
+
+
+def drop(protocol):
+    protocol.transport = None
+    gc.collect()
+
+
+class Family:
+    """A server's address, and a client of it."""
+
+    def __init__(self, family, address):
+        self.family = family
+        self.address = address
+
+    async def serve(self, factory):
+        listener = socket.socket(self.family)
+        listener.bind(self.address)
+        loop = asyncio.get_running_loop()
+        create = loop.create_unix_server if self.family == socket.AF_UNIX else loop.create_server
+        return await create(factory, sock=listener), listener.getsockname()
+
+
+FAMILIES = pytest.mark.parametrize(
+    "family",
+    [Family(socket.AF_INET, (HOST, 0)), Family(socket.AF_UNIX, "")],
+    ids=["TCP", "Unix"],
+)
+
+
+@contextlib.asynccontextmanager
+async def accepted(family, factory=Recorder):
+    """Yield the protocol of an accepted connection, its client and its server."""
+    protocols = []
+
+    def make():
+        protocols.append(factory())
+        return protocols[-1]
+
+    server, address = await family.serve(make)
+    with socket.socket(family.family) as client:
+        client.connect(address)
+        client.setblocking(False)
+        while not (protocols and "made" in protocols[0].events):
+            await asyncio.sleep(0)
+        await settle()
+        try:
+            yield protocols[0], client, server
+        finally:
+            server.close()
+            if protocols[0].transport is not None:
+                protocols[0].transport.abort()
+                await protocols[0].lost
+
+
+@FAMILIES
+def test_the_socket_is_that_of_the_connection(run, family):
+    async def main():
+        async with accepted(family) as (protocol, client, server):
+            info = protocol.transport.get_extra_info
+            sock, listener = info("socket"), server.sockets[0]
+            assert type(sock) is asyncio.trsock.TransportSocket
+            assert sock is info("socket")
+            assert (sock.family, sock.type, sock.proto) == (listener.family, listener.type, listener.proto)
+            assert sock.gettimeout() == 0
+            assert not os.get_inheritable(sock.fileno())
+            assert info("sockname") == listener.getsockname() == sock.getsockname()
+            assert info("peername") == client.getsockname() == sock.getpeername()
+            client.send(b"in")
+            protocol.transport.write(b"out")
+            while not protocol.data:
+                await asyncio.sleep(0)
+            assert (protocol.data, client.recv(10)) == (b"in", b"out")
+
+    run(main())
+
+
+@FAMILIES
+@pytest.mark.parametrize("asks", [False, True], ids=["unasked", "asked"])
+def test_the_socket_is_closed_after_connection_lost(run, family, asks):
+    class Closing(Recorder):
+        def connection_lost(self, exc):
+            assert is_open(self.transport._sock_fd)
+            super().connection_lost(exc)
+
+    async def main():
+        async with accepted(family, Closing) as (protocol, client, _):
+            transport = protocol.transport
+            if asks:
+                transport.get_extra_info("socket")
+            transport.close()
+            await protocol.lost
+            await asyncio.sleep(0)
+            assert not is_open(transport._sock_fd)
+            assert client.recv(1) == b""
+
+    run(main())
+
+
+@FAMILIES
+def test_a_number_that_was_closed_behind_the_transport_is_reported(loop, run, family):
+    if not isinstance(loop, fastmux.EventLoop) or fastmux.implementation != "c":
+        pytest.skip("the standard transport keeps the socket, with a warning of its destructor")
+
+    async def main():
+        reports = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, report: reports.append(report["exception"]))
+        async with accepted(family) as (protocol, _, _):
+            transport = protocol.transport
+            transport.close()
+            os.close(transport._sock_fd)
+            await protocol.lost
+            await asyncio.sleep(0)
+        assert [type(report) for report in reports] == [OSError]
+
+    run(main())
+
+
+@FAMILIES
+def test_an_open_transport_that_is_dropped_closes_its_socket_with_a_warning(run, family):
+    async def main():
+        transports = asyncio.get_running_loop()._transports
+        async with accepted(family) as (protocol, client, server):
+            protocol.transport.pause_reading()
+            number = protocol.transport._sock_fd
+            with pytest.warns(ResourceWarning):  # of the transport or, if the collector takes it first, of the socket
+                drop(protocol)
+            assert not is_open(number)
+            assert transports.get(number) is None
+            assert client.recv(1) == b""
+            if sys.version_info >= (3, 13):
+                server.close()
+                await server.wait_closed()
+
+    run(main())
+
+
+@FAMILIES
+def test_the_loop_knows_its_transports_until_they_end(run, family):
+    async def main():
+        transports = asyncio.get_running_loop()._transports
+        async with accepted(family) as (protocol, _, _):
+            transport = protocol.transport
+            number = transport._sock_fd
+            assert transports[number] is transport
+            transport.close()
+            await protocol.lost
+            del transport
+            protocol.transport = None
+            await settle()
+            gc.collect()
+            assert number not in transports
+
+    run(main())
+
+
+@FAMILIES
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # the standard loop leaves it to a destructor
+def test_a_factory_that_fails_closes_the_connection(run, family):
+    def fail():
+        raise ZeroDivisionError
+
+    async def main():
+        server, address = await family.serve(fail)
+        with socket.socket(family.family) as client:
+            client.connect(address)
+            client.setblocking(False)
+            assert await asyncio.get_running_loop().sock_recv(client, 1) == b""
+        server.close()
+
+    run(main())
+
+
+def test_a_loop_with_its_own_transports_makes_them_for_accepted_connections(loop, run):
+    made = []
+    make = loop._make_socket_transport
+
+    def record(*args, **options):
+        made.append(args[1])
+        return make(*args, **options)
+
+    loop._make_socket_transport = record
+
+    async def main():
+        async with accepted(Family(socket.AF_INET, (HOST, 0))) as (protocol, _, _):
+            assert made == [protocol]
+
+    run(main())
+    del loop._make_socket_transport
+
+
+@FAMILIES
+def test_a_closing_server_waits_for_its_connections(run, family):
+    async def main():
+        async with accepted(family) as (protocol, _, server):
+            server.close()
+            waiting = asyncio.ensure_future(server.wait_closed())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert waiting.done() == (sys.version_info < (3, 12))
+            protocol.transport.close()
+            await waiting
+
+    run(main())
