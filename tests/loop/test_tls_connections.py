@@ -13,6 +13,8 @@ import sys
 
 import pytest
 
+import fastmux
+
 from .connections import BufferedRecorder, Recorder, settle, until
 from .tls_peer import CERTIFICATE, Peer, client_context, close_pair, server_context, tls_pair
 
@@ -590,6 +592,97 @@ def test_start_tls_refuses_other_objects(run):
         return messages
 
     assert run(main()) == ["sslcontext is expected to be an instance of ssl.SSLContext, got None", "transport "]
+
+
+@NEW
+@pytest.mark.skipif(fastmux.implementation != "c", reason="up to the version of the standard library")
+def test_start_tls_takes_what_a_stream_has_received_of_the_handshake():
+    async def serve(reader, writer):
+        await reader.readline()
+        await until(lambda: reader._buffer)
+        await writer.start_tls(server_context())
+        writer.write(await reader.readexactly(4))
+        writer.close()
+
+    async def main():
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            sock = socket.create_connection(server.sockets[0].getsockname())
+            sock.setblocking(False)
+            peer = Peer(sock, client_context(), False)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                peer.tls.do_handshake()
+            await peer.send(b"STARTTLS\n" + peer.outgoing.read())
+            await peer.call(peer.tls.do_handshake)
+            await peer.send(peer.records(b"ping"))
+            received = await peer.receive(4)
+            sock.close()
+        return received
+
+    with contextlib.closing(fastmux.EventLoop()) as loop:
+        assert loop.run_until_complete(asyncio.wait_for(main(), 20)) == b"ping"
+
+
+# Accepted connections
+
+
+def refused(run, send=b"", factory=Recorder, **options):
+    """Return whether a server closes a connection, and whether it goes on."""
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(factory, "127.0.0.1", 0, ssl=server_context(), **options)
+        results = []
+        async with server:
+            for _ in range(2):
+                with socket.create_connection(server.sockets[0].getsockname()) as client:
+                    client.setblocking(False)
+                    client.send(send)
+                    with contextlib.suppress(ConnectionResetError):
+                        while await loop.sock_recv(client, 1000):
+                            pass
+                results.append("closed")
+        await settle()
+        gc.collect()
+        return results
+
+    return run(main()) == ["closed", "closed"]
+
+
+def test_an_accepted_connection_without_tls_is_closed(run, reports):
+    assert refused(run, b"GET / HTTP/1.1\r\n\r\n")
+    assert reports == []
+
+
+def test_an_accepted_connection_has_a_timeout_of_the_handshake(run, reports):
+    assert refused(run, ssl_handshake_timeout=0.05)
+    assert reports == []
+
+
+@NEW
+def test_an_accepted_connection_whose_protocol_cannot_be_made_is_closed(loop, run, reports):
+    if not isinstance(loop, fastmux.EventLoop) or fastmux.implementation != "c":
+        pytest.skip("the standard loop leaves the socket to the garbage collector")
+
+    def fail():
+        raise ValueError("no protocol")
+
+    assert refused(run, b"x", fail)
+    assert reports == []
+
+
+def test_a_subclass_may_make_the_transports_of_accepted_connections():
+    for base in (fastmux.EventLoop, asyncio.SelectorEventLoop):
+
+        class Loop(base):
+            made = 0
+
+            def _make_ssl_transport(self, *args, **options):
+                self.made += 1
+                return super()._make_ssl_transport(*args, **options)
+
+        with contextlib.closing(Loop()) as loop:
+            assert refused(loop.run_until_complete, b"GET / HTTP/1.1\r\n\r\n")
+            assert loop.made == 2, base
 
 
 @NEW
