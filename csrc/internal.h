@@ -150,6 +150,7 @@ struct fmux_ready {
     uint32_t copy_size;    /* allocated part of copy */
     unsigned long *bits;   /* select: 3 bitmaps of requests, 3 of results */
     uint32_t words;        /* words of one bitmap in use */
+    uint32_t look_words;   /* the same, without the pipe */
     uint32_t words_size;   /* words of one bitmap allocated */
 };
 

@@ -24,8 +24,8 @@
  * with an older version, so a wait reports new registrations, as on epoll. Each
  * record of a copy has the generation of its registration: a descriptor that was
  * removed during the call is dropped from the result. Each ready array has a pipe
- * of its own for changes and wake-ups, from its first wait with a timeout on: a common
- * one would be readable to all waiters until one of them drains it.
+ * of its own for changes and wake-ups: a common one would be readable to all waiters
+ * until one of them drains it.
  */
 #include "internal.h"
 
@@ -178,8 +178,7 @@ static int fmux_poll__refresh(fmux_ready_t *ready)
         ready->copy_generations = generations;
         ready->copy_size = size;
     }
-    int pipe = ready->wake.read.fd;
-    ready->copy[0] = (struct pollfd){.fd = pipe, .events = pipe < 0 ? 0 : POLLIN};
+    ready->copy[0] = (struct pollfd){.fd = ready->wake.read.fd, .events = POLLIN};
     uint32_t length = 0;
     for (uint32_t slot = 0; slot < mux->set_length; slot++) {
         int fd = mux->set[slot].fd;
@@ -224,9 +223,12 @@ static int fmux_select__refresh(fmux_ready_t *ready)
     if (result < 0)
         return result;
     int highest = 0;
-    for (uint32_t i = 0; i <= ready->copy_length; i++)
+    for (uint32_t i = 1; i <= ready->copy_length; i++)
         if (ready->copy[i].fd > highest)
             highest = ready->copy[i].fd;
+    ready->look_words = (uint32_t)(highest / FMUX__WORD_BITS + 1);
+    if (ready->copy[0].fd > highest)
+        highest = ready->copy[0].fd;
     ready->words = (uint32_t)(highest / FMUX__WORD_BITS + 1);
     if (ready->words > ready->words_size) {
         uint32_t size = ready->words + ready->words / 2;
@@ -255,15 +257,17 @@ static int fmux_select__ask(fmux_ready_t *ready, int64_t timeout_ns)
     unsigned long *maps[3] = {fmux_select__bitmap(ready, 3),
                               fmux_select__bitmap(ready, 4),
                               fmux_select__bitmap(ready, 5)};
-    memcpy(maps[0], ready->bits, 3 * ready->words * sizeof *ready->bits);
-    int n = fmux_ask_select((int)ready->words * FMUX__WORD_BITS, maps,
-                            timeout_ns);
-    int fd = ready->copy[0].fd;
-    if (n < 0 || fd < 0)
+    /* A look needs no pipe, which often has the highest number. */
+    uint32_t words = timeout_ns == 0 ? ready->look_words : ready->words;
+    for (int which = 0; which < 3; which++)
+        memcpy(maps[which], fmux_select__bitmap(ready, which), words * sizeof **maps);
+    int n = fmux_ask_select((int)words * FMUX__WORD_BITS, maps, timeout_ns);
+    if (n < 0)
         return n;
     /* As after poll: copy[0] has the result for the pipe. */
-    unsigned long word = fmux_select__bitmap(ready, 3)[fd / FMUX__WORD_BITS];
-    ready->copy[0].revents = (short)(word >> (fd % FMUX__WORD_BITS) & 1);
+    uint32_t fd = (uint32_t)ready->wake.read.fd, word = fd / FMUX__WORD_BITS;
+    ready->copy[0].revents =
+        word < words && (maps[0][word] >> (fd % FMUX__WORD_BITS) & 1) != 0;
     return n;
 }
 
@@ -344,20 +348,20 @@ static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
     while (atomic_load(&mux->state) == FMUX_OPERATIONAL) {
         if (timeout_ns != 0 && !fmux_pipe_is_ours(&ready->wake))
             fmux_pipe_close(&ready->wake); /* nothing could end the sleep */
-        if ((timeout_ns != 0 || trying) && ready->wake.read.fd < 0) {
+        if (ready->wake.read.fd < 0) {
             n = fmux_pipe_open(&ready->wake);
             if (n < 0)
                 break;
+            ready->version = 0; /* the copy has another pipe */
         }
-        if (ready->version != mux->version ||
-            ready->copy[0].fd != ready->wake.read.fd) {
+        if (ready->version != mux->version) {
             n = call->refresh(ready);
             if (n < 0)
                 break;
             ready->version = mux->version;
         }
         bool woken = atomic_exchange(&mux->wake_pending, false);
-        ready->waiting = ready->wake.read.fd >= 0;
+        ready->waiting = true;
         ready->woken = false;
         pthread_mutex_unlock(&mux->lock);
 
@@ -373,7 +377,7 @@ static int fmux_poll__wait(fmux_ready_t *ready, int64_t timeout_ns,
         bool same = ready->version == mux->version;
         if ((!same || ready->woken || n == -EBADF ||
              (n > 0 && ready->copy[0].revents != 0)) &&
-            ready->wake.read.fd >= 0 && !fmux_pipe_drain(&ready->wake)) {
+            !fmux_pipe_drain(&ready->wake)) {
             fmux_pipe_close(&ready->wake); /* the program has closed it */
             same = false;
         }

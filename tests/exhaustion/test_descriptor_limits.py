@@ -139,8 +139,6 @@ def use(make_poller, fd):
     poller.wakeup()
     for wait in (poller.poll, poller.select, poller.wait):
         assert wait(0)
-    poller.unregister(fd)
-    poller.poll(0.001)
     poller.close()
 
 
