@@ -79,6 +79,10 @@ class CoreLoop(SockCalls, ConnectingLoop):
     own turn runs, on the same queue and timers; with other socket classes, its own transport.
     """
 
+    if sys.version_info >= (3, 14):
+        # Its handles have a lock: cancelled() of another thread waits for the callback to end.
+        call_soon_threadsafe = StandardLoop.call_soon_threadsafe
+
     def __init__(self, selector: Any = None) -> None:
         for name in _TURN_METHODS:
             own = _native.LoopCore if name == "time" else StandardLoop

@@ -123,7 +123,7 @@ def _waiting_threads() -> Any:
 def _has_own_watcher(loop: Any) -> bool:
     """Whether a program has set a child watcher other than those that the standard library selects."""
     if sys.version_info >= (3, 14):
-        watcher = getattr(loop, "_watcher", None)
+        return type(loop._watcher) is not CHILD_WATCHERS[1]
     else:
         policy: Any = asyncio.get_event_loop_policy()
         if getattr(type(policy), "get_child_watcher", None) is not asyncio.DefaultEventLoopPolicy.get_child_watcher:
