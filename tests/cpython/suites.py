@@ -33,7 +33,7 @@ LOOP = (
     "type(asyncio.new_event_loop()) is fastmux.EventLoop",
     "asyncio.new_event_loop()._uses_core",
 )
-#: Tests of Python 3.14 and newer that look at private parts which the event loop does not have: suite -> test -> reason.
+#: Tests of Python 3.14 and newer that need private parts which the event loop does not have: suite -> test -> reason.
 PRIVATE = {
     "test_asyncio.test_unix_events": {
         "PidfdChildWatcherTests.test_pidfd_closed_when_waitpid_raises": "replaces os.waitpid(), which is not called"

@@ -124,11 +124,10 @@ def _has_own_watcher(loop: Any) -> bool:
     """Whether a program has set a child watcher other than those that the standard library selects."""
     if sys.version_info >= (3, 14):
         return type(loop._watcher) is not CHILD_WATCHERS[1]
-    else:
-        policy: Any = asyncio.get_event_loop_policy()
-        if getattr(type(policy), "get_child_watcher", None) is not asyncio.DefaultEventLoopPolicy.get_child_watcher:
-            return True
-        watcher = policy._watcher
+    policy: Any = asyncio.get_event_loop_policy()
+    if getattr(type(policy), "get_child_watcher", None) is not asyncio.DefaultEventLoopPolicy.get_child_watcher:
+        return True
+    watcher = policy._watcher
     return watcher is not None and type(watcher) not in CHILD_WATCHERS
 
 
