@@ -38,8 +38,10 @@ static void prepare(void)
     fmux_t *first = NULL; /* opens a socket that stays open */
     if ((fmux_mechanisms() >> FMUX_EPOLL & 1) != 0)
         REQUIRE(fmux_open(FMUX_EPOLL, &first) == 0);
-    if (first != NULL)
+    if (first != NULL) {
+        REQUIRE(fmux_wakeup(first) == 0);
         fmux_free(first);
+    }
 }
 
 static void do_with_mux(unsigned what)
