@@ -32,7 +32,7 @@ import pytest
 import fastmux
 
 #: For ``--hypothesis-profile=thorough``.
-hypothesis.settings.register_profile("thorough", max_examples=2000)
+hypothesis.settings.register_profile("thorough", max_examples=1000)
 
 #: Seconds after which a test gives up.
 TIMEOUT = 20.0

@@ -4,7 +4,7 @@ Each machine has a few connections with random events (data, half-closes, closes
 by a standard object and by its mirror. Each call is made on both, with valid or invalid arguments. Both must return the
 same value, or raise the same exception with the same message.
 
-    python -m pytest tests/drop_in/test_state_machines.py --hypothesis-profile=thorough  # 2,000 examples each
+    python -m pytest tests/drop_in/test_state_machines.py --hypothesis-profile=thorough  # 1,000 examples each
 """
 
 from __future__ import annotations
