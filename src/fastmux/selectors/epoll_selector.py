@@ -18,6 +18,7 @@ from .registrations import Registrations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, Final, NoReturn
 
 
@@ -28,6 +29,19 @@ _ALL: Final = _CONDITIONS | _TRIGGERS
 _MASKS: Final = (0, READ, WRITE, READ | WRITE)
 
 
+class _WhenUsed:
+    """An attribute that is made when it is first read: a selector that answers one question needs few of them."""
+
+    def __init__(self, make: Callable[[Any], Any]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, selector: Any, owner: type) -> Any:
+        return self if selector is None else vars(selector).setdefault(self._name, self._make(selector))
+
+
 class EpollSelector(Registrations, _standard.EpollSelector):
     """The standard EpollSelector, faster; its timeouts have a resolution of nanoseconds.
 
@@ -36,19 +50,23 @@ class EpollSelector(Registrations, _standard.EpollSelector):
     does.
     """
 
-    _selector: Any
-    _map: Any
+    _selector: Any = _WhenUsed(lambda self: EpollSet(self._context))
+    _map: Any = _WhenUsed(lambda self: _standard._SelectorMapping(self))
     _fork = "share"
 
     def _selector_cls(self) -> EpollSet:
-        return EpollSet(self._fd_to_key)
+        return EpollSet(_binding.selector_context(self._fd_to_key))
 
     def __init__(self, *, fork: str = "share") -> None:
         if fork != "share":
             self._fork = check_policy(fork)
-        super().__init__()
-        epoll_set = self._selector
-        self._context = epoll_set.context if type(epoll_set) is EpollSet else None  # of a subclass with another object
+        if type(self)._selector_cls is _OWN_SET:
+            self._fd_to_key = {}
+            self._context = _binding.selector_context(self._fd_to_key)
+        else:  # of a subclass
+            super().__init__()
+            epoll_set = self._selector
+            self._context = epoll_set.context if type(epoll_set) is EpollSet else None
         if fork != "share":
             apply_in_children(self, EpollSelector.close)
             if fork == "rebuild" and self._context is not None:
@@ -152,4 +170,5 @@ class EpollSelector(Registrations, _standard.EpollSelector):
             self._fail(result)
 
 
+_OWN_SET = EpollSelector._selector_cls
 EpollSelector.__module__ = "fastmux.selectors"  # for pickle

@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 class EpollSet:
     """An epoll set that drops stale reports and has a wake-up: a mux."""
 
-    __slots__ = ("context", "keys")
+    __slots__ = ("context",)
 
-    def __init__(self, keys: dict[int, Any]) -> None:
-        self.keys: dict[int, Any] = keys  # of the context, also if a subclass of the selector replaces its own
-        self.context: Any = _binding.selector_context(keys)
+    def __init__(self, context: Any) -> None:
+        self.context: Any = context
 
     # A registration by the standard selector has no place in the table of pairs: waits find its key in the map of keys.
 
