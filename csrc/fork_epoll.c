@@ -126,7 +126,7 @@ static int fmux_renew__line(fmux_t *mux, int set, const fmux_line_t *line)
 
 static int fmux_renew__by_table(fmux_t *mux, int set)
 {
-    for (int k = 0; k < FMUX_CHUNKS; k++) {
+    for (int k = 0; k < mux->chunk_count; k++) {
         fmux_entry_t *chunk = atomic_load(&mux->chunks[k]);
         for (size_t i = 0; chunk != NULL && i < fmux_places(k); i++) {
             if (fmux_renew__generation(chunk + i) == 0)

@@ -85,6 +85,7 @@ struct fmux {
     bool released;                     /* descriptors are closed; under lock */
     uint32_t handles;                  /* mux + ready arrays; under lock */
     _Atomic(fmux_entry_t *) chunks[FMUX_CHUNKS]; /* written under lock */
+    int chunk_count; /* all later ones are NULL; under lock */
     uint32_t last_generation;                    /* under lock */
     int32_t tags;         /* number of tags assigned; under lock */
     fmux_t *next, **link; /* in the list of all; under its lock, see fork.c */

@@ -93,6 +93,8 @@ int fmux_is_closed(const fmux_context_t *context)
     return context != NULL && context->mux != NULL && context->mux == fmux__closed;
 }
 
+enum { FMUX__FEW_KEYS = 100 }; /* a set of so many is closed within microseconds */
+
 /* Close the mux and free its memory, which the garbage collector might do much later.
  * The ready arrays of waits in progress keep it until they are freed. */
 static void fmux__end_mux(fmux_context_t *context)
@@ -102,11 +104,15 @@ static void fmux__end_mux(fmux_context_t *context)
         (void)fmux_close(mux);
         return;
     }
-    (void)fmux_stats(mux, &context->stats);
     context->mux = closed; /* no other thread frees the mux */
-    PyThreadState *state = PyEval_SaveThread(); /* closing a large set takes long */
-    (void)fmux_close(mux);
-    PyEval_RestoreThread(state);
+    if (PyDict_Size(context->keys) < FMUX__FEW_KEYS) {
+        (void)fmux_close(mux);
+    } else {
+        (void)fmux_stats(mux, &context->stats); /* other threads may ask */
+        PyThreadState *state = PyEval_SaveThread();
+        (void)fmux_close(mux);
+        PyEval_RestoreThread(state);
+    }
     (void)fmux_stats(mux, &context->stats);
     fmux_free(mux);
 }
@@ -223,7 +229,7 @@ static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
     context->rows = rows;
     context->capacity = capacity;
     int result = fmux_open(mechanism, &context->mux);
-    if (result == 0)
+    if (result == 0 && shared)
         result = fmux_set_shared(context->mux, shared);
     if (result == 0)
         return fmux_give((PyObject *)context);
@@ -231,14 +237,11 @@ static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
     return fmux_give_errno(result);
 }
 
-enum {
-    FMUX__SELECTOR_ROWS = 64, /* of the first array */
-    FMUX__POLLER_ROWS = 1024
-};
+enum { FMUX__FIRST_ROWS = 64 }; /* of the first array */
 
 fmux_object_t fmux_selector_context(fmux_object_t like, fmux_object_t keys)
 {
-    return fmux__context_open(like, keys, FMUX_EPOLL, 1, FMUX__SELECTOR_ROWS,
+    return fmux__context_open(like, keys, FMUX_EPOLL, 1, FMUX__FIRST_ROWS,
                               INT_MAX);
 }
 
@@ -246,7 +249,7 @@ fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
                                   int mechanism, int shared, int capacity,
                                   uint32_t events)
 {
-    int rows = capacity < FMUX__POLLER_ROWS ? capacity : FMUX__POLLER_ROWS;
+    int rows = capacity < FMUX__FIRST_ROWS ? capacity : FMUX__FIRST_ROWS;
     fmux_object_t object =
         fmux__context_open(like, keys, mechanism, shared, rows, capacity);
     if (fmux_borrow(object) != NULL && !PyLong_Check(fmux_borrow(object))) {

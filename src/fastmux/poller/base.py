@@ -116,7 +116,7 @@ class BasePoller:
         #: True once close() has been called.
         self.closed: bool = False
         self._keys: dict[int, SelectorKey] = {}
-        self._fork = check_policy(fork)
+        self._fork = fork if fork == "rebuild" else check_policy(fork)
 
     def _check_open(self) -> None:
         if self.closed:

@@ -44,10 +44,14 @@ from .fork import apply_in_children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Final
 
     from .audit import Entry, Stats
     from .base import FileObject
+
+
+#: The default, which needs no check.
+_CAPACITY: Final = 1024
 
 
 class _Rows:
@@ -85,10 +89,11 @@ class Poller(BasePoller):
 
     mechanisms: tuple[str, ...] = tuple(_binding.MECHANISMS)
 
-    def __init__(self, mechanism: str | None = None, *, capacity: int = 1024, fork: str = "rebuild") -> None:
+    def __init__(self, mechanism: str | None = None, *, capacity: int = _CAPACITY, fork: str = "rebuild") -> None:
         BasePoller.__init__(self, mechanism, fork)
         mechanism = self.mechanism
-        capacity = check_capacity(capacity)
+        if capacity is not _CAPACITY:
+            capacity = check_capacity(capacity)
         shared = 1 if fork == "share" else 0
         self._context: Any = poller_context(self._keys, mechanism, shared, capacity, SUPPORTED[mechanism])
         #: The private array of the first thread that called wait(), which alone replaces it. Other threads have theirs
