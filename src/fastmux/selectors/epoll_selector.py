@@ -51,7 +51,7 @@ class EpollSelector(Registrations, _standard.EpollSelector):
     """
 
     _selector: Any = _WhenUsed(lambda self: EpollSet(self._context))
-    _map: Any = _WhenUsed(lambda self: _standard._SelectorMapping(self))
+    _map: Any = _WhenUsed(lambda self: _standard._SelectorMapping(self))  # type: ignore[attr-defined]
     _fork = "share"
 
     def _selector_cls(self) -> EpollSet:
