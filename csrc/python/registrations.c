@@ -292,7 +292,11 @@ static fmux_object_t fmux__register_as(fmux_context_t *context, int fd,
                                        fmux_object_t events,
                                        fmux_object_t data, uint32_t mask)
 {
-    PyObject *number = PyLong_FromLong(fd);
+    PyObject *number = fmux_borrow(file);
+    if (PyLong_CheckExact(number))
+        Py_INCREF(number); /* one object less for each registration */
+    else
+        number = PyLong_FromLong(fd);
     PyObject *key = number == NULL
                         ? NULL
                         : fmux__make_key(context, fmux_borrow(file), number,
