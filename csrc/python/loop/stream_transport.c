@@ -147,6 +147,7 @@ static PyMemberDef fmux__members[] = {
 static PyGetSetDef fmux__attributes[] = {
     FMUX_TRANSPORT_ATTRIBUTES,
     {"_sock", fmux_stream_get_sock, fmux_stream_set_sock, NULL, NULL},
+    {"_closed_sock", fmux_stream_get_closed_sock, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
