@@ -13,7 +13,7 @@ import pytest
 
 import fastmux
 
-from .connections import Recorder, settle
+from .connections import Recorder, connect, settle
 
 HOST = "127.0.0.1"
 
@@ -230,3 +230,54 @@ def test_a_closing_server_waits_for_its_connections(run, family):
             await waiting
 
     run(main())
+
+
+@FAMILIES
+def test_a_transport_that_has_ended_knows_its_names_and_its_closed_socket(run, family):
+    async def main():
+        async with accepted(family) as (protocol, _, server):
+            listener = server.sockets[0]
+            protocol.transport.close()
+            await protocol.lost
+            await settle()
+            info = protocol.transport.get_extra_info
+            sock = info("socket")
+            assert info("sockname") == listener.getsockname()
+            assert (sock.fileno(), sock.family, sock.type) == (-1, listener.family, listener.type)
+            assert info("socket") is sock
+
+    run(main())
+
+
+def test_a_transport_of_a_given_socket_knows_it_after_its_end(run):
+    async def main():
+        protocol, theirs = await connect()
+        protocol.transport.abort()
+        await protocol.lost
+        await settle()
+        theirs.close()
+        info = protocol.transport.get_extra_info
+        return info("sockname"), info("peername"), info("socket").fileno(), info("socket").family
+
+    assert run(main()) == ("", "", -1, socket.AF_UNIX)
+
+
+@FAMILIES
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
+def test_a_server_does_not_count_a_connection_whose_protocol_is_none(loop, run, family):
+    if not getattr(loop, "_uses_core", False) and sys.version_info[:2] == (3, 12):
+        pytest.skip("the standard server waits for ever")
+
+    async def main():
+        server, address = await family.serve(lambda: None)
+        with socket.socket(family.family) as client:
+            client.connect(address)
+            client.setblocking(False)
+            await settle()
+            gc.collect()  # the standard loop leaves it to a destructor
+            received = await asyncio.get_running_loop().sock_recv(client, 1)
+        server.close()
+        await server.wait_closed()
+        return received
+
+    assert run(main()) == b""

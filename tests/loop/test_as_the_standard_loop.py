@@ -9,6 +9,7 @@ import array
 import asyncio
 import contextlib
 import ctypes
+import errno
 import fcntl
 import functools
 import math
@@ -874,3 +875,20 @@ def test_lines_that_wait_behind_others_may_be_any_buffer(loop, run):
         return received.lstrip(b"\0")
 
     assert run(main()) == b"012345"
+
+
+# Descriptors that are closed behind the loop's back
+
+
+@pytest.mark.parametrize("end", ["_remove_reader", "_remove_writer"])
+def test_the_error_of_a_closed_descriptor_is_that_of_the_kernel(loop, socketpair, end):
+    sock, _ = socketpair
+    fd = sock.fileno()
+    loop.add_reader(fd, print)
+    loop.add_writer(fd, print)
+    sock.close()
+
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        getattr(loop, end)(fd)
+    with pytest.raises(KeyError):
+        loop._selector.get_key(fd)

@@ -247,6 +247,7 @@ def test_tls_keeps_its_state_in_private_attributes():
         "_has_zero_limit",
         "_write_pieces",
         "_receive_close_notify",
+        "_send",
         "_ssl_protocol",
         "data_received",
     }

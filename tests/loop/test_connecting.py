@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import os
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -258,3 +261,27 @@ def test_the_loop_has_its_own_way_to_connect():
     """The tests above compare it with the standard one."""
     if fastmux.implementation == "c":
         assert fastmux.EventLoop.create_connection is not asyncio.SelectorEventLoop.create_connection
+
+
+def test_a_socket_whose_number_is_in_use_stays_open(loop, run):
+    if not getattr(loop, "_uses_core", False) and sys.version_info < (3, 12):
+        pytest.skip("the standard loop does not check the number")
+
+    async def main():
+        ours, theirs = socket.socketpair()
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        number = ours.detach()
+        os.close(number)
+        pair = socket.socketpair()
+        other = next(sock for sock in pair if sock.fileno() == number)
+        with pytest.raises(RuntimeError, match="is used by transport"):
+            await loop.create_connection(asyncio.Protocol, sock=other)
+        gc.collect()
+        found = other.fileno() == number
+        transport.abort()
+        await asyncio.sleep(0)
+        for sock in (theirs, *pair):
+            sock.close()
+        return found
+
+    assert run(main())

@@ -892,3 +892,15 @@ def test_several_loops_receive_at_once():
     for thread in threads:
         thread.join(TIMEOUT * 3)
     assert counts == dict.fromkeys(range(4), True)
+
+
+def test_a_timer_that_is_due_runs_before_the_rest_of_a_burst(loop, run):
+    async def main():
+        async with endpoint(lambda protocol: loop.call_later(0, protocol.events.append, ("timer", None))) as protocol:
+            with udp() as sender:
+                for number in range(4):
+                    sender.sendto(b"%d" % number, protocol.transport.get_extra_info("sockname"))
+                await until(lambda: len(protocol.events) == 8)
+            return protocol.data()
+
+    assert run(main()) == [b"0", b"1", "timer", b"2", "timer", b"3", "timer", "timer"]

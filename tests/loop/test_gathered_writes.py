@@ -10,6 +10,8 @@ import pytest
 
 import fastmux
 
+from .connections import close, connect
+
 pytestmark = pytest.mark.skipif(fastmux.implementation != "c", reason="only the extension gathers writes")
 TIMEOUT = 20
 
@@ -227,3 +229,18 @@ def test_an_environment_variable_turns_it_on_for_servers(monkeypatch, value, gat
     loop.close()
 
     assert seen == [None if gathers else b"data"]
+
+
+def test_lines_with_a_wrong_one_are_not_sent():
+    async def main():
+        protocol, theirs = await connect()
+        with pytest.raises(TypeError):
+            protocol.transport.writelines([b"x", b"y", 1])
+        protocol.transport.write(b"more")
+        received = await asyncio.get_running_loop().sock_recv(theirs, 100)
+        await close([protocol], [theirs])
+        return received
+
+    loop = fastmux.new_event_loop(gather_writes=True)
+    assert loop.run_until_complete(main()) == b"more"
+    loop.close()

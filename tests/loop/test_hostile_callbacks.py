@@ -3,11 +3,13 @@ anything."""
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import gc
 import importlib.util
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -680,3 +682,37 @@ def test_wrong_arguments_of_the_functions_in_c_are_refused(function, args):
 
     with pytest.raises((TypeError, AttributeError)):
         getattr(core._native, function)(*args)
+
+
+# Signal handlers that end a transport whose turn it is
+
+
+@pytest.mark.parametrize("method", ["_read_ready", "_write_ready"])
+def test_a_signal_handler_may_abort_the_transport_that_is_called_next(loop, connect, peer, method):
+    events, reports = [], []
+    loop.set_exception_handler(lambda loop, context: reports.append(context))
+
+    class Protocol(asyncio.Protocol):
+        def data_received(self, data):
+            events.append("data")
+
+        def resume_writing(self):
+            events.append("resume")
+
+        def connection_lost(self, exc):
+            events.append("lost")
+
+    transport = connect(Protocol)
+    transport.write(bytes(2_000_000))
+    peer[0].send(b"data")
+    previous = signal.signal(signal.SIGUSR1, lambda *args: transport.abort())
+    try:
+        loop.call_soon(_thread.interrupt_main, signal.SIGUSR1)
+        loop.call_soon(getattr(transport, method))
+        loop._run_once()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    turns(loop, 3)
+
+    assert events == ["lost"]
+    assert reports == []

@@ -523,3 +523,22 @@ def test_a_buffered_protocol_that_fails_is_closed(run, loop, failure):
     assert run(main()) is (RuntimeError if failure == "empty" else ValueError)
     name = "buffer_updated" if failure == "updated" else "get_buffer"
     assert [context["message"] for context in contexts] == [f"Fatal error: protocol.{name}() call failed."]
+
+
+@pytest.mark.parametrize("buffer", [b"read-only", memoryview(bytearray(8))[::2]], ids=["read-only", "gaps"])
+def test_a_buffer_that_cannot_be_filled_is_an_error_of_the_type(run, loop, buffer):
+    contexts = []
+    loop.set_exception_handler(lambda loop, context: contexts.append((context["message"], str(context["exception"]))))
+
+    async def main():
+        protocol, theirs = await connect(BufferedRecorder)
+        protocol.buffer = buffer
+        theirs.send(b"x")
+        error = await protocol.lost
+        theirs.close()
+        return type(error)
+
+    assert run(main()) is TypeError
+    name = type(buffer).__name__
+    text = f"recv_into() argument 1 must be read-write bytes-like object, not {name}"
+    assert contexts == [("Fatal read error on socket transport", text)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import sys
 from functools import partial
@@ -329,3 +330,40 @@ def test_a_limit_of_0_stops_reading(run):
         return found
 
     assert run(main()) == (b"", (0, 0), 0)
+
+
+class OwnSocket(socket.socket):
+    """A class of sockets with the standard transport."""
+
+
+@NEW
+def test_long_data_pauses_the_writer_on_any_transport(run):
+    async def main():
+        protocol, peer = await tls_pair(sock_class=OwnSocket)
+        for _ in range(2):
+            protocol.transport.write(big(2_000_000))
+        events = list(protocol.events)
+        received = await peer.receive(4_000_000)
+        await until(lambda: protocol.events[-1] != "pause")
+        await close_pair(protocol, peer)
+        return events, protocol.events, received == big(2_000_000) * 2
+
+    assert run(main()) == (["made", "pause"], ["made", "pause", "resume", "lost"], True)
+
+
+@NEW
+@pytest.mark.parametrize("sock_class", [None, OwnSocket], ids=["own", "standard"])
+def test_long_data_after_the_end_of_the_transport_below_is_no_error(loop, run, sock_class):
+    reports = []
+    loop.set_exception_handler(lambda loop, context: reports.append(context))
+
+    async def main():
+        protocol, peer = await tls_pair(sock_class=sock_class)
+        protocol.transport._ssl_protocol._transport.close()
+        protocol.transport.write(big(1_000_000))
+        error = await protocol.lost
+        peer.sock.close()
+        return error
+
+    assert run(main()) is None
+    assert reports == []

@@ -466,6 +466,23 @@ def test_an_exception_in_a_callback_ends_the_connection(run, reports, name):
 
 
 @NEW
+def test_a_cancelled_error_of_a_callback_ends_the_connection(run, reports):
+    class Failing(Recorder):
+        def data_received(self, data):
+            raise asyncio.CancelledError
+
+    async def main():
+        protocol, peer = await tls_pair(Failing)
+        await peer.send(peer.records(b"one"))
+        error = await protocol.lost
+        peer.sock.close()
+        return type(error)
+
+    assert run(main()) is asyncio.CancelledError
+    assert reports == [("Fatal error: protocol.buffer_updated() call failed.", asyncio.CancelledError)]
+
+
+@NEW
 def test_an_exception_in_connection_made_ends_the_connection(run, reports):
     class Failing(Recorder):
         def connection_made(self, transport):

@@ -205,3 +205,47 @@ def test_streams_carry_everything(run):
         return received
 
     assert run(main()) == b"".join(lines)
+
+
+def test_a_released_view_is_refused_and_the_connection_lives(run):
+    async def main():
+        protocol, theirs = await connect()
+        view = memoryview(b"data")
+        view.release()
+        with pytest.raises(ValueError, match="released"):
+            protocol.transport.write(view)
+        protocol.transport.write(b"more")
+        received = await asyncio.get_running_loop().sock_recv(theirs, 100)
+        await close([protocol], [theirs])
+        return received
+
+    assert run(main()) == b"more"
+
+
+def test_a_view_with_gaps_is_dropped_like_all_data_after_the_end(loop, run):
+    reports = []
+    loop.set_exception_handler(lambda loop, context: reports.append(context))
+
+    async def main():
+        protocol, theirs = await connect()
+        protocol.transport.abort()
+        protocol.transport.write(memoryview(b"abcdef")[::2])
+        await protocol.lost
+        theirs.close()
+
+    run(main())
+
+    assert reports == []
+
+
+def test_many_lines_with_a_wrong_one_are_not_sent(run):
+    async def main():
+        protocol, theirs = await connect()
+        with pytest.raises(TypeError):
+            protocol.transport.writelines([b"x"] * 1000 + [1] + [b"x"] * 1000)
+        protocol.transport.write(b"more")
+        received = await asyncio.get_running_loop().sock_recv(theirs, 10_000)
+        await close([protocol], [theirs])
+        return received
+
+    assert run(main()) == b"more"

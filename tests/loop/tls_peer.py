@@ -85,10 +85,12 @@ class Peer:
         return self.received
 
 
-async def tls_pair(factory=Recorder, *, server_side=False, ours=None, theirs=None, **options):
-    """Return our protocol on a new TLS connection, and its peer; server_side is ours."""
+async def tls_pair(factory=Recorder, *, server_side=False, ours=None, theirs=None, sock_class=None, **options):
+    """Return our protocol on a new TLS connection, and its peer; server_side is ours, and so is sock_class."""
     loop = asyncio.get_running_loop()
-    socks = socket.socketpair()
+    socks = list(socket.socketpair())
+    if sock_class is not None:
+        socks[0] = sock_class(fileno=socks[0].detach())
     for sock in socks:
         sock.setblocking(False)
     ours = ours or (server_context() if server_side else client_context())

@@ -4,8 +4,8 @@
  * full, a name as an address, a closed transport, a wrong argument.
  *
  * A datagram is delivered before the next one is received. One call delivers several,
- * as long as their callbacks queue nothing in the loop: what they queue runs before the
- * next datagram, as on the standard loop, which receives one datagram a turn.
+ * as long as their callbacks queue nothing in the loop and no timer is due: both run before
+ * the next datagram, as on the standard loop, which receives one datagram a turn.
  */
 #include "loop.h"
 
@@ -92,6 +92,18 @@ static PyObject *fmux__receive_one(PyObject *self, bool *got_out)
     return result;
 }
 
+/* Whether the loop has more to do than to deliver datagrams: a timer is due, or this is a turn
+ * of the standard loop, which delivers one. */
+static bool fmux__is_awaited(const fmux_loop_t *loop)
+{
+    if (loop->standard || !PyList_CheckExact(loop->scheduled))
+        return true;
+    if (PyList_Size(loop->scheduled) == 0)
+        return false;
+    PyObject *first = PyList_GetItem(loop->scheduled, 0);
+    return Py_TYPE(first) != fmux_timer_type || fmux_handle(first)->when <= fmux_loop_now();
+}
+
 /* The queue of the transport's loop; NULL if the loop stops, or is another object. */
 static const fmux_ring_t *fmux__queue(const fmux_transport_t *transport)
 {
@@ -122,7 +134,8 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
         if (result == NULL || !got)
             return result;
         Py_DECREF(result);
-        if (queue == NULL || fmux__queue(transport) != queue || queue->count != queued)
+        if (queue == NULL || fmux__queue(transport) != queue || queue->count != queued ||
+            fmux__is_awaited((const fmux_loop_t *)transport->loop))
             break;
     }
     return fmux_none();

@@ -117,7 +117,7 @@ extern fmux_objects_t fmux_objects;
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
     X(Task) X(context) X(name) X(_attach) X(_detach) X(_context) \
     X(_call_connection_lost) X(_fail_empty_waiter) X(connection_made) \
-    X(connection_lost) X(getpeername) X(max_size) X(set_protocol) X(_clients) \
+    X(connection_lost) X(getpeername) X(sockname) X(max_size) X(set_protocol) X(_clients) \
     X(_pending_removals) X(_remove) X(_sockets)
 /* clang-format on */
 
@@ -358,6 +358,7 @@ typedef struct {
     PyObject *server;
     PyObject *buffer;       /* a deque of what is not sent yet; NULL before the first */
     PyObject *empty_waiter; /* of a stream */
+    PyObject *closed_sock;  /* of a stream: what sock was, for get_extra_info() */
     PyObject *address;      /* of a datagram socket: its only receiver */
     Py_ssize_t max_size;    /* bytes of one receive */
     Py_ssize_t high_water, low_water;
@@ -480,6 +481,7 @@ int fmux_stream_flush(PyObject *transport);
 /* Attributes and methods of a stream transport. */
 PyObject *fmux_stream_get_sock(PyObject *self, void *unused);
 int fmux_stream_set_sock(PyObject *self, PyObject *value, void *unused);
+PyObject *fmux_stream_get_closed_sock(PyObject *self, void *unused);
 PyObject *fmux_stream_start(PyObject *self, PyObject *args);
 PyObject *fmux_stream_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *fmux_stream_close(PyObject *self, PyObject *unused);

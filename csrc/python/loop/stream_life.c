@@ -41,10 +41,53 @@ int fmux_stream_set_sock(PyObject *self, PyObject *value, void *unused)
     return 0;
 }
 
+/* The socket of a transport that has ended, as the standard transport keeps it: closed. None
+ * if there was none. */
+PyObject *fmux_stream_get_closed_sock(PyObject *self, void *unused)
+{
+    (void)unused;
+    fmux_transport_t *stream = fmux_transport(self);
+    PyObject *sock = stream->closed_sock;
+    if (sock == NULL && stream->family != 0) { /* the transport has owned the descriptor */
+        sock = PyObject_CallFunction(fmux_objects.socket_class, "iii", stream->family, SOCK_STREAM,
+                                     stream->proto);
+        if (sock == NULL)
+            return NULL;
+        if (fmux_done(FMUX_CALL_METHOD(close, sock)) < 0) {
+            Py_DECREF(sock);
+            return NULL;
+        }
+        Py_XDECREF(stream->closed_sock);
+        stream->closed_sock = sock;
+    }
+    if (sock == NULL)
+        sock = Py_None;
+    Py_INCREF(sock);
+    return sock;
+}
+
+/* extra["sockname"] = sock.getsockname() while it is possible, unless it is there. */
+static void fmux__keep_name(const fmux_transport_t *stream)
+{
+    PyObject *extra = stream->extra, *name = fmux_names.sockname;
+    int fd = fmux_stream_number(stream);
+    fmux_address_t address = {.length = sizeof address.any};
+    if (fd >= 0 && extra != NULL && PyDict_CheckExact(extra) &&
+        PyDict_GetItemWithError(extra, name) == NULL &&
+        getsockname(fd, (struct sockaddr *)&address.any, &address.length) == 0) {
+        PyObject *object = fmux_address_object(&address);
+        if (object != NULL)
+            (void)PyDict_SetItem(extra, name, object);
+        Py_XDECREF(object);
+    }
+    PyErr_Clear(); /* no memory: the end is more important */
+}
+
 /* Close the socket. Returns 0, or -1 with an exception. */
 static int fmux__close_socket(fmux_transport_t *stream)
 {
-    PyObject *sock = stream->sock;
+    fmux__keep_name(stream);
+    PyObject *sock = stream->sock, *old = stream->closed_sock;
     if (stream->owns_fd) {
         stream->owns_fd = 0;
         PyThreadState *state = PyEval_SaveThread(); /* SO_LINGER may block */
@@ -57,9 +100,14 @@ static int fmux__close_socket(fmux_transport_t *stream)
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
+    if (sock == NULL || sock == Py_None)
+        return 0;
     stream->sock = NULL;
-    int result = sock == NULL ? 0 : fmux_done(FMUX_CALL_METHOD(close, sock));
-    Py_XDECREF(sock);
+    stream->closed_sock = sock;
+    Py_INCREF(sock); /* closing it may run other code */
+    Py_XDECREF(old);
+    int result = fmux_done(FMUX_CALL_METHOD(close, sock));
+    Py_DECREF(sock);
     return result;
 }
 
@@ -170,6 +218,20 @@ static int fmux__detach(PyObject *server, PyObject *self)
     return result < 0 ? -1 : 0;
 }
 
+/* Detach a transport whose start has failed; keeps the exception. */
+static void fmux__leave_server(PyObject *self)
+{
+    PyObject *server = fmux_transport(self)->server, *type, *value, *traceback;
+    if (server == NULL || server == Py_None)
+        return;
+    Py_INCREF(server);
+    PyErr_Fetch(&type, &value, &traceback);
+    if (fmux__detach(server, self) < 0)
+        PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+    Py_DECREF(server);
+}
+
 /* ---- the start ----------------------------------------------------------------------- */
 
 /* loop.call_soon(callback, *args), or with context=context unless that is None. Steals
@@ -265,15 +327,17 @@ static int fmux__start(PyObject *self, PyObject *loop, PyObject *protocol, PyObj
     stream->high_water = HIGH_WATER;
     stream->low_water = HIGH_WATER / 4;
     int result = -1;
-    if (fd != NULL &&
-        fmux_check_unused(loop, fd, stream->owns_fd ? fd : stream->sock) == 0 &&
-        (context == Py_None || PyObject_SetAttr(self, fmux_names._context, context) == 0) &&
-        fmux__find_peer(stream) == 0 && fmux__set_max_size(stream) == 0 &&
-        fmux__set_protocol(self, protocol) == 0) {
+    if (fd != NULL && fmux_check_unused(loop, fd, stream->owns_fd ? fd : stream->sock) < 0) {
+        Py_CLEAR(stream->sock); /* stays the caller's */
+    } else if (fd != NULL &&
+               (context == Py_None || PyObject_SetAttr(self, fmux_names._context, context) == 0) &&
+               fmux__find_peer(stream) == 0 && fmux__set_max_size(stream) == 0 &&
+               fmux__set_protocol(self, protocol) == 0) {
         Py_INCREF(server);
         stream->server = server;
-        if ((server == Py_None || fmux__attach(server, self) == 0) &&
-            fmux__enter(loop, fd, self) == 0) {
+        if (server != Py_None && fmux__attach(server, self) < 0) {
+            Py_CLEAR(stream->server);
+        } else if (fmux__enter(loop, fd, self) == 0) {
             if (stream->family != AF_UNIX)
                 (void)setsockopt(stream->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
             result = fmux__schedule(self, fd, waiter, context);
@@ -352,6 +416,7 @@ static int fmux__make_transport(const fmux_serving_t *serving, int fd,
             stream->owns_fd = 0;
             stream->closing = 1;
             close(fd);
+            fmux__leave_server(self);
         }
         Py_DECREF(self);
     }

@@ -197,10 +197,10 @@ PyObject *fmux_stream_write_ready(PyObject *self, PyObject *unused)
 {
     (void)unused;
     fmux_transport_t *stream = fmux_transport(self);
-    if (stream->conn_lost != 0)
-        return fmux_none();
     if (PyErr_CheckSignals() < 0)
         return NULL;
+    if (stream->conn_lost != 0) /* perhaps since a signal handler */
+        return fmux_none();
     if (fmux_stream_is_patched(stream, fmux_names.sendmsg))
         return FMUX_CALL_METHOD(_write_ready_by_method, self);
     ssize_t sent = fmux__send_buffer(stream);
@@ -323,9 +323,15 @@ PyObject *fmux_stream_write(PyObject *self, PyObject *data)
     if (!fmux__may_write(stream, "Cannot call write() after write_eof()",
                          "unable to write; sendfile is in progress"))
         return NULL;
-    if (buffer.buf == NULL &&
-        fmux_python.get_buffer(data, &buffer, FMUX_BUFFER_READ) < 0)
-        return fmux_fatal(self, "Fatal write error on socket transport");
+    if (buffer.buf == NULL) {
+        int full = PyObject_IsTrue(data); /* fails if it is released */
+        if (full <= 0)
+            return full < 0 ? NULL : fmux_none();
+        if (stream->conn_lost != 0)
+            return FMUX_CALL_METHOD(_lost_write, self);
+        if (fmux_python.get_buffer(data, &buffer, FMUX_BUFFER_READ) < 0)
+            return fmux_fatal(self, "Fatal write error on socket transport");
+    }
     PyObject *result = NULL;
     if (buffer.len == 0) {
         result = fmux_none();
@@ -351,6 +357,23 @@ PyObject *fmux_stream_write(PyObject *self, PyObject *data)
     if (buffer.obj != NULL)
         fmux_python.release_buffer(&buffer);
     return result;
+}
+
+/* Check that the lines from start on are bytes-like, before those in front are sent. Returns
+ * false with an exception. */
+static bool fmux__are_buffers(PyObject *lines, Py_ssize_t start)
+{
+    Py_ssize_t count = PyTuple_Size(lines);
+    for (Py_ssize_t i = start; i < count; i++) {
+        PyObject *line = PyTuple_GetItem(lines, i);
+        fmux_buffer_t buffer;
+        if (PyBytes_CheckExact(line))
+            continue;
+        if (fmux_python.get_buffer(line, &buffer, FMUX_BUFFER_READ) < 0)
+            return false;
+        fmux_python.release_buffer(&buffer);
+    }
+    return true;
 }
 
 /* With gather_writes, each line is one write. */
@@ -381,10 +404,12 @@ PyObject *fmux_stream_writelines(PyObject *self, PyObject *iterable)
     } else if (stream->conn_lost != 0) {
         result = FMUX_CALL_METHOD(_lost_write, self);
     } else if (fmux__gathers(stream, 0)) {
-        result = fmux__gather_lines(self, lines);
+        result = fmux__are_buffers(lines, 0) ? fmux__gather_lines(self, lines) : NULL;
     } else if (fmux_is_buffering(stream) ||
                fmux_stream_is_patched(stream, fmux_names.sendmsg)) {
         result = fmux__keep(self, lines, 0);
+    } else if (!fmux__are_buffers(lines, FMUX__LINES)) {
+        result = NULL;
     } else {
         PyObject *first = PyTuple_GetSlice(lines, 0, FMUX__LINES);
         ssize_t sent = first == NULL ? -1 : fmux__send_lines(stream, first, &total);

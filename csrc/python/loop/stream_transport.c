@@ -18,6 +18,17 @@ static PyObject *fmux__no_data(PyObject *self, ssize_t got)
     return fmux_fatal(self, "Fatal read error on socket transport");
 }
 
+/* Replace the exception by that of recv_into(). */
+static void fmux__refuse_buffer(PyObject *target)
+{
+    PyErr_Clear();
+    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(target), "__name__");
+    if (name != NULL)
+        PyErr_Format(PyExc_TypeError,
+                     "recv_into() argument 1 must be read-write bytes-like object, not %S", name);
+    Py_XDECREF(name);
+}
+
 /* Receive into the buffer of a BufferedProtocol. */
 static PyObject *fmux__fill(PyObject *self, fmux_transport_t *stream,
                             PyObject *protocol)
@@ -40,6 +51,7 @@ static PyObject *fmux__fill(PyObject *self, fmux_transport_t *stream,
         return fmux_none();
     }
     if (fmux_python.get_buffer(target, &buffer, FMUX_BUFFER_WRITE) < 0) {
+        fmux__refuse_buffer(target);
         Py_DECREF(target);
         return fmux_fatal(self, "Fatal read error on socket transport");
     }
@@ -71,11 +83,12 @@ static PyObject *fmux__read_ready(PyObject *self, PyObject *unused)
 {
     (void)unused;
     fmux_transport_t *stream = fmux_transport(self);
-    if (stream->conn_lost != 0)
-        return fmux_none();
-    /* A pending signal handler may raise. Run it before the data leaves the kernel. */
+    /* A pending signal handler may raise, or abort the transport. Run it before the data
+     * leaves the kernel. */
     if (PyErr_CheckSignals() < 0)
         return NULL;
+    if (stream->conn_lost != 0)
+        return fmux_none();
     if (stream->buffered
             ? fmux_stream_is_patched(stream, fmux_names.recv_into)
             : fmux_stream_is_patched(stream, fmux_names.recv))
@@ -147,6 +160,7 @@ static PyMemberDef fmux__members[] = {
 static PyGetSetDef fmux__attributes[] = {
     FMUX_TRANSPORT_ATTRIBUTES,
     {"_sock", fmux_stream_get_sock, fmux_stream_set_sock, NULL, NULL},
+    {"_closed_sock", fmux_stream_get_closed_sock, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -187,6 +187,7 @@ static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(transport->server);
     Py_VISIT(transport->buffer);
     Py_VISIT(transport->empty_waiter);
+    Py_VISIT(transport->closed_sock);
     Py_VISIT(transport->address);
     return 0;
 }
@@ -201,6 +202,7 @@ static int fmux__clear(PyObject *self)
     Py_CLEAR(transport->server);
     Py_CLEAR(transport->buffer);
     Py_CLEAR(transport->empty_waiter);
+    Py_CLEAR(transport->closed_sock);
     Py_CLEAR(transport->address);
     return 0;
 }

@@ -6,6 +6,8 @@
  */
 #include "loop.h"
 
+#include <errno.h>
+
 enum { FMUX__READ = 1,
        FMUX__WRITE = 2 }; /* EVENT_READ, EVENT_WRITE */
 
@@ -24,6 +26,13 @@ static PyObject *fmux__key(fmux_loop_t *loop, PyObject *fd)
     if (key == Py_None)
         Py_CLEAR(key);
     return key;
+}
+
+/* Unregister a file that modify() has refused, and raise its error, as the selector does. */
+static void fmux__refuse(PyObject *selector, PyObject *fd, PyObject *error)
+{
+    if (fmux_done(FMUX_CALL_METHOD(unregister, selector, fd)) == 0)
+        (void)fmux_raise((int)PyLong_AsLong(error));
 }
 
 /* Store a new selector key; without events, unregister. Returns 0, or -1. */
@@ -61,12 +70,18 @@ static int fmux__change(fmux_loop_t *loop, PyObject *fd, bool known, long events
                   : fmux_file_register(context, fmux_give(fd),
                                        fmux_give(number), fmux_give(data));
         key = fmux_borrow(result);
-        /* An int is an errno, or means unusual arguments. Try the selector's
-         * method, which raises or handles them. */
-        if (key != NULL && PyLong_CheckExact(key))
+        /* An int is an error, or -EDOM for unusual arguments. The selector's method
+         * raises or handles them; but a second modify() would have another error, because the
+         * first one has forgotten the file. */
+        if (key != NULL && PyLong_CheckExact(key)) {
+            if (known && PyLong_AsLong(key) != -EDOM) {
+                fmux__refuse(selector, fd, key);
+                complete = false;
+            }
             Py_CLEAR(key);
-        else
+        } else {
             complete = false;
+        }
     }
     if (complete) {
         key = known ? FMUX_CALL_METHOD(modify, selector, fd, number, data)

@@ -45,6 +45,8 @@ class StreamCore(asyncio.Transport):
     _protocol_paused: bool
     _server: Any
     _sock: Any
+    @property
+    def _closed_sock(self) -> Any: ...
     _sock_fd: int
     max_size: int
 

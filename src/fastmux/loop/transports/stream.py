@@ -69,8 +69,12 @@ class _SocketTransport(_native.StreamCore):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         extra = self._extra
-        if name in ("socket", "sockname") and name not in extra and (sock := self._sock) is not None:
-            extra[name] = trsock.TransportSocket(sock) if name == "socket" else _address(sock.getsockname)
+        if name in ("socket", "sockname") and name not in extra:
+            sock = self._sock
+            if name == "socket" and (sock is not None or (sock := self._closed_sock) is not None):
+                extra[name] = trsock.TransportSocket(sock)
+            elif name == "sockname" and sock is not None:
+                extra[name] = _address(sock.getsockname)
         return extra.get(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:

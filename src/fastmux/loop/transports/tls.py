@@ -18,7 +18,7 @@ from asyncio import sslproto
 from itertools import pairwise
 from typing import Any, Final
 
-from fastmux.loop.asyncio_private import StandardTLS, StandardTLSTransport
+from fastmux.loop.asyncio_private import StandardTLS, StandardTLSTransport, StandardTransport
 
 #: The TLS of Python 3.10 has other states, and stays as it is.
 SUPPORTED: Final = sys.version_info >= (3, 11) and hasattr(sslproto, "SSLAgainErrors")
@@ -41,6 +41,8 @@ if SUPPORTED:
     #: Pairs of a state and the next one.
     _STEPS: Any = tuple(pairwise((_UNWRAPPED, _HANDSHAKE, _ESTABLISHED, _STATES.FLUSHING, _SHUTDOWN)))
 _MESSAGE: Final = "Fatal error on SSL protocol"
+#: That of the transport below, which the standard protocol uses as a buffered one.
+_UPDATE_MESSAGE: Final = "Fatal error: protocol.buffer_updated() call failed."
 
 
 def is_supported(loop: Any) -> bool:
@@ -181,6 +183,10 @@ class TLSProtocol(StandardTLS):
                 self._control_ssl_reading()
         except Exception as exc:
             self._fatal_error(exc, _MESSAGE)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._transport._fatal_error(exc, _UPDATE_MESSAGE)
 
     def _advance(self) -> None:
         """Continue with what is in the BIO."""
@@ -191,8 +197,10 @@ class TLSProtocol(StandardTLS):
                 self._do_read()
             else:
                 self.buffer_updated(0)
-        except Exception as exc:
-            self._transport._fatal_error(exc, "Fatal error: protocol.buffer_updated() call failed.")
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as exc:
+            self._transport._fatal_error(exc, _UPDATE_MESSAGE)
 
     # Data to the application
 
@@ -281,10 +289,17 @@ class TLSProtocol(StandardTLS):
                         sent += self._sslobj.write(piece)
                     pieces.append(self._outgoing.read())
                     if len(pieces) == _PIECES:
-                        self._transport.writelines(pieces)
+                        self._send(pieces)
                         pieces = []
             except _AGAIN:
                 pass
         if pieces:
-            self._transport.writelines(pieces)
+            self._send(pieces)
         return sent
+
+    def _send(self, pieces: list[bytes]) -> None:
+        # The standard writelines() does not pause the writer, and fails if the transport is closed.
+        if isinstance(self._transport, StandardTransport):
+            self._transport.write(b"".join(pieces))
+        else:
+            self._transport.writelines(pieces)
