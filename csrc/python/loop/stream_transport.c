@@ -119,6 +119,7 @@ static PyMethodDef fmux__methods[] = {
     FMUX_METHOD("_start", fmux_stream_start, METH_VARARGS,
                 "_start(loop, sock, protocol, waiter, extra, server, context): begin to serve a socket."),
     FMUX_METHOD("_add_reader", fmux_stream_add_reader, METH_FASTCALL, NULL),
+    FMUX_METHOD("_add_writer", fmux_stream_add_writer, METH_FASTCALL, NULL),
     FMUX_METHOD("_call_connection_lost", fmux_stream_connection_lost, METH_O, NULL),
     FMUX_METHOD("__del__", fmux_stream_del, METH_NOARGS, NULL),
     FMUX_METHOD("_read_ready", fmux__read_ready, METH_NOARGS, NULL),
