@@ -95,6 +95,7 @@ typedef struct {
     PyObject *report;       /* report(handle, exception) */
     PyObject *open_array;   /* open_array(selector): (array, owner) or None */
     PyObject *fail;         /* fail(result): raises */
+    bool weak_set_defers;   /* a WeakSet removes nothing while it is iterated: until Python 3.13 */
 } fmux_objects_t;
 
 extern fmux_objects_t fmux_objects;

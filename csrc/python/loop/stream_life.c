@@ -126,10 +126,12 @@ static PyObject *fmux__clients(PyObject *server)
         return NULL;
     PyObject *sockets = PyObject_GetAttr(server, fmux_names._sockets);
     PyObject *clients = sockets == NULL ? NULL : PyObject_GetAttr(server, fmux_names._clients);
-    PyObject *pending =
-        clients == NULL ? NULL : PyObject_GetAttr(clients, fmux_names._pending_removals);
-    if (pending == NULL || sockets == Py_None || PyObject_Size(pending) != 0 ||
-        (PyObject *)Py_TYPE(clients) != fmux_objects.weak_set)
+    PyObject *pending = clients == NULL || !fmux_objects.weak_set_defers
+                            ? NULL
+                            : PyObject_GetAttr(clients, fmux_names._pending_removals);
+    if (clients != NULL &&
+        (sockets == Py_None || (PyObject *)Py_TYPE(clients) != fmux_objects.weak_set ||
+         (fmux_objects.weak_set_defers && (pending == NULL || PyObject_Size(pending) != 0))))
         Py_CLEAR(clients);
     PyErr_Clear();
     Py_XDECREF(sockets);
