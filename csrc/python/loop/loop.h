@@ -359,7 +359,7 @@ typedef struct {
     PyObject *server;
     PyObject *buffer;       /* a deque of what is not sent yet; NULL before the first */
     PyObject *empty_waiter; /* of a stream */
-    PyObject *context;      /* of all callbacks, from Python 3.15 on; else NULL or None */
+    PyObject *context;      /* of a stream's callbacks, from Python 3.15 on; else NULL or None */
     PyObject *address;      /* of a datagram socket: its only receiver */
     Py_ssize_t max_size;    /* bytes of one receive */
     Py_ssize_t high_water, low_water;
@@ -450,7 +450,6 @@ PyObject *fmux_buffered(PyObject *self, bool was_buffering);
     FMUX_TRANSPORT_MEMBER("_loop", T_OBJECT, loop),                         \
         FMUX_TRANSPORT_MEMBER("_protocol", T_OBJECT, protocol),             \
         FMUX_TRANSPORT_MEMBER("_extra", T_OBJECT, extra),                   \
-        FMUX_TRANSPORT_MEMBER("_context", T_OBJECT, context),               \
         FMUX_TRANSPORT_MEMBER("max_size", T_PYSSIZET, max_size),            \
         FMUX_TRANSPORT_MEMBER("_high_water", T_PYSSIZET, high_water),       \
         FMUX_TRANSPORT_MEMBER("_low_water", T_PYSSIZET, low_water),         \

@@ -139,6 +139,7 @@ static PyMemberDef fmux__members[] = {
     FMUX_TRANSPORT_MEMBERS,
     FMUX_TRANSPORT_MEMBER("_sock_fd", T_INT, fd),
     FMUX_TRANSPORT_MEMBER("_server", T_OBJECT, server),
+    FMUX_TRANSPORT_MEMBER("_context", T_OBJECT, context),
     FMUX_TRANSPORT_MEMBER("_empty_waiter", T_OBJECT, empty_waiter),
     FMUX_TRANSPORT_MEMBER("_eof", T_BOOL, eof),
     FMUX_TRANSPORT_MEMBER("_buffered", T_BOOL, buffered),
