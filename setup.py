@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import sys
 import sysconfig
 
@@ -17,6 +18,10 @@ class OptionalExtension(build_ext):
         super().finalize_options()
         for extension in self.extensions:
             extension.optional = True
+
+    def get_ext_filename(self, fullname: str) -> str:
+        """Name a file of the stable ABI for all Pythons: the name that 3.15 prefers is not found by 3.13 and older."""
+        return re.sub(r"\.abi3-[^.]+\.so$", ".abi3.so", super().get_ext_filename(fullname))
 
     def run(self) -> None:
         super().run()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import functools
+import gc
 import inspect
 import os
 import pickle
 import re
 import select
 import weakref
+from unittest import mock
 
 import pytest
 
@@ -106,3 +108,33 @@ def test_a_selector_takes_the_functions_as_class_attributes(socketpair):
         with cls() as selector:
             key = selector.register(socketpair[0], fastmux.selectors.EVENT_WRITE)
             assert selector.select(0) == [(key, fastmux.selectors.EVENT_WRITE)]
+
+
+@pytest.mark.parametrize("way", ["close()", "with"])
+def test_an_epoll_object_is_closed_after_the_program_has_closed_its_descriptor(way):
+    """Since Python 3.15 the first close() raises."""
+
+    def close(epoll):
+        if way == "close()":
+            return epoll.close()
+        with epoll:
+            return None
+
+    seen = {}
+    for which, module in MODULES.items():
+        epoll = module.epoll()
+        os.close(epoll.fileno())
+        seen[which] = [outcome(close, epoll), epoll.closed, outcome(epoll.close)]
+
+    assert seen["mirror"] == seen["standard"]
+
+
+@pytest.mark.skipif(fastmux.implementation != "c", reason="the mirror is the standard object")
+def test_an_epoll_object_is_dropped_silently_after_the_program_has_closed_its_descriptor():
+    epoll = fastmux.select.epoll()
+    os.close(epoll.fileno())
+    with mock.patch("sys.unraisablehook") as hook:
+        del epoll
+        gc.collect()
+
+    assert not hook.called

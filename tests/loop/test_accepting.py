@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import os
 import socket
@@ -13,7 +14,7 @@ import pytest
 
 import fastmux
 
-from .connections import Recorder, connect, settle
+from .connections import Recorder, connect, settle, until
 
 HOST = "127.0.0.1"
 
@@ -121,6 +122,57 @@ def test_the_socket_is_closed_after_connection_lost(run, family, asks):
             assert client.recv(1) == b""
 
     run(main())
+
+
+@FAMILIES
+def test_connections_of_a_server_share_context_variables_as_on_the_standard_loop(run, family):
+    """Since Python 3.15 each has one copy of the server's context; before, each callback has a copy of its own."""
+    steps = contextvars.ContextVar("steps")
+
+    def step(name):
+        steps.set((*steps.get(), name))
+        return steps.get()
+
+    class Stepping(Recorder):
+        def connection_made(self, transport):
+            super().connection_made(transport)
+            self.seen.append(step("made"))
+
+        def data_received(self, data):
+            super().data_received(data)
+            self.seen.append(step("data"))
+
+        def connection_lost(self, exc):
+            self.seen.append(step("lost"))
+            super().connection_lost(exc)
+
+    async def main():
+        protocols = []
+
+        def make():
+            protocols.append(Stepping())
+            protocols[-1].seen = [step(f"factory {len(protocols)}")]
+            return protocols[-1]
+
+        steps.set(("before",))
+        server, address = await family.serve(make)
+        steps.set(("after",))
+        with contextlib.ExitStack() as stack:
+            for number in range(1, 3):
+                client = stack.enter_context(socket.socket(family.family))
+                client.connect(address)
+                client.send(b"data")
+                await until(lambda number=number: len(protocols) == number and protocols[-1].data)
+            server.close()
+            for protocol in protocols:
+                protocol.transport.abort()
+                await protocol.lost
+        return [protocol.seen for protocol in protocols], steps.get()
+
+    standard = asyncio.SelectorEventLoop()
+    expected = standard.run_until_complete(main())
+    standard.close()
+    assert run(main()) == expected
 
 
 @FAMILIES

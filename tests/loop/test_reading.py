@@ -228,8 +228,9 @@ def test_every_transport_reads_in_its_own_context(run):
     assert sorted(seen[3:]) == [(f"{name} has been read", name) for name in names]
 
 
+@pytest.mark.parametrize("end", ["eof", "abort"])
 @pytest.mark.parametrize("accepted", [False, True], ids=["connected", "accepted"])
-def test_callbacks_share_context_variables_as_on_the_standard_loop(run, accepted):
+def test_callbacks_share_context_variables_as_on_the_standard_loop(run, accepted, end):
     """Since Python 3.15 all callbacks of a transport run in one context; before, in copies of several."""
     steps = contextvars.ContextVar("steps")
 
@@ -283,7 +284,10 @@ def test_callbacks_share_context_variables_as_on_the_standard_loop(run, accepted
         while protocol.steps[-1] != "resume":
             await loop.sock_recv(theirs, 1 << 24)
         seen.append(protocol.steps)
-        theirs.shutdown(socket.SHUT_WR)
+        if end == "eof":
+            theirs.shutdown(socket.SHUT_WR)
+        else:
+            protocol.transport.abort()
         await protocol.lost
         theirs.close()
         return [*seen, protocol.steps, steps.get()]

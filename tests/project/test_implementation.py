@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
 import fastmux
+from fastmux import _binding
 
 REPORT = """
 import sys, fastmux
@@ -64,3 +66,11 @@ def test_both_classes_have_the_same_public_names():
 
 def test_the_version_is_a_version():
     assert [part.isdecimal() for part in fastmux.__version__.split(".")[:2]] == [True, True]
+
+
+@pytest.mark.skipif(fastmux.implementation != "c", reason="there is no extension")
+def test_the_extension_for_the_stable_abi_has_the_name_that_all_pythons_find():
+    """Python 3.15 prefers a name with the platform, which 3.13 and older do not find in a wheel that 3.15 has built."""
+    name = Path(_binding._native.__file__).name
+
+    assert "abi3" not in name or name == "_native.abi3.so"

@@ -95,6 +95,7 @@ typedef struct {
     PyObject *report;       /* report(handle, exception) */
     PyObject *open_array;   /* open_array(selector): (array, owner) or None */
     PyObject *fail;         /* fail(result): raises */
+    bool weak_set_defers;   /* a WeakSet removes nothing while it is iterated: until Python 3.13 */
 } fmux_objects_t;
 
 extern fmux_objects_t fmux_objects;
@@ -115,7 +116,7 @@ extern fmux_objects_t fmux_objects;
     X(_write_failed) X(_after_sending) X(_maybe_pause_protocol) \
     X(get_buffer) X(buffer_updated) X(data_received) X(get_debug) X(modify) \
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
-    X(Task) X(context) X(name) X(_attach) X(_detach) X(_context) \
+    X(Task) X(context) X(name) X(_attach) X(_detach) X(copy) \
     X(_call_connection_lost) X(_fail_empty_waiter) X(connection_made) \
     X(connection_lost) X(getpeername) X(sockname) X(max_size) X(set_protocol) X(_clients) \
     X(_pending_removals) X(_remove) X(_sockets)
@@ -359,6 +360,7 @@ typedef struct {
     PyObject *buffer;       /* a deque of what is not sent yet; NULL before the first */
     PyObject *empty_waiter; /* of a stream */
     PyObject *closed_sock;  /* of a stream: what sock was, for get_extra_info() */
+    PyObject *context;      /* of a stream's callbacks, from Python 3.15 on; else NULL or None */
     PyObject *address;      /* of a datagram socket: its only receiver */
     Py_ssize_t max_size;    /* bytes of one receive */
     Py_ssize_t high_water, low_water;
@@ -385,6 +387,12 @@ enum { FMUX_PIECE = 256 * 1024 }; /* max_size of a new transport */
 /* Received data on its way into a bytes object. Used with the interpreter lock, and
  * no Python code runs between receiving and copying. */
 extern char fmux_piece[FMUX_PIECE];
+
+/* self._loop.name(first, second, third), with context=self._context if there is one: only
+ * since Python 3.15 do all methods of the loop take it. third may be NULL. Returns 0, or -1
+ * with an exception. */
+int fmux_call_loop(PyObject *self, PyObject *name, PyObject *first, PyObject *second,
+                   PyObject *third);
 
 /* Call self._fatal_error(exception, message) for the exception that is set, unless
  * that one ends the program. */
@@ -484,6 +492,7 @@ int fmux_stream_set_sock(PyObject *self, PyObject *value, void *unused);
 PyObject *fmux_stream_get_closed_sock(PyObject *self, void *unused);
 PyObject *fmux_stream_start(PyObject *self, PyObject *args);
 PyObject *fmux_stream_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t count);
+PyObject *fmux_stream_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t count);
 PyObject *fmux_stream_close(PyObject *self, PyObject *unused);
 PyObject *fmux_stream_connection_lost(PyObject *self, PyObject *exception);
 PyObject *fmux_stream_del(PyObject *self, PyObject *unused);

@@ -208,6 +208,11 @@ static int fmux__find_objects(void)
         (o->socket_dict = fmux__type_dict(o->socket_class)) != NULL;
     if (!found)
         return -1;
+    PyObject *set = PyObject_CallNoArgs(o->weak_set);
+    if (set == NULL)
+        return -1;
+    o->weak_set_defers = PyObject_HasAttrString(set, "_pending_removals");
+    Py_DECREF(set);
     if (!PyObject_HasAttrString(o->server_class, "close_clients"))
         o->server_class = Py_None; /* before Python 3.13 it only counts */
     PyObject *socket = o->socket_base;

@@ -174,10 +174,12 @@ static PyObject *fmux__clients(PyObject *server)
         return NULL;
     PyObject *sockets = PyObject_GetAttr(server, fmux_names._sockets);
     PyObject *clients = sockets == NULL ? NULL : PyObject_GetAttr(server, fmux_names._clients);
-    PyObject *pending =
-        clients == NULL ? NULL : PyObject_GetAttr(clients, fmux_names._pending_removals);
-    if (pending == NULL || sockets == Py_None || PyObject_Size(pending) != 0 ||
-        (PyObject *)Py_TYPE(clients) != fmux_objects.weak_set)
+    PyObject *pending = clients == NULL || !fmux_objects.weak_set_defers
+                            ? NULL
+                            : PyObject_GetAttr(clients, fmux_names._pending_removals);
+    if (clients != NULL &&
+        (sockets == Py_None || (PyObject *)Py_TYPE(clients) != fmux_objects.weak_set ||
+         (fmux_objects.weak_set_defers && (pending == NULL || PyObject_Size(pending) != 0))))
         Py_CLEAR(clients);
     PyErr_Clear();
     Py_XDECREF(sockets);
@@ -234,25 +236,15 @@ static void fmux__leave_server(PyObject *self)
 
 /* ---- the start ----------------------------------------------------------------------- */
 
-/* loop.call_soon(callback, *args), or with context=context unless that is None. Steals
- * callback. */
-static int fmux__call_soon(PyObject *loop, PyObject *context, PyObject *callback,
-                           PyObject *first, PyObject *second)
+/* loop.call_soon(callback, first, second), in the context of the transport. Steals callback. */
+static int fmux__call_soon(PyObject *self, PyObject *callback, PyObject *first,
+                           PyObject *second)
 {
-    static PyObject *names; /* ("context",) */
-    PyObject *args[6] = {NULL, loop, callback, first, second};
-    size_t count = second == NULL ? 3 : 4;
-    if (callback == NULL ||
-        (names == NULL && (names = Py_BuildValue("(s)", "context")) == NULL)) {
-        Py_XDECREF(callback);
-        return -1;
-    }
-    args[count + 1] = context;
-    PyObject *handle = fmux_python.vectorcall_method(
-        fmux_names.call_soon, args + 1, count | FMUX_PLACE_BEFORE,
-        context == Py_None ? NULL : names);
-    Py_DECREF(callback);
-    return fmux_done(handle);
+    int result = callback == NULL ? -1
+                                  : fmux_call_loop(self, fmux_names.call_soon, callback,
+                                                   first, second);
+    Py_XDECREF(callback);
+    return result;
 }
 
 /* extra["peername"] = sock.getpeername(), or None, unless it is there. */
@@ -294,21 +286,20 @@ static int fmux__set_max_size(fmux_transport_t *stream)
 }
 
 /* Schedule connection_made(), and after it reading and the result of the waiter. */
-static int fmux__schedule(PyObject *self, PyObject *fd, PyObject *waiter, PyObject *context)
+static int fmux__schedule(PyObject *self, PyObject *fd, PyObject *waiter)
 {
-    PyObject *loop = fmux_transport(self)->loop, *protocol = fmux_transport(self)->protocol;
+    PyObject *protocol = fmux_transport(self)->protocol;
     PyObject *reader = PyObject_GetAttr(self, fmux_names._read_ready);
     int result = reader == NULL ? -1 : 0;
     if (result == 0)
-        result = fmux__call_soon(loop, context,
-                                 PyObject_GetAttr(protocol, fmux_names.connection_made),
+        result = fmux__call_soon(self, PyObject_GetAttr(protocol, fmux_names.connection_made),
                                  self, NULL);
     if (result == 0)
-        result = fmux__call_soon(loop, context, PyObject_GetAttr(self, fmux_names._add_reader),
-                                 fd, reader);
+        result = fmux__call_soon(self, PyObject_GetAttr(self, fmux_names._add_reader), fd,
+                                 reader);
     if (result == 0 && waiter != Py_None) {
         Py_INCREF(fmux_objects.set_ready);
-        result = fmux__call_soon(loop, context, fmux_objects.set_ready, waiter, NULL);
+        result = fmux__call_soon(self, fmux_objects.set_ready, waiter, NULL);
     }
     Py_XDECREF(reader);
     return result;
@@ -324,14 +315,14 @@ static int fmux__start(PyObject *self, PyObject *loop, PyObject *protocol, PyObj
     int on = 1;
     Py_INCREF(loop);
     stream->loop = loop;
+    Py_INCREF(context);
+    stream->context = context;
     stream->high_water = HIGH_WATER;
     stream->low_water = HIGH_WATER / 4;
     int result = -1;
     if (fd != NULL && fmux_check_unused(loop, fd, stream->owns_fd ? fd : stream->sock) < 0) {
         Py_CLEAR(stream->sock); /* stays the caller's */
-    } else if (fd != NULL &&
-               (context == Py_None || PyObject_SetAttr(self, fmux_names._context, context) == 0) &&
-               fmux__find_peer(stream) == 0 && fmux__set_max_size(stream) == 0 &&
+    } else if (fd != NULL && fmux__find_peer(stream) == 0 && fmux__set_max_size(stream) == 0 &&
                fmux__set_protocol(self, protocol) == 0) {
         Py_INCREF(server);
         stream->server = server;
@@ -340,7 +331,7 @@ static int fmux__start(PyObject *self, PyObject *loop, PyObject *protocol, PyObj
         } else if (fmux__enter(loop, fd, self) == 0) {
             if (stream->family != AF_UNIX)
                 (void)setsockopt(stream->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-            result = fmux__schedule(self, fd, waiter, context);
+            result = fmux__schedule(self, fd, waiter);
         }
     }
     Py_XDECREF(fd);
@@ -377,7 +368,18 @@ PyObject *fmux_stream_add_reader(PyObject *self, PyObject *const *args, Py_ssize
     }
     if (stream->closing || stream->paused || stream->loop == NULL)
         return fmux_none();
-    if (fmux_done(FMUX_CALL_METHOD(_add_reader, stream->loop, args[0], args[1])) < 0)
+    if (fmux_call_loop(self, fmux_names._add_reader, args[0], args[1], NULL) < 0)
+        return NULL;
+    return fmux_none();
+}
+
+PyObject *fmux_stream_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t count)
+{
+    if (count != 2) {
+        PyErr_SetString(PyExc_TypeError, "_add_writer() takes a descriptor and a callback");
+        return NULL;
+    }
+    if (fmux_call_loop(self, fmux_names._add_writer, args[0], args[1], NULL) < 0)
         return NULL;
     return fmux_none();
 }
@@ -389,9 +391,9 @@ typedef struct {
     int family, proto;
 } fmux_serving_t;
 
-/* The transport of an accepted connection, in the current context. */
+/* The transport of an accepted connection. context: of its callbacks, or None. */
 static int fmux__make_transport(const fmux_serving_t *serving, int fd,
-                                const fmux_address_t *peer)
+                                const fmux_address_t *peer, PyObject *context)
 {
     PyObject *protocol = fmux_python.vectorcall(serving->factory, NULL, 0, NULL);
     PyObject *address = protocol == NULL ? NULL : fmux_address_object(peer);
@@ -410,8 +412,7 @@ static int fmux__make_transport(const fmux_serving_t *serving, int fd,
         stream->owns_fd = 1;
         stream->family = serving->family;
         stream->proto = serving->proto;
-        result = fmux__start(self, serving->loop, protocol, Py_None, serving->server,
-                             serving->context);
+        result = fmux__start(self, serving->loop, protocol, Py_None, serving->server, context);
         if (result < 0 && stream->owns_fd) {
             stream->owns_fd = 0;
             stream->closing = 1;
@@ -424,17 +425,20 @@ static int fmux__make_transport(const fmux_serving_t *serving, int fd,
     return result;
 }
 
-/* The same in a copy of the context. Returns 0, or -1 with an exception that ends the
- * program: others are not reported, as by the standard loop. */
+/* The same in a context of its own: a copy of the server's, in which the callbacks run,
+ * too; a copy of the current one, if the server has none. Returns 0, or -1 with an exception
+ * that ends the program: others are not reported, as by the standard loop. */
 static int fmux__connect(const fmux_serving_t *serving, int fd, const fmux_address_t *peer)
 {
-    PyObject *context = fmux_python.context_copy();
+    bool has_own = serving->context != Py_None;
+    PyObject *context = has_own ? FMUX_CALL_METHOD(copy, serving->context)
+                                : fmux_python.context_copy();
     int result = -1;
     if (context == NULL || fmux_python.context_enter(context) < 0) {
         close(fd);
     } else {
         PyObject *type, *value, *traceback;
-        result = fmux__make_transport(serving, fd, peer);
+        result = fmux__make_transport(serving, fd, peer, has_own ? context : Py_None);
         PyErr_Fetch(&type, &value, &traceback);
         (void)fmux_python.context_exit(context);
         PyErr_Restore(type, value, traceback);
@@ -483,21 +487,18 @@ PyObject *fmux_stream_close(PyObject *self, PyObject *unused)
         return fmux_none();
     stream->closing = 1;
     PyObject *loop = stream->loop == NULL ? Py_None : stream->loop;
-    PyObject *fd = PyLong_FromLong(stream->fd), *context = NULL;
+    PyObject *fd = PyLong_FromLong(stream->fd);
     Py_INCREF(loop);
     int result = fd == NULL ? -1 : fmux_done(FMUX_CALL_METHOD(_remove_reader, loop, fd));
     if (result == 0 && !fmux_is_buffering(stream)) {
         stream->conn_lost++;
         result = fmux_done(FMUX_CALL_METHOD(_remove_writer, loop, fd));
-        context = result == 0 ? PyObject_GetAttr(self, fmux_names._context) : NULL;
-        result = context == NULL ? -1
-                                 : fmux__call_soon(loop, context,
-                                                   PyObject_GetAttr(self, fmux_names._call_connection_lost),
-                                                   Py_None, NULL);
+        if (result == 0)
+            result = fmux__call_soon(
+                self, PyObject_GetAttr(self, fmux_names._call_connection_lost), Py_None, NULL);
     }
     Py_DECREF(loop);
     Py_XDECREF(fd);
-    Py_XDECREF(context);
     return result < 0 ? NULL : fmux_none();
 }
 

@@ -30,6 +30,28 @@ PyObject *fmux_fatal(PyObject *self, const char *message)
     return none;
 }
 
+int fmux_call_loop(PyObject *self, PyObject *name, PyObject *first, PyObject *second,
+                   PyObject *third)
+{
+    static PyObject *names; /* ("context",) */
+    const fmux_transport_t *transport = fmux_transport(self);
+    PyObject *loop = transport->loop == NULL ? Py_None : transport->loop;
+    PyObject *context = transport->context == NULL ? Py_None : transport->context;
+    PyObject *args[6] = {NULL, loop, first, second, third};
+    size_t count = third == NULL ? 3 : 4;
+    if (names == NULL && (names = PyTuple_Pack(1, fmux_names.context)) == NULL)
+        return -1;
+    args[count + 1] = context;
+    Py_INCREF(loop);
+    Py_INCREF(context);
+    int result = fmux_done(
+        fmux_python.vectorcall_method(name, args + 1, count | FMUX_PLACE_BEFORE,
+                                      context == Py_None ? NULL : names));
+    Py_DECREF(context);
+    Py_DECREF(loop);
+    return result;
+}
+
 int fmux_socket_number(PyObject *sock)
 {
     if (sock == NULL || sock == Py_None)
@@ -139,17 +161,13 @@ PyObject *fmux_transport_buffer(PyObject *self)
 
 PyObject *fmux_buffered(PyObject *self, bool was_buffering)
 {
-    const fmux_transport_t *transport = fmux_transport(self);
     int result = 0;
     if (!was_buffering) {
-        PyObject *loop = transport->loop == NULL ? Py_None : transport->loop;
-        PyObject *fd = PyLong_FromLong(transport->fd);
+        PyObject *fd = PyLong_FromLong(fmux_transport(self)->fd);
         PyObject *callback = PyObject_GetAttr(self, fmux_names._write_ready);
-        Py_INCREF(loop);
         result = fd == NULL || callback == NULL
                      ? -1
-                     : fmux_done(FMUX_CALL_METHOD(_add_writer, loop, fd, callback));
-        Py_DECREF(loop);
+                     : fmux_call_loop(self, fmux_names._add_writer, fd, callback, NULL);
         Py_XDECREF(fd);
         Py_XDECREF(callback);
     }
@@ -188,6 +206,7 @@ static int fmux__traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(transport->buffer);
     Py_VISIT(transport->empty_waiter);
     Py_VISIT(transport->closed_sock);
+    Py_VISIT(transport->context);
     Py_VISIT(transport->address);
     return 0;
 }
@@ -203,6 +222,7 @@ static int fmux__clear(PyObject *self)
     Py_CLEAR(transport->buffer);
     Py_CLEAR(transport->empty_waiter);
     Py_CLEAR(transport->closed_sock);
+    Py_CLEAR(transport->context);
     Py_CLEAR(transport->address);
     return 0;
 }

@@ -33,6 +33,7 @@ class StreamCore(asyncio.Transport):
     _buffered: bool
     _closing: bool
     _conn_lost: int
+    _context: Any
     _empty_waiter: Any
     _eof: bool
     _extra: dict[str, Any]
@@ -50,6 +51,7 @@ class StreamCore(asyncio.Transport):
     _sock_fd: int
     max_size: int
 
+    def _add_writer(self, fd: int, callback: Any, /) -> None: ...
     def _call_connection_lost(self, exc: BaseException | None, /) -> None: ...
     def _maybe_pause_protocol(self) -> None: ...
     def _maybe_resume_protocol(self) -> None: ...

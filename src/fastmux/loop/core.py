@@ -203,7 +203,9 @@ class CoreLoop(SockCalls, ConnectingLoop):
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)
             return
         backlog = args[0] if args else 100
-        served = _native.serve(self, _SocketTransport, sock, factory, server, options.get("context"), backlog)
+        # Since Python 3.15 the server's, after the time limits of TLS.
+        context = args[3] if len(args) > 3 else options.get("context")
+        served = _native.serve(self, _SocketTransport, sock, factory, server, context, backlog)
         # The standard method fails, too, and handles it: it pauses if descriptors are short.
         if not served and sock.fileno() >= 0:
             super()._accept_connection(protocol_factory, sock, sslcontext, server, *args, **options)

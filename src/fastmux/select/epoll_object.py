@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import operator
+import sys
 
 from fastmux import _binding
 from fastmux._binding import ALL, INT_MAX, NOW, PAIRS, epoll_control, epoll_now, epoll_some, epoll_wait, os_error
@@ -24,6 +25,8 @@ _DEFAULT: Final = 1023
 #: open files of a process (fs.nr_open).
 _MOST: Final = INT_MAX // 12
 _ROOM: Final = 1 << 20
+#: Since Python 3.15 close() raises if the descriptor was closed before.
+_CLOSE_RAISES: Final = sys.version_info >= (3, 15)
 
 
 def _mask(eventmask: Any) -> int:
@@ -153,9 +156,11 @@ class epoll(NotCopied):  # noqa: N801
 
     def close(self) -> None:
         """Close the descriptor of the epoll set. Later calls of all other methods raise ValueError."""
-        _binding.epoll_close(self._set)
+        if (result := _binding.epoll_close(self._set)) < 0 and _CLOSE_RAISES:
+            raise os_error(result)
 
-    __del__ = close
+    def __del__(self) -> None:
+        _binding.epoll_close(self._set)
 
     def __enter__(self) -> epoll:
         self.fileno()  # raises if it is closed

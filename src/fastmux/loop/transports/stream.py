@@ -36,8 +36,6 @@ class _SocketTransport(_native.StreamCore):
 
     _start_tls_compatible = True
     _sendfile_compatible = constants._SendfileMode.TRY_NATIVE
-    #: The context argument of all callbacks, from Python 3.15 on.
-    _context: Any = None
 
     def __init__(
         self,
@@ -55,7 +53,6 @@ class _SocketTransport(_native.StreamCore):
 
     __repr__ = StandardTransport.__repr__
     _fatal_error = StandardTransport._fatal_error
-    _force_close = StandardTransport._force_close
     _make_empty_waiter = StandardTransport._make_empty_waiter
     _read_ready__on_eof = StandardTransport._read_ready__on_eof
     _reset_empty_waiter = StandardTransport._reset_empty_waiter
@@ -151,10 +148,23 @@ class _SocketTransport(_native.StreamCore):
         """Continue after a turn's gathered data was sent, or a part of it."""
         self._write_ready()
         if self._buffer and not self._conn_lost:
-            self._loop._add_writer(self._sock_fd, self._write_ready)
+            self._add_writer(self._sock_fd, self._write_ready)
             self._maybe_pause_protocol()
 
     # The end
+
+    def _force_close(self, exc: BaseException | None) -> None:
+        """As the standard method, which counts the bytes of the buffer since Python 3.15."""
+        if self._conn_lost:
+            return
+        if self._buffer:
+            self._buffer.clear()
+            self._loop._remove_writer(self._sock_fd)
+        if not self._closing:
+            self._closing = True
+            self._loop._remove_reader(self._sock_fd)
+        self._conn_lost += 1
+        self._loop.call_soon(self._call_connection_lost, exc, context=self._context)
 
     def _attach(self) -> None:
         if _TAKES_TRANSPORT:

@@ -59,13 +59,13 @@ def can_start(transport: Any, sslcontext: Any) -> bool:
 def server_factory(loop: Any, protocol_factory: Any, sslcontext: Any, options: tuple[Any, ...]) -> Any:
     """Return a function that makes the protocol of an accepted connection, or None if the standard class is needed.
 
-    The options are a backlog, and perhaps the time limits of handshake and shutdown. Nobody waits for the handshake: if
-    it fails, the connection is closed.
+    The options are a backlog, and perhaps the time limits of handshake and shutdown, and a context. Nobody waits for
+    the handshake: if it fails, the connection is closed.
     """
     if not is_supported(loop):
         return None
     protocol_class: Any = TLSProtocol
-    return lambda: protocol_class(loop, protocol_factory(), sslcontext, None, True, None, True, *options[1:])
+    return lambda: protocol_class(loop, protocol_factory(), sslcontext, None, True, None, True, *options[1:3])
 
 
 def take_buffered(protocol: Any, ssl_protocol: Any) -> None:
