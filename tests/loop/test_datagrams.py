@@ -853,7 +853,7 @@ def test_a_callback_may_drop_everything(run):
     assert run(main()) == []
 
 
-def test_an_unclosed_transport_warns_and_closes_its_socket(loop, run):
+def test_an_unclosed_transport_warns_and_closes_its_socket(loop, run, collect_unreferenced):
     async def main():
         transport, protocol = await loop.create_datagram_endpoint(Recorder, local_addr=("127.0.0.1", 0))
         await settle()
@@ -863,6 +863,7 @@ def test_an_unclosed_transport_warns_and_closes_its_socket(loop, run):
         del protocol.transport, transport
         with pytest.warns(ResourceWarning, match="unclosed transport"):
             transports.clear()
+            collect_unreferenced()
         return sock.fileno()
 
     assert run(main()) == -1
