@@ -231,7 +231,8 @@ def test_in_a_storm_of_exceptions_no_readable_file_is_lost(way, socketpair, on_a
             armed = False
 
     on_alarm(interrupt, STORM, STORM)
-    while interrupted < 20 or rounds < 200:
+    # In code that PyPy has compiled, a handler runs at the end of the loop only.
+    while rounds < 200 or (interrupted < 20 and (CPYTHON or rounds < 20_000)):
         theirs.send(b"x")
         try:
             wait_armed()

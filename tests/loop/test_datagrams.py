@@ -861,9 +861,13 @@ def test_an_unclosed_transport_warns_and_closes_its_socket(loop, run, collect_un
         sock = transport._sock
         transports = [transport]
         del protocol.transport, transport
-        with pytest.warns(ResourceWarning, match="unclosed transport"):
+
+        def release():
             transports.clear()
             collect_unreferenced()
+
+        with pytest.warns(ResourceWarning, match="unclosed transport"):
+            release()
         return sock.fileno()
 
     assert run(main()) == -1
