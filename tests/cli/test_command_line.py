@@ -40,9 +40,10 @@ def test_info_says_why_the_extension_is_not_in_use(start):
 
 
 def test_an_extension_that_was_not_built_or_does_not_load_is_a_reason(start):
-    """Imitated by another finder of modules."""
+    """Imitated by another finder of modules; PyPy, for which there is no extension, imitates CPython."""
     program = """
-import importlib.abc, sys
+import importlib.abc, platform, sys
+platform.python_implementation = lambda: "CPython"
 class Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):
         if name == "fastmux._native":
@@ -58,6 +59,17 @@ print(fastmux.implementation, fastmux.cli.info.reason())
 
     assert "python the extension was not built" in start("-c", hidden, **variables).communicate(timeout=TIMEOUT)[0]
     assert start("-c", broken, **variables).communicate(timeout=TIMEOUT)[0] == "python undefined symbol\n"
+
+
+def test_an_interpreter_without_an_extension_is_a_reason(start):
+    program = """
+import fastmux.cli.info, importlib.util, platform
+platform.python_implementation, platform.system = lambda: "PyPy", lambda: "Linux"
+importlib.util.find_spec = lambda name: None
+print(fastmux.cli.info.reason())
+"""
+    output = start("-c", program, FASTMUX_PURE=None).communicate(timeout=TIMEOUT)[0]
+    assert output == "there is no extension for PyPy on Linux\n"
 
 
 def test_info_for_a_reader_that_leaves_early_ends_quietly(start):

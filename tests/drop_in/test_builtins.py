@@ -43,6 +43,14 @@ def outcome(call, *args, **kwargs):
     return type(result).__name__
 
 
+def is_its_own_copy(thing):
+    """Whether both functions return the object itself, or the exception: of a method of PyPy they copy the object."""
+    try:
+        return copy.copy(thing) is copy.deepcopy(thing) is thing
+    except TypeError as error:
+        return str(error)
+
+
 def as_method(thing, *args):
     """Call it through an instance, after a class has kept it."""
     return outcome(type("Loop", (), {"method": thing})().method, *args)
@@ -70,7 +78,7 @@ QUESTIONS = {
     ],
     "a weak reference": lambda thing: outcome(weakref.ref, thing),
     "a new attribute": lambda thing: inspect.isclass(thing) or outcome(setattr, thing, "attribute", 1),
-    "a copy": lambda thing: copy.copy(thing) is copy.deepcopy(thing) is thing,
+    "a copy": is_its_own_copy,
     "a pickle": lambda thing: outcome(pickle.dumps, thing),
     "equality": lambda thing: [thing == thing, thing != thing, thing == select, hash(thing) == hash(thing)],
     "a subclass": lambda thing: inspect.isclass(thing) and outcome(lambda: type("Mine", (thing,), {})),

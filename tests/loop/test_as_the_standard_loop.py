@@ -561,12 +561,13 @@ class Callback:
         pass
 
 
-def test_the_callbacks_of_cancelled_timers_are_released_at_once(loop, run):
+def test_the_callbacks_of_cancelled_timers_are_released_at_once(loop, run, collect_unreferenced):
     async def main():
         timers = [loop.call_later(3600, Callback()) for _ in range(1000)]
         before = Callback.alive
         for timer in timers:
             timer.cancel()
+        collect_unreferenced()
         return before, Callback.alive
 
     assert run(main()) == (1000, 0)

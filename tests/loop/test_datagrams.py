@@ -853,7 +853,7 @@ def test_a_callback_may_drop_everything(run):
     assert run(main()) == []
 
 
-def test_an_unclosed_transport_warns_and_closes_its_socket(loop, run):
+def test_an_unclosed_transport_warns_and_closes_its_socket(loop, run, collect_unreferenced):
     async def main():
         transport, protocol = await loop.create_datagram_endpoint(Recorder, local_addr=("127.0.0.1", 0))
         await settle()
@@ -861,8 +861,13 @@ def test_an_unclosed_transport_warns_and_closes_its_socket(loop, run):
         sock = transport._sock
         transports = [transport]
         del protocol.transport, transport
-        with pytest.warns(ResourceWarning, match="unclosed transport"):
+
+        def release():
             transports.clear()
+            collect_unreferenced()
+
+        with pytest.warns(ResourceWarning, match="unclosed transport"):
+            release()
         return sock.fileno()
 
     assert run(main()) == -1
