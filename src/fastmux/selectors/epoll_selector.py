@@ -18,7 +18,6 @@ from .registrations import Registrations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any, Final, NoReturn
 
 
@@ -29,17 +28,11 @@ _ALL: Final = _CONDITIONS | _TRIGGERS
 _MASKS: Final = (0, READ, WRITE, READ | WRITE)
 
 
-class _WhenUsed:
-    """An attribute that is made when it is first read: a selector that answers one question needs few of them."""
-
-    def __init__(self, make: Callable[[Any], Any]) -> None:
-        self._make = make
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
+class _LazySet:
+    """The attribute _selector, which is made when it is first read: few selectors need it."""
 
     def __get__(self, selector: Any, owner: type) -> Any:
-        return self if selector is None else vars(selector).setdefault(self._name, self._make(selector))
+        return self if selector is None else vars(selector).setdefault("_selector", EpollSet(selector._context))
 
 
 class EpollSelector(Registrations, _standard.EpollSelector):
@@ -50,8 +43,8 @@ class EpollSelector(Registrations, _standard.EpollSelector):
     does.
     """
 
-    _selector: Any = _WhenUsed(lambda self: EpollSet(self._context))
-    _map: Any = _WhenUsed(lambda self: _standard._SelectorMapping(self))  # type: ignore[attr-defined]
+    _selector: Any = _LazySet()
+    _map: Any
     _fork = "share"
 
     def _selector_cls(self) -> EpollSet:
@@ -61,7 +54,7 @@ class EpollSelector(Registrations, _standard.EpollSelector):
         if fork != "share":
             self._fork = check_policy(fork)
         if type(self)._selector_cls is _OWN_SET:
-            self._fd_to_key = {}
+            _standard._BaseSelectorImpl.__init__(self)
             self._context = _binding.selector_context(self._fd_to_key)
         else:  # of a subclass
             super().__init__()
