@@ -234,6 +234,26 @@ def test_an_interrupted_wait_leaves_nothing_behind(make_watched, open_descriptor
         assert open_descriptors() == before
 
 
+def test_a_closed_poller_keeps_no_descriptor_after_its_last_interrupted_wait(make_watched, open_descriptors):
+    """The traceback of the exception keeps the wait."""
+
+    def interrupt():
+        raise InterruptionError
+
+    for number in itertools.count(1):
+        before = open_descriptors()
+        kept = None
+        with make_watched(("r", "r"), 0) as watched:
+            try:
+                if not before_line(number, interrupt, watched.wait):
+                    break
+            except InterruptionError as error:
+                kept = error
+            watched.watcher.select(0)
+        del kept
+        assert open_descriptors() == before
+
+
 def test_a_wakeup_in_the_midst_of_a_wait(make_watched):
     """It counts for this wait or for the next one."""
     for number in itertools.count(1):

@@ -244,6 +244,42 @@ def test_in_a_storm_of_exceptions_no_readable_file_is_lost(way, socketpair, on_a
         assert not way.wait(0)
 
 
+def test_after_a_storm_of_exceptions_a_wakeup_ends_the_next_wait(make_poller, on_alarm, monkeypatch):
+    """Though the tracebacks of the exceptions keep the waits that they have ended."""
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
+    armed = False
+    errors = []
+
+    def interrupt():
+        if armed:
+            raise HandlerError
+
+    def wait_armed():
+        nonlocal armed
+        try:
+            armed = True
+            while True:
+                poller.poll(0)
+        finally:
+            armed = False
+
+    for _ in range(10):
+        with make_poller() as poller:
+            on_alarm(interrupt, STORM, STORM)
+            for _ in range(20):
+                try:
+                    wait_armed()
+                except HandlerError as error:
+                    errors.append(error)
+            on_alarm(lambda: None, 0)
+            for _ in range(2):
+                poller.wakeup()
+                begin = time.monotonic()
+                poller.poll(TIMEOUT)
+                assert time.monotonic() - begin < TIMEOUT
+    errors.clear()
+
+
 def test_ctrl_c_ends_every_wait_in_a_storm():
     """In a process of its own, which runs this file as a program."""
     with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True) as child:

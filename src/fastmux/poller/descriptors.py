@@ -16,6 +16,8 @@ import errno
 import os
 import stat
 import sys
+from itertools import chain, starmap
+from operator import methodcaller
 
 from fastmux._events import EDGE
 from fastmux._original import select
@@ -25,7 +27,7 @@ if sys.platform != "win32":
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any, Final
 
 
@@ -37,50 +39,60 @@ def _identity(fd: int) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-class OwnFile:
-    """A pipe end or a socket: its number, and whether the number still stands for it."""
+class OwnFiles:
+    """Pipe ends or sockets: their numbers, and whether the numbers still stand for them.
 
-    # Defaults: an exception from a signal handler may interrupt __init__, before __del__.
-    fd: int = -1
-    _identity: tuple[int, int] | None = None
+    A signal handler may raise at any step. So the numbers are stored in the call that makes the files.
+    """
 
-    def __init__(self, fd: int) -> None:
-        self._identity = _identity(fd)
-        self.fd = fd
+    fds: list[int] | tuple[()] = ()
+    _identities: list[tuple[int, int] | None] | tuple[()] = ()
 
-    def is_ours(self) -> bool:
-        return self.fd >= 0 and _identity(self.fd) == self._identity
-
-    def close(self) -> None:
-        if self.is_ours():
-            os.close(self.fd)
-        self.fd = -1
-
-    __del__ = close
-
-
-class WakePipe:
-    """A pipe that one thread makes readable to end the wait of another."""
-
-    def __init__(self) -> None:
-        read_fd, write_fd = os.pipe()
-        os.set_blocking(read_fd, False)
-        os.set_blocking(write_fd, False)
-        self._ends = OwnFile(read_fd), OwnFile(write_fd)
+    def __init__(self, made: Iterable[int]) -> None:
+        """Take the numbers from an iterator in C, which makes the files when it is asked."""
+        self._identities = []
+        self.fds = []
+        self.fds.extend(made)
+        self._identities += map(_identity, self.fds)
 
     @property
     def fd(self) -> int:
-        return self._ends[0].fd
+        """The first number; -1 after close()."""
+        return self.fds[0] if self.fds else -1
 
     def is_ours(self) -> bool:
-        return all(end.is_ours() for end in self._ends)
+        return bool(self.fds) and [_identity(fd) for fd in self.fds] == self._identities
+
+    def close(self) -> None:
+        while self.fds:
+            fd = self.fds[-1]
+            # An interrupted constructor has not identified them.
+            if self._identities[len(self.fds) - 1 : len(self.fds)] in ([], [_identity(fd)]):
+                os.close(fd)
+            self.fds.pop()
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except BaseException:  # from a signal handler; Python drops it here
+            self.close()
+            raise
+
+
+class WakePipe(OwnFiles):
+    """A pipe that one thread makes readable to end the wait of another."""
+
+    def __init__(self) -> None:
+        super().__init__(chain.from_iterable(starmap(os.pipe, [()])))
+        for fd in self.fds:
+            os.set_blocking(fd, False)
 
     def set(self) -> bool:
         """Make it readable. Return False if the program has closed it."""
         if not self.is_ours():
             return False
         with contextlib.suppress(BlockingIOError):  # full, so it is readable
-            posix.write(self._ends[1].fd, b"\0")
+            posix.write(self.fds[1], b"\0")
         return True
 
     def clear(self) -> None:
@@ -93,13 +105,9 @@ class WakePipe:
         """Put another pipe under the same numbers, separate from the one that a parent process shares."""
         if self.is_ours():
             new = WakePipe()
-            for mine, other in zip(self._ends, new._ends):
-                os.dup2(other.fd, mine.fd, inheritable=False)
-                mine._identity = other._identity
-
-    def close(self) -> None:
-        for end in self._ends:
-            end.close()
+            for mine, other in zip(self.fds, new.fds):
+                os.dup2(other, mine, inheritable=False)
+            self._identities = new._identities
 
 
 class WakeSockets(WakePipe):
@@ -151,7 +159,8 @@ class OwnEpoll:
     def __init__(self) -> None:
         import _socket  # gevent and eventlet replace socket.socket
 
-        self._witness = OwnFile(_socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM).detach())
+        witness = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
+        self._witness = OwnFiles(map(methodcaller("detach"), [witness]))
         self.epoll: Any = select.epoll()
         self.add_witness(self.epoll)
 

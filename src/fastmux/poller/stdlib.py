@@ -48,14 +48,21 @@ _COUNTERS = (
 class _Waiter:
     """A wait in progress: its pipe, and on poll and select the version of the set that it has copied."""
 
-    def __init__(self, pipe: WakePipe) -> None:
-        self.pipe = pipe
+    def __init__(self) -> None:
+        self.pipe: Any = None  # a WakePipe, from when it enters until it leaves
+        self.spares: list[WakePipe] = []  # where the pipe came from; a child process starts another list
         self.version = 0
         self.woken = False  # a wake-up is to end it
-        self.left = False
+        self.ended = False
         self.thread = threading.get_ident()
         #: The number of events, and whether a wake-up has ended the wait; None before its end and after an exception.
         self.result: tuple[int, bool] | None = None
+        #: Makes it leave after an exception from a signal handler has interrupted that; None outside.
+        self.frame: weakref.ref[_Frame] | None = None
+
+
+class _Frame:
+    """A local variable of a wait. It is released with the call, which the traceback of an exception may keep."""
 
 
 class StdlibPoller(LockedPoller):
@@ -72,8 +79,7 @@ class StdlibPoller(LockedPoller):
         super().__init__(mechanism, capacity, fork)
         self._local = threading.local()
         # All that follows is guarded by self._lock.
-        # Waits in progress. Weak references: a signal handler may raise at any step, even just before a wait leaves.
-        self._entered: list[weakref.ref[_Waiter]] = []
+        self._entered: list[_Waiter] = []  # until they leave
         self._spares = [open_pipe()]  # for later waits
         self._version = 0  # counts changes of the set
         self._wake_pending = False  # a wake-up without a wait in progress
@@ -157,7 +163,7 @@ class StdlibPoller(LockedPoller):
 
     def _waiters(self) -> list[_Waiter]:
         """Return the waits in progress; with the lock held."""
-        return [waiter for entered in self._entered if (waiter := entered()) is not None and not waiter.left]
+        return [waiter for waiter in self._entered if not waiter.ended]
 
     def poll(self, timeout: float | None = None, maxevents: int = -1) -> Events:
         return self._wait(timeout, maxevents)[0]
@@ -168,8 +174,9 @@ class StdlibPoller(LockedPoller):
         limit = check_maxevents(maxevents)
         limit = self.capacity if limit == -1 else min(limit, self.capacity)
         deadline = None if ns < 0 else monotonic_ns() + ns
-        waiter = self._enter()
+        waiter, frame = _Waiter(), _Frame()
         try:
+            self._enter(waiter, frame)
             while True:
                 left = None if deadline is None else min(max(deadline - monotonic_ns(), 0) / 1e9, ONE_CALL)
                 result = self._ask(waiter, left, limit)
@@ -183,6 +190,7 @@ class StdlibPoller(LockedPoller):
                 with self._lock:
                     self._counts["interruptions"] += 1
         finally:
+            waiter.ended = True  # at once: a wake-up must not go to it
             self._leave(waiter)
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
@@ -225,30 +233,37 @@ class StdlibPoller(LockedPoller):
             local.fds = memoryview(bytearray(4 * size)).cast("i")
         return local.fds, local.events
 
-    def _enter(self) -> _Waiter:
+    def _enter(self, waiter: _Waiter, frame: _Frame) -> None:
         with self._lock:
             if self.closed:
                 closed()
             self._rebuild()
-            waiter = _Waiter(self._spares.pop() if self._spares else open_pipe())
-            self._entered.append(weakref.ref(waiter))
-            return waiter
+            waiter.frame = weakref.ref(frame, lambda _: self._leave(waiter))
+            waiter.spares = self._spares
+            waiter.pipe = self._spares.pop() if self._spares else open_pipe()
+            self._entered.append(waiter)
 
     def _leave(self, waiter: _Waiter) -> None:
+        """Take over what a waiter has. A signal handler may raise at any step; then it is done again."""
         with self._lock:
-            waiter.left = True
-            others = self._waiters()
-            self._entered = [weakref.ref(other) for other in others]
+            if waiter.frame is None:
+                return
+            waiter.ended = True
+            if waiter in self._entered:
+                self._entered.remove(waiter)
+            if waiter.pipe is not None:
+                pipe, waiter.pipe = waiter.pipe, None
+                waiter.spares.append(pipe)
+            if self.closed:
+                if not self._waiters():
+                    self._release()
+            elif waiter.woken and not (waiter.result and waiter.result[1]):
+                self._wake()  # an exception has ended this wait, or it was too late
+            waiter.frame = None
             if waiter.result is not None:
                 self._counts["waits"] += 1
                 self._counts["events"] += waiter.result[0]
                 self._counts["wakeups"] += waiter.result[1]
-            self._spares.append(waiter.pipe)
-            if self.closed:
-                if not others:
-                    self._release()
-            elif waiter.woken and not (waiter.result and waiter.result[1]):
-                self._wake()  # an exception has ended this wait, or it was too late
 
     def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> Events | None:
         """Wait once, and return the events of registered descriptors.
@@ -332,7 +347,7 @@ class StdlibPoller(LockedPoller):
     def _after_fork(self) -> None:
         super()._after_fork()
         own = [waiter for waiter in self._waiters() if waiter.thread == threading.get_ident()]
-        self._entered = [weakref.ref(waiter) for waiter in own]
+        self._entered = own.copy()
         self._wake_pending = False
         self._spares = []  # shared with the parent
         for waiter in own:
