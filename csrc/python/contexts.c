@@ -215,10 +215,11 @@ fmux_object_t fmux_first_context(fmux_object_t pairs, fmux_object_t key_type,
     return fmux_give((PyObject *)context);
 }
 
+enum { FMUX__FIRST_ROWS = 64 }; /* of the first array */
+
 /* Make a context with a mux. Returns it, or an int: an error of fmux_open. */
 static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
-                                        int mechanism, int shared, int rows,
-                                        int capacity)
+                                        int mechanism, int shared, int capacity)
 {
     fmux_context_t *context = fmux_context_new(fmux_borrow_context(like),
                                                fmux_borrow(keys), NULL);
@@ -226,7 +227,7 @@ static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
         Py_XDECREF(context);
         return fmux_give(NULL);
     }
-    context->rows = rows;
+    context->rows = capacity < FMUX__FIRST_ROWS ? capacity : FMUX__FIRST_ROWS;
     context->capacity = capacity;
     int result = fmux_open(mechanism, &context->mux);
     if (result == 0 && shared)
@@ -237,21 +238,17 @@ static fmux_object_t fmux__context_open(fmux_object_t like, fmux_object_t keys,
     return fmux_give_errno(result);
 }
 
-enum { FMUX__FIRST_ROWS = 64 }; /* of the first array */
-
 fmux_object_t fmux_selector_context(fmux_object_t like, fmux_object_t keys)
 {
-    return fmux__context_open(like, keys, FMUX_EPOLL, 1, FMUX__FIRST_ROWS,
-                              INT_MAX);
+    return fmux__context_open(like, keys, FMUX_EPOLL, 1, INT_MAX);
 }
 
 fmux_object_t fmux_poller_context(fmux_object_t like, fmux_object_t keys,
                                   int mechanism, int shared, int capacity,
                                   uint32_t events)
 {
-    int rows = capacity < FMUX__FIRST_ROWS ? capacity : FMUX__FIRST_ROWS;
     fmux_object_t object =
-        fmux__context_open(like, keys, mechanism, shared, rows, capacity);
+        fmux__context_open(like, keys, mechanism, shared, capacity);
     if (fmux_borrow(object) != NULL && !PyLong_Check(fmux_borrow(object))) {
         fmux_context_t *context = fmux_borrow_context(object);
         context->selector = 0;

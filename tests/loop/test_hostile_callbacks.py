@@ -452,6 +452,37 @@ def test_get_buffer_may_set_another_protocol_which_gets_the_update(loop):
     assert updates == [(other, 4)]
 
 
+@pytest.mark.parametrize("end", ["close", "abort"])
+def test_get_buffer_may_end_the_connection_after_these_bytes(loop, end):
+    ours, theirs = socket.socketpair()
+    calls = []
+
+    class Buffered(asyncio.BufferedProtocol):
+        def get_buffer(self, sizehint):
+            getattr(transport, end)()
+            return bytearray(3)
+
+        def buffer_updated(self, nbytes):
+            calls.append(nbytes)
+
+        def connection_lost(self, exc):
+            calls.append(exc)
+            lost.set_result(None)
+
+    async def main():
+        nonlocal transport, lost
+        lost = loop.create_future()
+        transport, _ = await loop.create_connection(Buffered, sock=ours)
+        theirs.send(b"data")
+        await lost
+
+    transport = lost = None
+    loop.run_until_complete(main())
+    theirs.close()
+
+    assert calls == [3, None]
+
+
 def test_a_subclass_counts_its_cancelled_timers(loop):
     counted = []
 

@@ -465,20 +465,23 @@ def test_an_exception_in_a_callback_ends_the_connection(run, reports, name):
     assert run(main()) == (ZeroDivisionError, [("Fatal error on SSL protocol", ZeroDivisionError)])
 
 
-@NEW
-def test_a_cancelled_error_of_a_callback_ends_the_connection(run, reports):
+async def end_by(error):
+    """Raise an error in data_received(). Return the type of the error with which the connection ends."""
+
     class Failing(Recorder):
         def data_received(self, data):
-            raise asyncio.CancelledError
+            raise error
 
-    async def main():
-        protocol, peer = await tls_pair(Failing)
-        await peer.send(peer.records(b"one"))
-        error = await protocol.lost
-        peer.sock.close()
-        return type(error)
+    protocol, peer = await tls_pair(Failing)
+    await peer.send(peer.records(b"one"))
+    lost = await protocol.lost
+    peer.sock.close()
+    return type(lost)
 
-    assert run(main()) is asyncio.CancelledError
+
+@NEW
+def test_a_cancelled_error_of_a_callback_ends_the_connection(run, reports):
+    assert run(end_by(asyncio.CancelledError)) is asyncio.CancelledError
     assert reports == [("Fatal error: protocol.buffer_updated() call failed.", asyncio.CancelledError)]
 
 
@@ -501,18 +504,7 @@ def test_an_exception_in_connection_made_ends_the_connection(run, reports):
 @NEW
 @pytest.mark.parametrize("error", [ssl.SSLWantReadError, ssl.SSLSyscallError])
 def test_a_tls_error_of_the_application_is_an_error(run, error):
-    class Failing(Recorder):
-        def data_received(self, data):
-            raise error
-
-    async def main():
-        protocol, peer = await tls_pair(Failing)
-        await peer.send(peer.records(b"one"))
-        lost = await protocol.lost
-        peer.sock.close()
-        return type(lost)
-
-    assert run(main()) == error
+    assert run(end_by(error)) == error
 
 
 @NEW

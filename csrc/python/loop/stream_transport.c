@@ -46,10 +46,6 @@ static PyObject *fmux__fill(PyObject *self, fmux_transport_t *stream,
         return fmux_fatal(self,
                           "Fatal error: protocol.get_buffer() call failed.");
     }
-    if (stream->conn_lost != 0) { /* get_buffer() has closed the transport */
-        Py_DECREF(target);
-        return fmux_none();
-    }
     if (fmux_python.get_buffer(target, &buffer, FMUX_BUFFER_WRITE) < 0) {
         fmux__refuse_buffer(target);
         Py_DECREF(target);
