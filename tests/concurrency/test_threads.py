@@ -56,15 +56,18 @@ def test_a_waiter_sees_what_another_thread_modifies(poller, socketpair, start_th
     assert waiter.result() == [(ours.fileno(), WRITE)]
 
 
-def test_a_waiter_does_not_see_what_another_thread_has_unregistered(poller, socketpair, start_thread):
-    ours, theirs = socketpair
+def test_a_waiter_does_not_see_what_another_thread_has_unregistered(poller, make_socketpair, start_thread):
+    (ours, theirs), (last, peer) = make_socketpair(), make_socketpair()
     poller.register(ours, READ)
-    waiter = start_thread(poller.poll, 0.15).until_blocked()
+    poller.register(last, READ)
+    waiter = start_thread(poller.poll, 3 * TIMEOUT).until_blocked()
 
     poller.unregister(ours)
     theirs.send(b"x")
+    waiter.until_blocked()
+    peer.send(b"x")
 
-    assert waiter.result() == []
+    assert waiter.result() == [(last.fileno(), READ)]
 
 
 def test_a_waiter_still_sees_the_rest_after_another_thread_has_unregistered_something(
