@@ -45,8 +45,9 @@ class OwnFiles:
     A signal handler may raise at any step. So the numbers are stored in the call that makes the files.
     """
 
-    fds: list[int] | tuple[()] = ()
-    _identities: list[tuple[int, int] | None] | tuple[()] = ()
+    # Defaults: an exception may interrupt __init__, before __del__.
+    fds: Any = ()
+    _identities: Any = ()
 
     def __init__(self, made: Iterable[int]) -> None:
         """Take the numbers from an iterator in C, which makes the files when it is asked."""
@@ -58,7 +59,8 @@ class OwnFiles:
     @property
     def fd(self) -> int:
         """The first number; -1 after close()."""
-        return self.fds[0] if self.fds else -1
+        fd: int = self.fds[0] if self.fds else -1
+        return fd
 
     def is_ours(self) -> bool:
         return bool(self.fds) and [_identity(fd) for fd in self.fds] == self._identities
