@@ -31,10 +31,17 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 
+def is_of_handler(error: OSError) -> bool:
+    """Return whether the error is not of a system call, but of a signal handler that came in: a TimeoutError."""
+    return error.errno is None
+
+
 def _identity(fd: int) -> tuple[int, int] | None:
     try:
         status = os.fstat(fd)
-    except OSError:
+    except OSError as error:
+        if is_of_handler(error):
+            raise
         return None
     return status.st_dev, status.st_ino
 
@@ -46,7 +53,7 @@ class OwnFiles:
     """
 
     fds: list[int] | tuple[()] = ()
-    _identities: list[tuple[int, int] | None] | tuple[()] = ()
+    _identities: list[tuple[int, int] | None]  # set before fds
 
     def __init__(self, made: Iterable[int]) -> None:
         """Take the numbers from an iterator in C, which makes the files when it is asked."""
@@ -65,9 +72,10 @@ class OwnFiles:
 
     def close(self) -> None:
         while self.fds:
+            # An interrupted constructor has not identified them all.
+            self._identities += map(_identity, self.fds[len(self._identities) :])
             fd = self.fds[-1]
-            # An interrupted constructor has not identified them.
-            if self._identities[len(self.fds) - 1 : len(self.fds)] in ([], [_identity(fd)]):
+            if _identity(fd) == self._identities[len(self.fds) - 1]:
                 os.close(fd)
             self.fds.pop()
 
@@ -159,8 +167,8 @@ class OwnEpoll:
     def __init__(self) -> None:
         import _socket  # gevent and eventlet replace socket.socket
 
-        witness = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-        self._witness = OwnFiles(map(methodcaller("detach"), [witness]))
+        sockets = starmap(_socket.socket, [(_socket.AF_UNIX, _socket.SOCK_DGRAM)])
+        self._witness = OwnFiles(map(methodcaller("detach"), sockets))
         self.epoll: Any = select.epoll()
         self.add_witness(self.epoll)
 
@@ -176,14 +184,19 @@ class OwnEpoll:
             return False
         try:
             self.epoll.modify(self._witness.fd, 0)
-        except OSError:
+        except ValueError:  # closed; an exception has interrupted close()
+            return False
+        except OSError as error:
+            if is_of_handler(error):
+                raise
             return False
         return True
 
     def close(self) -> None:
         if self.is_ours():
             self.epoll.close()
-        elif not self.epoll.closed:  # keep it to the end of the interpreter: its destructor would close the number
+        elif self._witness.fds and not self.epoll.closed:
+            # Keep it to the end of the interpreter: its destructor would close the number.
             os.register_at_fork(before=self.epoll.fileno)
         self._witness.close()
 
