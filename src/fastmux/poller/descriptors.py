@@ -52,7 +52,7 @@ class OwnFiles:
     A signal handler may raise at any step. So the numbers are stored in the call that makes the files.
     """
 
-    fds: list[int] | tuple[()] = ()
+    fds: Any = ()  # a list
     _identities: list[tuple[int, int] | None]  # set before fds
 
     def __init__(self, made: Iterable[int]) -> None:
