@@ -551,6 +551,23 @@ def test_nothing_of_it_stays_open_in_a_child(make_poller, open_descriptors, poli
     assert poller.poll(0) == []
 
 
+@pytest.mark.parametrize("policy", ["rebuild", "share", "close", "raise"])
+def test_nothing_of_a_wait_of_another_thread_stays_open_in_a_child(make_poller, open_descriptors, start_thread, policy):
+    before = len(open_descriptors())
+    poller = make_poller(fork=policy)
+    waits = [start_thread(poller.poll, None).until_blocked() for _ in range(2)]
+
+    def child():
+        poller.close()
+        assert len(open_descriptors()) == before + 2  # the pipe of in_child
+
+    in_child(child)
+    poller.close()
+    for task in waits:
+        with pytest.raises(ValueError, match="closed poller"):
+            task.result()
+
+
 @pytest.fixture(params=["Poller", "StdlibPoller", pytest.param("EpollSelector", marks=needs_core_epoll)])
 def shared(request):
     """Shares its epoll set with forked children, and has a wake-up."""

@@ -43,6 +43,10 @@ class InterruptionError(Exception):
     """Raised in the interrupted call."""
 
 
+#: A signal handler may also raise an OSError, which is none of a system call.
+every_error = pytest.mark.parametrize("error", [InterruptionError, TimeoutError])
+
+
 def before_line(number, intrusion, call):
     """Make a call, and run intrusion before its line of this number. Return False if the call has fewer lines.
 
@@ -162,16 +166,17 @@ def test_a_change_in_the_midst_of_a_wait(make_watched, change, others):
 
 @every_number
 @every_change
-def test_an_interrupted_change_leaves_no_ghost_in_any_line(make_watched, change, others):
+@every_error
+def test_an_interrupted_change_leaves_no_ghost_in_any_line(make_watched, change, others, error):
     """KeyboardInterrupt may come at any line. Afterwards, every reported key is the one in the map."""
 
     def interrupt():
-        raise InterruptionError
+        raise error
 
     for number in itertools.count(1):
         with make_watched(change, others) as watched:
-            with contextlib.suppress(InterruptionError):
-                before_line(number, interrupt, watched.change)
+            with contextlib.suppress(error):
+                assert not before_line(number, interrupt, watched.change)
                 break
             for key, _ in watched.watcher.select(0):
                 assert watched.watcher.get_map()[key.fd] is key
@@ -184,15 +189,16 @@ def test_an_interrupted_change_leaves_no_ghost_in_any_line(make_watched, change,
 
 
 @every_number
-def test_an_interrupted_wait_loses_no_event(make_watched, others):
+@every_error
+def test_an_interrupted_wait_loses_no_event(make_watched, others, error):
     def interrupt():
-        raise InterruptionError
+        raise error
 
     for number in itertools.count(1):
         with make_watched(("r", "r"), others) as watched:
             expected = set(watched.watcher.select(0))
-            with contextlib.suppress(InterruptionError):
-                before_line(number, interrupt, watched.wait)
+            with contextlib.suppress(error):
+                assert not before_line(number, interrupt, watched.wait)
                 break
             for _ in range(2):
                 assert set(watched.watcher.select(0)) == expected
@@ -251,6 +257,55 @@ def test_a_closed_poller_keeps_no_descriptor_after_its_last_interrupted_wait(mak
                 kept = error
             watched.watcher.select(0)
         del kept
+        assert open_descriptors() == before
+
+
+@every_error
+def test_close_after_an_interrupted_close_does_the_rest(make_watched, start_thread, open_descriptors, error):
+    """The traceback of the exception keeps what the first one had in hand."""
+
+    def interrupt():
+        raise error
+
+    for number in itertools.count(1):
+        before = open_descriptors()
+        watched = make_watched(("", "r"), 0)
+        waiting = []
+        if hasattr(watched.watcher, "wakeup"):
+            waiting.append(start_thread(watched.watcher.select, None).until_blocked())
+        kept = None
+        try:
+            is_complete = not before_line(number, interrupt, watched.watcher.close)
+        except error as raised:
+            kept = raised
+            is_complete = False
+        watched.watcher.close()
+        for task in waiting:
+            with pytest.raises(ValueError, match="closed"):
+                task.result()
+        assert open_descriptors() == before
+        if is_complete:
+            break
+        assert kept is not None
+
+
+@pytest.mark.parametrize("name", [*WATCHERS, "epoll"])
+def test_an_interrupted_constructor_leaves_no_descriptor(name, open_descriptors):
+    make = WATCHERS[name][0] if name in WATCHERS else fastmux.select.epoll
+
+    def interrupt():
+        raise InterruptionError
+
+    for number in itertools.count(1):
+        before = open_descriptors()
+        made = []
+        with contextlib.suppress(InterruptionError):
+            is_complete = not before_line(number, interrupt, lambda made=made: made.append(make()))
+            made[0].close()
+            if is_complete:
+                break
+        if open_descriptors() != before:
+            gc.collect()  # a selector is in a cycle
         assert open_descriptors() == before
 
 

@@ -153,6 +153,53 @@ def test_a_handler_that_waits_itself_does_not_shorten_the_wait(wait, poller, on_
     assert inner == [[]]
 
 
+@pytest.mark.parametrize("is_woken", [False, True], ids=["", "woken itself"])
+def test_a_wakeup_ends_the_wait_of_a_handler_before_the_one_that_it_interrupts(
+    wait, poller, on_alarm, when_blocked, is_woken
+):
+    ended = []
+
+    def handler():
+        if is_woken:
+            poller.wakeup()
+        else:
+            when_blocked(poller.wakeup)
+        wait(TIMEOUT)
+        ended.append(time.monotonic())
+        when_blocked(poller.wakeup)
+
+    on_alarm(handler, 0.01)
+    start = time.monotonic()
+    assert not wait(3 * TIMEOUT)
+    ended.append(time.monotonic())
+
+    assert len(ended) == 2
+    assert ended[-1] - start < TIMEOUT
+
+
+@pytest.mark.parametrize("mechanism", fastmux.StdlibPoller.mechanisms)
+def test_a_wait_that_two_exceptions_interrupt_hands_its_wakeup_to_the_next_one(mechanism, on_alarm, monkeypatch):
+    """The second one comes as the wait leaves; the tracebacks of both keep it."""
+
+    def handler():
+        poller.wakeup()
+        raise HandlerError
+
+    def interrupt(waiter):
+        raise HandlerError
+
+    with fastmux.StdlibPoller(mechanism) as poller:
+        with monkeypatch.context() as patch:
+            patch.setattr(poller, "_leave", interrupt)
+            on_alarm(handler, 0.01)
+            with pytest.raises(HandlerError) as kept:
+                poller.poll(TIMEOUT)
+        start = time.monotonic()
+        assert poller.poll(TIMEOUT) == []
+        assert time.monotonic() - start < TIMEOUT
+        assert kept.traceback
+
+
 def test_results_stay_whole_when_a_handler_polls_at_any_moment(poller, make_eventfd, on_alarm):
     """The handler may run between the system call and the reading of its result."""
     expected = sorted((poller.register(make_eventfd(1), READ).fd, READ) for _ in range(20))

@@ -31,10 +31,17 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 
+def is_of_handler(error: OSError) -> bool:
+    """Return whether the error is not of a system call, but of a signal handler that came in: a TimeoutError."""
+    return error.errno is None
+
+
 def _identity(fd: int) -> tuple[int, int] | None:
     try:
         status = os.fstat(fd)
-    except OSError:
+    except OSError as error:
+        if is_of_handler(error):
+            raise
         return None
     return status.st_dev, status.st_ino
 
@@ -45,9 +52,8 @@ class OwnFiles:
     A signal handler may raise at any step. So the numbers are stored in the call that makes the files.
     """
 
-    # Defaults: an exception may interrupt __init__, before __del__.
-    fds: Any = ()
-    _identities: Any = ()
+    fds: Any = ()  # a list
+    _identities: list[tuple[int, int] | None]  # set before fds
 
     def __init__(self, made: Iterable[int]) -> None:
         """Take the numbers from an iterator in C, which makes the files when it is asked."""
@@ -59,17 +65,17 @@ class OwnFiles:
     @property
     def fd(self) -> int:
         """The first number; -1 after close()."""
-        fd: int = self.fds[0] if self.fds else -1
-        return fd
+        return self.fds[0] if self.fds else -1
 
     def is_ours(self) -> bool:
         return bool(self.fds) and [_identity(fd) for fd in self.fds] == self._identities
 
     def close(self) -> None:
         while self.fds:
+            # An interrupted constructor has not identified them all.
+            self._identities += map(_identity, self.fds[len(self._identities) :])
             fd = self.fds[-1]
-            # An interrupted constructor has not identified them.
-            if self._identities[len(self.fds) - 1 : len(self.fds)] in ([], [_identity(fd)]):
+            if _identity(fd) == self._identities[len(self.fds) - 1]:
                 os.close(fd)
             self.fds.pop()
 
@@ -161,8 +167,8 @@ class OwnEpoll:
     def __init__(self) -> None:
         import _socket  # gevent and eventlet replace socket.socket
 
-        witness = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM)
-        self._witness = OwnFiles(map(methodcaller("detach"), [witness]))
+        sockets = starmap(_socket.socket, [(_socket.AF_UNIX, _socket.SOCK_DGRAM)])
+        self._witness = OwnFiles(map(methodcaller("detach"), sockets))
         self.epoll: Any = select.epoll()
         self.add_witness(self.epoll)
 
@@ -178,14 +184,19 @@ class OwnEpoll:
             return False
         try:
             self.epoll.modify(self._witness.fd, 0)
-        except OSError:
+        except ValueError:  # closed; an exception has interrupted close()
+            return False
+        except OSError as error:
+            if is_of_handler(error):
+                raise
             return False
         return True
 
     def close(self) -> None:
         if self.is_ours():
             self.epoll.close()
-        elif not self.epoll.closed:  # keep it to the end of the interpreter: its destructor would close the number
+        elif self._witness.fds and not self.epoll.closed:
+            # Keep it to the end of the interpreter: its destructor would close the number.
             os.register_at_fork(before=self.epoll.fileno)
         self._witness.close()
 

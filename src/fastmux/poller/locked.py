@@ -58,7 +58,7 @@ class LockedPoller(BasePoller):
         raise NotImplementedError
 
     def _close(self) -> None:
-        """End all waits, and release all descriptors after the last one."""
+        """End all waits, and release all descriptors after the last one. Idempotent."""
         raise NotImplementedError
 
     def _entries(self) -> list[Entry]:
@@ -111,7 +111,7 @@ class LockedPoller(BasePoller):
                 self._keys[key.fd] = new
             except BaseException as error:
                 # After KeyboardInterrupt, too: the kernel may have the old events or the new ones.
-                if not isinstance(error, OSError) or error.errno in (errno.ENOENT, errno.EBADF, errno.EPERM):
+                if not isinstance(error, OSError) or error.errno in (None, errno.ENOENT, errno.EBADF, errno.EPERM):
                     self._drop(key.fd)
                 raise
         return new
@@ -140,9 +140,8 @@ class LockedPoller(BasePoller):
             return self._keys.copy(), self._entries() if self.mechanism == "epoll" else None
 
     def close(self) -> None:
+        # A signal handler may raise at any step; then close() once more does the rest.
         with self._lock:
-            if self.closed:
-                return
             self.closed = True
             self._close()
             self._keys.clear()

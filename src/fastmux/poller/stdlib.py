@@ -26,7 +26,16 @@ from fastmux._original import select
 from fastmux._timeouts import ONE_CALL, nanoseconds
 
 from .base import check_maxevents, no_fileno
-from .descriptors import OwnEpoll, WakePipe, check_limit_of_select, check_open, has_entry, is_socket, open_pipe
+from .descriptors import (
+    OwnEpoll,
+    WakePipe,
+    check_limit_of_select,
+    check_open,
+    has_entry,
+    is_of_handler,
+    is_socket,
+    open_pipe,
+)
 from .fork import apply_in_children
 from .locked import LockedPoller
 
@@ -86,6 +95,7 @@ class StdlibPoller(LockedPoller):
         self._cursor = 0  # where the last result was cut off
         self._inherited = False  # the epoll set is the parent's: do not change it
         self._fired: set[int] = set()  # one-shot registrations that had fired before the fork
+        self._releasing = False
         self._counts = dict.fromkeys(_COUNTERS, 0)
         self._set: Any = OwnEpoll() if self.mechanism == "epoll" else None
         self._epoll: Any = self._set.epoll if self._set else None
@@ -147,9 +157,12 @@ class StdlibPoller(LockedPoller):
     def _unwatch(self, fd: int) -> None:
         self._fired.discard(fd)
         if epoll := self._own_epoll():
-            with contextlib.suppress(OSError):  # already closed
+            try:
                 if not self._set.is_witness(fd):
                     epoll.unregister(fd)
+            except OSError as error:  # already closed
+                if is_of_handler(error):
+                    raise
         else:
             self._changed()
 
@@ -183,9 +196,9 @@ class StdlibPoller(LockedPoller):
                 if self.closed:
                     closed()
                 if result is not None:
-                    woken = waiter.woken
-                    if result or woken or (deadline is not None and monotonic_ns() >= deadline):
-                        waiter.result = len(result), woken
+                    count, woken = len(result), waiter.woken
+                    if count or woken or (deadline is not None and monotonic_ns() >= deadline):
+                        waiter.result = count, woken
                         return result, woken
                 with self._lock:
                     self._counts["interruptions"] += 1
@@ -238,9 +251,14 @@ class StdlibPoller(LockedPoller):
             if self.closed:
                 closed()
             self._rebuild()
+            self._leave_again()
             waiter.frame = weakref.ref(frame, lambda _: self._leave(waiter))
             waiter.spares = self._spares
             waiter.pipe = self._spares.pop() if self._spares else open_pipe()
+            for other in self._waiters():
+                if other.woken and other.thread == waiter.thread and other.result is None:
+                    # In a signal handler: the interrupted wait cannot end before this one.
+                    other.woken, waiter.woken = False, True
             self._entered.append(waiter)
 
     def _leave(self, waiter: _Waiter) -> None:
@@ -249,10 +267,8 @@ class StdlibPoller(LockedPoller):
             if waiter.frame is None:
                 return
             waiter.ended = True
-            if waiter in self._entered:
-                self._entered.remove(waiter)
-            if waiter.pipe is not None:
-                pipe, waiter.pipe = waiter.pipe, None
+            pipe, waiter.pipe = waiter.pipe, None
+            if pipe is not None:
                 waiter.spares.append(pipe)
             if self.closed:
                 if not self._waiters():
@@ -260,10 +276,18 @@ class StdlibPoller(LockedPoller):
             elif waiter.woken and not (waiter.result and waiter.result[1]):
                 self._wake()  # an exception has ended this wait, or it was too late
             waiter.frame = None
+            if waiter in self._entered:
+                self._entered.remove(waiter)
             if waiter.result is not None:
                 self._counts["waits"] += 1
                 self._counts["events"] += waiter.result[0]
                 self._counts["wakeups"] += waiter.result[1]
+
+    def _leave_again(self) -> None:
+        """Let the waits leave that an exception has interrupted in that, and a traceback keeps; with the lock held."""
+        for waiter in self._entered.copy():
+            if waiter.ended:
+                self._leave(waiter)
 
     def _ask(self, waiter: _Waiter, timeout: float | None, limit: int) -> Events | None:
         """Wait once, and return the events of registered descriptors.
@@ -327,8 +351,9 @@ class StdlibPoller(LockedPoller):
         waiters = self._waiters()
         if any(waiter.woken for waiter in waiters):
             return  # the last wake-up is not consumed yet
-        if waiters and waiters[0].pipe.set():
-            waiters[0].woken = True
+        # The last one: it is not interrupted by a signal handler that waits.
+        if waiters and waiters[-1].pipe.set():
+            waiters[-1].woken = True
         else:
             self._wake_pending = True
 
@@ -346,13 +371,18 @@ class StdlibPoller(LockedPoller):
 
     def _after_fork(self) -> None:
         super()._after_fork()
-        own = [waiter for waiter in self._waiters() if waiter.thread == threading.get_ident()]
-        self._entered = own.copy()
+        inherited = self._entered
+        self._entered = [waiter for waiter in self._waiters() if waiter.thread == threading.get_ident()]
         self._wake_pending = False
         self._spares = []  # shared with the parent
-        for waiter in own:
+        for waiter in inherited:
             waiter.woken = False
-            waiter.pipe.renew()
+            if waiter in self._entered:
+                waiter.pipe.renew()
+            else:  # its thread does not exist here, but what the thread refers to does
+                waiter.frame = None
+                if waiter.pipe is not None:
+                    waiter.pipe.close()
         self._inherited = self._epoll is not None and self._fork == "rebuild" and not self.closed
 
     def _rebuild(self) -> None:
@@ -404,6 +434,7 @@ class StdlibPoller(LockedPoller):
     # End of life
 
     def _close(self) -> None:
+        self._leave_again()
         waiters = self._waiters()
         for waiter in waiters:
             waiter.pipe.set()
@@ -411,10 +442,17 @@ class StdlibPoller(LockedPoller):
             self._release()
 
     def _release(self) -> None:
-        if self._set is not None:
-            self._set.close()
-        while self._spares:
-            self._spares.pop().close()
+        if self._releasing:  # a signal handler or the garbage collector has interrupted it
+            return
+        self._releasing = True
+        try:
+            if self._set is not None:
+                self._set.close()
+            while self._spares:
+                self._spares[-1].close()
+                self._spares.pop()
+        finally:
+            self._releasing = False
 
 
 def _ask_poll(interest: dict[int, int], timeout: float | None) -> Events:

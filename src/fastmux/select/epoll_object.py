@@ -56,10 +56,11 @@ class epoll(NotCopied):  # noqa: N801
 
     @classmethod
     def _around(cls, fd: int) -> epoll:
-        if (made := _binding.epoll_open(fd, PAIRS)).__class__ is int:
-            raise os_error(made)
         self = object.__new__(cls)
-        self._set = made
+        # The call that opens the set also stores it: a signal handler may raise after each.
+        any(map(setattr, (self,), ("_set",), map(_binding.epoll_open, (fd,), (PAIRS,))))
+        if self._set.__class__ is int:
+            raise os_error(self._set)
         _binding.hide(self)
         return self
 
@@ -160,7 +161,8 @@ class epoll(NotCopied):  # noqa: N801
             raise os_error(result)
 
     def __del__(self) -> None:
-        _binding.epoll_close(self._set)
+        if getattr(self, "_set", 0).__class__ is not int:  # it is open, or was
+            _binding.epoll_close(self._set)
 
     def __enter__(self) -> epoll:
         self.fileno()  # raises if it is closed
