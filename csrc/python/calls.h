@@ -127,9 +127,9 @@ fmux_object_t fmux_rows_wait(fmux_ready_t *ready, fmux_object_t timeout);
  *
  * A set is a bytearray that nothing else may change. -ESHUTDOWN: it is closed. */
 
-/* Make a set: around fd, or a new one if fd is negative. pairs is the cache of
- * fmux_pairs. Returns the set, or an int: an error of epoll_create1. */
-fmux_object_t fmux_epoll_open(int fd, fmux_object_t pairs);
+/* Make a set, which becomes object._set: around fd, or a new one if fd is negative. pairs
+ * is the cache of fmux_pairs. Returns the set, or an int: an error of epoll_create1. */
+fmux_object_t fmux_epoll_open(fmux_object_t object, int fd, fmux_object_t pairs);
 int fmux_epoll_close(fmux_object_t set);
 int fmux_epoll_fileno(fmux_object_t set);
 

@@ -26,13 +26,19 @@ static int fmux__result(fmux_object_t set, int result)
     return result == -EBADF && fmux__set(set)->fd < 0 ? -ESHUTDOWN : result;
 }
 
-fmux_object_t fmux_epoll_open(int fd, fmux_object_t pairs)
+fmux_object_t fmux_epoll_open(fmux_object_t object, int fd, fmux_object_t pairs)
 {
     fmux_set_t content = {fd < 0 ? fmux_set_open() : fd, fmux_borrow(pairs)};
     if (content.fd < 0)
         return fmux_give_errno(content.fd);
-    return fmux_give(PyByteArray_FromStringAndSize((const char *)&content,
-                                                   sizeof content));
+    PyObject *set =
+        PyByteArray_FromStringAndSize((const char *)&content, sizeof content);
+    /* A signal handler that raises after this call would lose it. */
+    if (set != NULL && PyObject_SetAttrString(fmux_borrow(object), "_set", set) < 0)
+        Py_CLEAR(set);
+    if (set == NULL && fd < 0)
+        close(content.fd);
+    return fmux_give(set);
 }
 
 int fmux_epoll_close(fmux_object_t set)

@@ -57,10 +57,8 @@ class epoll(NotCopied):  # noqa: N801
     @classmethod
     def _around(cls, fd: int) -> epoll:
         self = object.__new__(cls)
-        # The call that opens the set also stores it: a signal handler may raise after each.
-        any(map(setattr, (self,), ("_set",), map(_binding.epoll_open, (fd,), (PAIRS,))))
-        if self._set.__class__ is int:
-            raise os_error(self._set)
+        if (error := _binding.epoll_open(self, fd, PAIRS)).__class__ is int:
+            raise os_error(error)
         _binding.hide(self)
         return self
 
@@ -161,7 +159,7 @@ class epoll(NotCopied):  # noqa: N801
             raise os_error(result)
 
     def __del__(self) -> None:
-        if getattr(self, "_set", 0).__class__ is not int:  # it is open, or was
+        if hasattr(self, "_set"):
             _binding.epoll_close(self._set)
 
     def __enter__(self) -> epoll:
