@@ -42,7 +42,7 @@ int fmux_stream_set_sock(PyObject *self, PyObject *value, void *unused)
 }
 
 /* The socket of a transport that has ended, as the standard transport keeps it: closed. None
- * if there was none. */
+ * if there was none, or no descriptor is left to make one. */
 PyObject *fmux_stream_get_closed_sock(PyObject *self, void *unused)
 {
     (void)unused;
@@ -51,6 +51,10 @@ PyObject *fmux_stream_get_closed_sock(PyObject *self, void *unused)
     if (sock == NULL && stream->family != 0) { /* the transport has owned the descriptor */
         sock = PyObject_CallFunction(fmux_objects.socket_class, "iii", stream->family, SOCK_STREAM,
                                      stream->proto);
+        if (sock == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+            PyErr_Clear();
+            return fmux_none();
+        }
         if (sock == NULL)
             return NULL;
         if (fmux_done(FMUX_CALL_METHOD(close, sock)) < 0) {
