@@ -7,7 +7,6 @@ import _thread
 import asyncio
 import contextlib
 import gc
-import importlib.util
 import os
 import signal
 import socket
@@ -384,14 +383,25 @@ def test_collector_may_drop_the_selector_amid_add_reader(loop, connect, peer):
 # Interpreters
 
 
-@pytest.mark.skipif(importlib.util.find_spec("_xxsubinterpreters") is None, reason="no interpreter with the same lock")
-def test_subinterpreter_takes_no_objects_of_the_main_one():
+@pytest.mark.parametrize("first", ["sub", "main"])
+def test_subinterpreter_takes_no_objects_of_the_main_one(first):
+    """An interpreter with the same lock. The second one that imports the loop has the standard objects."""
     script = """if True:
-        import _xxsubinterpreters, fastmux
+        import sys, fastmux
         code = "import fastmux; loop = fastmux.EventLoop(); loop.call_soon(loop.stop); loop.run_forever(); loop.close()"
-        other = _xxsubinterpreters.create(isolated=False)
-        _xxsubinterpreters.run_string(other, code)
-        _xxsubinterpreters.destroy(other)
+        if sys.argv[1] == "main":
+            exec(code)
+        if sys.version_info >= (3, 13):
+            import _interpreters
+            other = _interpreters.create("legacy")
+            failure = _interpreters.exec(other, code)
+            assert failure is None, failure
+            _interpreters.destroy(other)
+        else:
+            import _xxsubinterpreters
+            other = _xxsubinterpreters.create(isolated=False)
+            _xxsubinterpreters.run_string(other, code)
+            _xxsubinterpreters.destroy(other)
         loop = fastmux.EventLoop()
         reported = []
         loop.set_exception_handler(lambda loop, context: reported.append(context["exception"]))
@@ -401,7 +411,7 @@ def test_subinterpreter_takes_no_objects_of_the_main_one():
         loop.close()
         assert len(reported) == 1
     """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=TIMEOUT)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script, first], check=True, timeout=TIMEOUT)
 
 
 def test_loop_without_memory_is_dropped_silently():
