@@ -380,6 +380,46 @@ def test_collector_may_drop_the_selector_amid_add_reader(loop, connect, peer):
     assert dropped
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the collector runs between bytecodes")
+def test_collector_may_replace_the_extra_information_at_the_end_of_a_connection(loop):
+    """The end stores the name of the socket in it."""
+    protocols = []
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+            protocols.append(self)
+
+    def replace(phase, info):
+        if armed and phase == "start":
+            armed.pop()._extra = {}
+
+    armed: list[asyncio.Transport] = []
+    replaced = 0
+    server = loop.run_until_complete(loop.create_server(Accepted, "127.0.0.1", 0))
+    threshold = gc.get_threshold()
+    gc.callbacks.append(replace)
+    try:
+        for wait in range(1, 30):
+            with socket.create_connection(server.sockets[0].getsockname()):
+                turns(loop, 5)
+                transport = protocols.pop().transport
+                tuples = [(n, n) for n in range(5000)]  # so that the interpreter has no reserve
+                armed.append(transport)
+                gc.set_threshold(wait)
+                transport._call_connection_lost(None)
+                gc.set_threshold(*threshold)
+                replaced += not armed
+                armed.clear()
+                assert tuples
+                turns(loop, 5)
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(replace)
+    server.close()
+    assert replaced
+
+
 # Interpreters
 
 

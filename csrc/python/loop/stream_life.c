@@ -79,10 +79,12 @@ static void fmux__keep_name(const fmux_transport_t *stream)
     if (fd >= 0 && extra != NULL && PyDict_CheckExact(extra) &&
         PyDict_GetItemWithError(extra, name) == NULL &&
         getsockname(fd, (struct sockaddr *)&address.any, &address.length) == 0) {
+        Py_INCREF(extra); /* the garbage collector may run code that replaces it */
         PyObject *object = fmux_address_object(&address);
         if (object != NULL)
             (void)PyDict_SetItem(extra, name, object);
         Py_XDECREF(object);
+        Py_DECREF(extra);
     }
     PyErr_Clear(); /* no memory: the end is more important */
 }
