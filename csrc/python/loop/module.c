@@ -229,8 +229,9 @@ static int fmux__find_objects(void)
 
 /* ---- the module ---------------------------------------------------------------- */
 
-/* The interpreter whose objects are the static ones. */
-static int64_t fmux__owner;
+/* The interpreter whose objects are the static ones: the first one. From Python 3.13 on,
+ * an extension is always initialized in the main one. */
+static int64_t fmux__owner = -1;
 
 static int64_t fmux__interpreter(void)
 {
@@ -295,8 +296,11 @@ PyMODINIT_FUNC PyInit__loop(void);
 
 PyMODINIT_FUNC PyInit__loop(void)
 {
+    if (fmux__owner == -1)
+        fmux__owner = fmux__interpreter();
+    if (fmux_done(fmux__check(NULL, NULL)) < 0)
+        return NULL;
     PyObject *module = PyModule_Create(&fmux__module);
-    fmux__owner = fmux__interpreter(); /* from Python 3.13 on, always the main one */
     if (module != NULL &&
         (fmux__find_functions() < 0 || fmux__intern_names() < 0 ||
          fmux__find_objects() < 0 || fmux_ring_init(module) < 0 ||
