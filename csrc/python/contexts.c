@@ -59,7 +59,7 @@ static fmux_array_t *fmux__make_array(fmux_context_t *context, int *error_out)
 fmux_array_t *fmux_take_array(fmux_context_t *context, int *error_out)
 {
     Py_ssize_t length = PyDict_Size(context->keys);
-    if (length > context->rows) {
+    if (length >= context->rows) { /* one more for a wake-up */
         length += length / 8;
         context->rows = length > context->capacity ? context->capacity : (int)length;
     }

@@ -186,12 +186,13 @@ def open_ready(context: Any, rows: int, shared: bool, fail: Callable[[int], Any]
 def import_loop() -> Any:
     """Import the module with the objects of the event loop: another module of the same library.
 
-    It imports asyncio. Raises ImportError if the interpreter lacks a function that it needs.
+    It imports asyncio. Raises ImportError if the interpreter lacks a function that it needs, or another one uses it.
     """
     name = "fastmux._loop"
     if name not in sys.modules:
         loader = ExtensionFileLoader(name, _native.__file__)
         module = module_from_spec(ModuleSpec(name, loader, origin=_native.__file__))
         loader.exec_module(module)
+        module.check()
         sys.modules[name] = module
     return sys.modules[name]

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import os
+import resource
 import socket
 import sys
 
@@ -303,6 +304,24 @@ def test_a_transport_that_has_ended_knows_its_names_and_its_closed_socket(run, f
             assert info("socket") is sock
 
     run(main())
+
+
+@FAMILIES
+def test_a_transport_that_has_ended_answers_without_a_free_descriptor(run, family, descriptors_limit):
+    """fastmux makes the closed socket only now, if it can."""
+    before, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main():
+        async with accepted(family) as (protocol, _, _):
+            protocol.transport.close()
+            await protocol.lost
+            await settle()
+            descriptors_limit(0)
+            sock = protocol.transport.get_extra_info("socket")
+            descriptors_limit(before)
+            return -1 if sock is None else sock.fileno()
+
+    assert run(main()) == -1
 
 
 def test_a_transport_of_a_given_socket_knows_it_after_its_end(run):

@@ -893,3 +893,17 @@ def test_the_error_of_a_closed_descriptor_is_that_of_the_kernel(loop, socketpair
         getattr(loop, end)(fd)
     with pytest.raises(KeyError):
         loop._selector.get_key(fd)
+
+
+@pytest.mark.parametrize("method", ["remove_reader", "remove_writer"])
+@pytest.mark.parametrize("fd", [-1, -(2**31) - 1, -(2**64), 2**64], ids=["-1", "< int", "< long", "> long"])
+def test_a_number_that_is_no_descriptor_is_refused_as_by_the_selector(loop, method, fd):
+    def outcome(call):
+        try:
+            return call(fd)
+        except ValueError as error:
+            return str(error)
+
+    with selectors.SelectSelector() as selector:
+        expected = outcome(lambda fd: fd in selector.get_map())
+    assert outcome(getattr(loop, method)) == expected

@@ -7,7 +7,6 @@ import _thread
 import asyncio
 import contextlib
 import gc
-import importlib.util
 import os
 import signal
 import socket
@@ -381,17 +380,68 @@ def test_collector_may_drop_the_selector_amid_add_reader(loop, connect, peer):
     assert dropped
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="the collector runs between bytecodes")
+def test_collector_may_replace_the_extra_information_at_the_end_of_a_connection(loop):
+    """The end stores the name of the socket in it."""
+    protocols = []
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport):
+            self.transport = transport
+            protocols.append(self)
+
+    def replace(phase, info):
+        if armed and phase == "start":
+            armed.pop()._extra = {}
+
+    armed: list[asyncio.Transport] = []
+    replaced = 0
+    server = loop.run_until_complete(loop.create_server(Accepted, "127.0.0.1", 0))
+    threshold = gc.get_threshold()
+    gc.callbacks.append(replace)
+    try:
+        for wait in range(1, 30):
+            with socket.create_connection(server.sockets[0].getsockname()):
+                turns(loop, 5)
+                transport = protocols.pop().transport
+                tuples = [(n, n) for n in range(5000)]  # so that the interpreter has no reserve
+                armed.append(transport)
+                gc.set_threshold(wait)
+                transport._call_connection_lost(None)
+                gc.set_threshold(*threshold)
+                replaced += not armed
+                armed.clear()
+                assert tuples
+                turns(loop, 5)
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(replace)
+    server.close()
+    assert replaced
+
+
 # Interpreters
 
 
-@pytest.mark.skipif(importlib.util.find_spec("_xxsubinterpreters") is None, reason="no interpreter with the same lock")
-def test_subinterpreter_takes_no_objects_of_the_main_one():
+@pytest.mark.parametrize("first", ["sub", "main"])
+def test_subinterpreter_takes_no_objects_of_the_main_one(first):
+    """An interpreter with the same lock. The second one that imports the loop has the standard objects."""
     script = """if True:
-        import _xxsubinterpreters, fastmux
+        import sys, fastmux
         code = "import fastmux; loop = fastmux.EventLoop(); loop.call_soon(loop.stop); loop.run_forever(); loop.close()"
-        other = _xxsubinterpreters.create(isolated=False)
-        _xxsubinterpreters.run_string(other, code)
-        _xxsubinterpreters.destroy(other)
+        if sys.argv[1] == "main":
+            exec(code)
+        if sys.version_info >= (3, 13):
+            import _interpreters
+            other = _interpreters.create("legacy")
+            failure = _interpreters.exec(other, code)
+            assert failure is None, failure
+            _interpreters.destroy(other)
+        else:
+            import _xxsubinterpreters
+            other = _xxsubinterpreters.create(isolated=False)
+            _xxsubinterpreters.run_string(other, code)
+            _xxsubinterpreters.destroy(other)
         loop = fastmux.EventLoop()
         reported = []
         loop.set_exception_handler(lambda loop, context: reported.append(context["exception"]))
@@ -401,7 +451,7 @@ def test_subinterpreter_takes_no_objects_of_the_main_one():
         loop.close()
         assert len(reported) == 1
     """
-    subprocess.run([sys.executable, "-W", "ignore", "-c", script], check=True, timeout=TIMEOUT)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", script, first], check=True, timeout=TIMEOUT)
 
 
 def test_loop_without_memory_is_dropped_silently():

@@ -456,6 +456,26 @@ def test_a_view_with_gaps_is_a_write_error(run, reports):
     assert [report["message"] for report in reports] == ["Fatal write error on pipe transport"]
 
 
+def test_a_view_with_gaps_behind_other_data_is_refused(run, reports):
+    async def main():
+        theirs, ours = fifo()
+        writer = await connect_writer(ours)
+        data = bytes(300_000)
+        writer.transport.write(data)
+        with pytest.raises(TypeError) as raised:
+            writer.transport.write(memoryview(b"1234")[::2])
+        with pytest.raises(TypeError) as expected:
+            bytearray().__iadd__(memoryview(b"1234")[::2])
+        reader = await connect_reader(theirs)
+        writer.transport.close()
+        exc = await writer.lost
+        await reader.lost
+        return exc, reader.data == data, str(raised.value) == str(expected.value)
+
+    assert run(main()) == (None, True, True)
+    assert reports == []
+
+
 @pytest.mark.parametrize("make", [fifo, sockets])
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_what_the_pipe_does_not_take_is_sent_later(make, kind, run):

@@ -7,6 +7,7 @@ protocol with data then changes the others. The standard loop never reads ahead,
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextvars
 import os
 import socket
@@ -529,7 +530,11 @@ def test_a_buffered_protocol_that_fails_is_closed(run, loop, failure):
     assert [context["message"] for context in contexts] == [f"Fatal error: protocol.{name}() call failed."]
 
 
-@pytest.mark.parametrize("buffer", [b"read-only", memoryview(bytearray(8))[::2]], ids=["read-only", "gaps"])
+@pytest.mark.parametrize(
+    "buffer",
+    [b"read-only", memoryview(bytearray(8))[::2], collections.deque([1])],
+    ids=["read-only", "gaps", "no buffer"],
+)
 def test_a_buffer_that_cannot_be_filled_is_an_error_of_the_type(run, loop, buffer):
     contexts = []
     loop.set_exception_handler(lambda loop, context: contexts.append((context["message"], str(context["exception"]))))

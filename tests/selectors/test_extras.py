@@ -152,6 +152,22 @@ def test_a_wakeup_hides_nothing_that_is_ready(epoll, socketpair):
     assert (found or epoll.select(0)) == [(key, EVENT_READ)]
 
 
+@pytest.mark.parametrize("make", [lambda: selectors.EpollSelector(), fastmux.Poller], ids=["EpollSelector", "Poller"])
+def test_a_wakeup_shortens_no_result(make, socketpair):
+    """The ready array has one row more than there are descriptors, whenever it grows."""
+    ours, theirs = socketpair
+    theirs.send(b"x")
+    copies = []
+    with make() as poller:
+        for number in range(1, 200):
+            copies.append(os.dup(ours.fileno()))
+            poller.register(copies[-1], EVENT_READ)
+            poller.wakeup()
+            assert [len(poller.select(0)) for _ in range(2)] == [number, number]
+    for fd in copies:
+        os.close(fd)
+
+
 @pytest.mark.parametrize("timeout", [0, 0.0, -1])
 def test_a_non_blocking_select_consumes_a_wakeup(epoll, socketpair, timeout):
     for _ in range(2):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import selectors
 
 import pytest
@@ -111,3 +112,26 @@ def test_a_subclass_may_keep_keys_of_its_own(name, module, socketpair):
         assert selector.get_key(ours).events == EVENT_WRITE
         assert selector.unregister(ours).fd == ours.fileno()
         assert selector.select(0) == []
+
+
+@pytest.mark.parametrize("module", [selectors, fastmux.selectors], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("is_read", [False, True], ids=["", "after _selector was read"])
+@pytest.mark.parametrize("name", ["SelectSelector", "PollSelector", "EpollSelector"])
+def test_a_selector_that_is_initialized_again_is_another(name, is_read, module, socketpair):
+    """With a closed epoll set, a program may do so instead of making a selector."""
+    ours, theirs = socketpair
+    theirs.send(b"x")
+    selector = getattr(module, name)()
+    selector.register(ours, EVENT_READ)
+    if is_read and name != "SelectSelector":
+        assert selector._selector is selector._selector
+    selector.close()
+    selector.__init__()
+
+    with selector:
+        assert selector.select(0) == []
+        selector.register(ours, EVENT_READ)
+        assert [key.fileobj for key, _ in selector.select(0)] == [ours]
+        if name == "EpollSelector":
+            with select.epoll.fromfd(os.dup(selector.fileno())) as same:
+                assert same.poll(0) == [(ours.fileno(), select.EPOLLIN)]

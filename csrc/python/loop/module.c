@@ -229,18 +229,29 @@ static int fmux__find_objects(void)
 
 /* ---- the module ---------------------------------------------------------------- */
 
+/* The interpreter whose objects are the static ones: the first one. From Python 3.13 on,
+ * an extension is always initialized in the main one. */
+static int64_t fmux__owner = -1;
+
+static int64_t fmux__interpreter(void)
+{
+    return PyInterpreterState_GetID(PyInterpreterState_Get());
+}
+
+static PyObject *fmux__check(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    if (fmux__owner == fmux__interpreter())
+        return fmux_none();
+    PyErr_SetString(PyExc_ImportError, "fastmux._loop belongs to another interpreter");
+    return NULL;
+}
+
 static PyObject *fmux__setup(PyObject *module, PyObject *args)
 {
     (void)module;
     fmux_objects_t *o = &fmux_objects;
-    static int64_t owner = -1;
-    int64_t id = PyInterpreterState_GetID(PyInterpreterState_Get());
-    if (owner == -1)
-        owner = id;
-    if (owner != id) { /* the static objects are those of the first interpreter */
-        PyErr_SetString(PyExc_ImportError, "fastmux._loop belongs to another interpreter");
-        return NULL;
-    }
     if (!PyArg_ParseTuple(args, "OOOO", &o->queue, &o->report, &o->open_array, &o->fail))
         return NULL;
     Py_INCREF(o->queue);
@@ -251,6 +262,7 @@ static PyObject *fmux__setup(PyObject *module, PyObject *args)
 }
 
 static PyMethodDef fmux__functions[] = {
+    {"check", fmux__check, METH_NOARGS, "check(): raise ImportError in another interpreter."},
     {"setup", fmux__setup, METH_VARARGS,
      "setup(queue, report, open_array, fail): set the functions that the types call."},
     {"accept", fmux_accept, METH_O,
@@ -284,6 +296,10 @@ PyMODINIT_FUNC PyInit__loop(void);
 
 PyMODINIT_FUNC PyInit__loop(void)
 {
+    if (fmux__owner == -1)
+        fmux__owner = fmux__interpreter();
+    if (fmux_done(fmux__check(NULL, NULL)) < 0)
+        return NULL;
     PyObject *module = PyModule_Create(&fmux__module);
     if (module != NULL &&
         (fmux__find_functions() < 0 || fmux__intern_names() < 0 ||

@@ -150,8 +150,12 @@ static PyObject *fmux__write(PyObject *self, PyObject *data)
     if (transport->closing || transport->conn_lost != 0)
         return FMUX_CALL_METHOD(_lost_write, self);
     if (buffer.buf == NULL &&
-        fmux_python.get_buffer(data, &buffer, FMUX_BUFFER_READ) < 0)
-        return fmux__write_error(self);
+        fmux_python.get_buffer(data, &buffer, FMUX_BUFFER_READ) < 0) {
+        if (!fmux_is_buffering(transport))
+            return fmux__write_error(self);
+        PyErr_SetString(PyExc_TypeError, "can't concat memoryview to bytearray"); /* has gaps */
+        return NULL;
+    }
     PyObject *none = fmux__write_now(self, &buffer);
     if (buffer.obj != NULL)
         fmux_python.release_buffer(&buffer);

@@ -42,7 +42,7 @@ int fmux_stream_set_sock(PyObject *self, PyObject *value, void *unused)
 }
 
 /* The socket of a transport that has ended, as the standard transport keeps it: closed. None
- * if there was none. */
+ * if there was none, or no descriptor is left to make one. */
 PyObject *fmux_stream_get_closed_sock(PyObject *self, void *unused)
 {
     (void)unused;
@@ -51,6 +51,10 @@ PyObject *fmux_stream_get_closed_sock(PyObject *self, void *unused)
     if (sock == NULL && stream->family != 0) { /* the transport has owned the descriptor */
         sock = PyObject_CallFunction(fmux_objects.socket_class, "iii", stream->family, SOCK_STREAM,
                                      stream->proto);
+        if (sock == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+            PyErr_Clear();
+            return fmux_none();
+        }
         if (sock == NULL)
             return NULL;
         if (fmux_done(FMUX_CALL_METHOD(close, sock)) < 0) {
@@ -75,10 +79,12 @@ static void fmux__keep_name(const fmux_transport_t *stream)
     if (fd >= 0 && extra != NULL && PyDict_CheckExact(extra) &&
         PyDict_GetItemWithError(extra, name) == NULL &&
         getsockname(fd, (struct sockaddr *)&address.any, &address.length) == 0) {
+        Py_INCREF(extra); /* the garbage collector may run code that replaces it */
         PyObject *object = fmux_address_object(&address);
         if (object != NULL)
             (void)PyDict_SetItem(extra, name, object);
         Py_XDECREF(object);
+        Py_DECREF(extra);
     }
     PyErr_Clear(); /* no memory: the end is more important */
 }

@@ -18,15 +18,14 @@ static PyObject *fmux__no_data(PyObject *self, ssize_t got)
     return fmux_fatal(self, "Fatal read error on socket transport");
 }
 
-/* Replace the exception by that of recv_into(). */
+/* Replace the exception by that of recv_into(), on a socket that is not open. */
 static void fmux__refuse_buffer(PyObject *target)
 {
     PyErr_Clear();
-    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(target), "__name__");
-    if (name != NULL)
-        PyErr_Format(PyExc_TypeError,
-                     "recv_into() argument 1 must be read-write bytes-like object, not %S", name);
-    Py_XDECREF(name);
+    PyObject *type = fmux_objects.socket_base, *sock = PyObject_CallMethod(type, "__new__", "O", type);
+    if (sock != NULL)
+        (void)fmux_done(FMUX_CALL_METHOD(recv_into, sock, target));
+    Py_XDECREF(sock);
 }
 
 /* Receive into the buffer of a BufferedProtocol. */

@@ -15,11 +15,13 @@ enum { FMUX__READ = 1,
 static PyObject *fmux__key(fmux_loop_t *loop, PyObject *fd)
 {
     PyObject *key;
+    int overflow;
     if (loop->context != NULL && PyLong_CheckExact(fd)) {
         key = PyDict_GetItemWithError(loop->context->keys, fd);
         Py_XINCREF(key);
-        return key;
-    }
+        if (key != NULL || PyErr_Occurred() != NULL || PyLong_AsLongAndOverflow(fd, &overflow) >= 0)
+            return key;
+    } /* the map refuses a negative number */
     PyObject *map = FMUX_CALL_METHOD(get_map, loop->selector);
     key = map == NULL ? NULL : FMUX_CALL_METHOD(get, map, fd);
     Py_XDECREF(map);

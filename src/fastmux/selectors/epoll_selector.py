@@ -55,6 +55,7 @@ class EpollSelector(Registrations, _standard.EpollSelector):
             self._fork = check_policy(fork)
         if type(self)._selector_cls is _OWN_SET:
             _standard._BaseSelectorImpl.__init__(self)
+            vars(self).pop("_selector", None)  # of an earlier call
             self._context = _binding.selector_context(self._fd_to_key)
         else:  # of a subclass
             super().__init__()
