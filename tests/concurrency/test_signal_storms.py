@@ -178,32 +178,37 @@ class HandlerError(Exception):
     """Raised by every signal of a storm."""
 
 
-def test_in_a_storm_of_exceptions_each_wait_ends_with_one_and_nothing_breaks(way, socketpair, on_alarm, monkeypatch):
+@pytest.fixture
+def in_a_storm(on_alarm, monkeypatch):
+    """Make a call in which the handler of each signal raises HandlerError; outside it does nothing."""
     # Python drops an exception inside a destructor; the next signal raises again.
     monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
-    ours, theirs = socketpair
-    way.watch(ours.fileno())
     armed = False
 
     def interrupt():
         if armed:
             raise HandlerError
 
-    def wait_armed(timeout):
+    def call(function, *args):
         nonlocal armed
         try:
             armed = True
-            way.wait(timeout)
+            function(*args)
         finally:
             armed = False
 
     on_alarm(interrupt, STORM, STORM)
+    return call
+
+
+def test_in_a_storm_of_exceptions_each_wait_ends_with_one_and_nothing_breaks(way, socketpair, in_a_storm):
+    ours, theirs = socketpair
+    way.watch(ours.fileno())
     for timeout in (None, TIMEOUT) * 15:
         begin = time.monotonic()
         with pytest.raises(HandlerError):
-            wait_armed(timeout)
+            in_a_storm(way.wait, timeout)
         assert time.monotonic() - begin < TIMEOUT
-    on_alarm(lambda: None, 0)
 
     assert not way.wait(0.001)
     theirs.send(b"x")
@@ -211,31 +216,15 @@ def test_in_a_storm_of_exceptions_each_wait_ends_with_one_and_nothing_breaks(way
         assert way.wait(timeout)
 
 
-def test_in_a_storm_of_exceptions_no_readable_file_is_lost(way, socketpair, on_alarm, monkeypatch):
-    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
+def test_in_a_storm_of_exceptions_no_readable_file_is_lost(way, socketpair, in_a_storm):
     ours, theirs = socketpair
     way.watch(ours.fileno())
-    armed = False
     interrupted = rounds = 0
-
-    def interrupt():
-        if armed:
-            raise HandlerError
-
-    def wait_armed():
-        nonlocal armed
-        try:
-            armed = True
-            way.wait(TIMEOUT)
-        finally:
-            armed = False
-
-    on_alarm(interrupt, STORM, STORM)
     # In code that PyPy has compiled, a handler runs at the end of the loop only.
     while rounds < 200 or (interrupted < 20 and (CPYTHON or rounds < 20_000)):
         theirs.send(b"x")
         try:
-            wait_armed()
+            in_a_storm(way.wait, TIMEOUT)
         except HandlerError:
             interrupted += 1
         rounds += 1
@@ -244,34 +233,21 @@ def test_in_a_storm_of_exceptions_no_readable_file_is_lost(way, socketpair, on_a
         assert not way.wait(0)
 
 
-def test_after_a_storm_of_exceptions_a_wakeup_ends_the_next_wait(make_poller, on_alarm, monkeypatch):
+def test_after_a_storm_of_exceptions_a_wakeup_ends_the_next_wait(make_poller, in_a_storm):
     """Though the tracebacks of the exceptions keep the waits that they have ended."""
-    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)
-    armed = False
     errors = []
 
-    def interrupt():
-        if armed:
-            raise HandlerError
-
-    def wait_armed():
-        nonlocal armed
-        try:
-            armed = True
-            while True:
-                poller.poll(0)
-        finally:
-            armed = False
+    def wait_again_and_again(poller):
+        while True:
+            poller.poll(0)
 
     for _ in range(10):
         with make_poller() as poller:
-            on_alarm(interrupt, STORM, STORM)
             for _ in range(20):
                 try:
-                    wait_armed()
+                    in_a_storm(wait_again_and_again, poller)
                 except HandlerError as error:
                     errors.append(error)
-            on_alarm(lambda: None, 0)
             for _ in range(2):
                 poller.wakeup()
                 begin = time.monotonic()

@@ -97,7 +97,7 @@ class WakePipe(OwnFiles):
 
     def set(self) -> bool:
         """Make it readable. Return False if the program has closed it."""
-        if not self.fds or not self.is_ours():
+        if not self.is_ours():
             return False
         with contextlib.suppress(BlockingIOError):  # full, so it is readable
             posix.write(self.fds[1], b"\0")
