@@ -8,6 +8,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Rounds before the first measurement: this share of the measured rounds, and at least so many, if a case has no other
 #: number.
 WARM_UP, FEWEST = 0.2, 200
-#: Growth that is no leak. (Memory: the kernel counts pages for each CPU, and adds them up now and then. Blocks: caches
-#: of the interpreter. Bytes: growth of a table of the interpreter. References: less than one in each round.)
+#: Growth that is no leak. (Memory: the kernel counts pages for each CPU, and adds them up now and then. Blocks, bytes:
+#: caches and tables of the interpreter; the measurement itself. References: less than one in each round.)
 MARGINS = {"memory": 1024 * 1024, "blocks": 100, "bytes": 16 * 1024, "descriptors": 0, "references": 100}
 
 
@@ -48,21 +49,26 @@ def held() -> dict[str, int]:
 
 
 def measure(step: Callable[[], Any], rounds: int, fewest: int) -> dict[str, dict[str, int]]:
-    """Make so many rounds; return the use before and after, its growth, and the part above the margins.
+    """Make so many rounds; return the use before and after, its growth, and what has leaked.
 
-    The first rounds, at least the fewest, are not measured.
+    A leak grows in each quarter of the rounds; a cache of the interpreter may grow in one. So four times the smallest
+    growth of a quarter is compared with the margins. The first rounds, at least the fewest, are not measured.
     """
     for _ in range(max(int(rounds * WARM_UP), fewest)):
         step()
     held()  # the first measurement allocates memory itself
-    before = held()
-    for _ in range(rounds):
-        step()
-    after = held()
+    uses = [held()]
+    for _ in range(4):
+        for _ in range(max(rounds // 4, 1)):
+            step()
+        uses.append(held())
+    before, after = uses[0], uses[-1]
     grown = {name: after[name] - before[name] for name in before}
+    steady = {name: 4 * min(later[name] - earlier[name] for earlier, later in pairwise(uses)) for name in before}
+    steady["descriptors"] = grown["descriptors"]  # no cache has any
     return {
         "before": before,
         "after": after,
         "grown": grown,
-        "leaked": {name: amount for name, amount in grown.items() if amount > MARGINS[name]},
+        "leaked": {name: amount for name, amount in steady.items() if amount > MARGINS[name]},
     }
