@@ -188,12 +188,15 @@ def test_a_wait_that_two_exceptions_interrupt_hands_its_wakeup_to_the_next_one(m
     def interrupt(waiter):
         raise HandlerError
 
+    def wait():
+        on_alarm(handler, 0.01)
+        poller.poll(TIMEOUT)
+
     with fastmux.StdlibPoller(mechanism) as poller:
         with monkeypatch.context() as patch:
             patch.setattr(poller, "_leave", interrupt)
-            on_alarm(handler, 0.01)
             with pytest.raises(HandlerError) as kept:
-                poller.poll(TIMEOUT)
+                wait()
         start = time.monotonic()
         assert poller.poll(TIMEOUT) == []
         assert time.monotonic() - start < TIMEOUT

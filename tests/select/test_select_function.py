@@ -156,9 +156,13 @@ def test_only_a_handler_that_raises_ends_a_select(on_alarm, socketpair):
     assert len(ticks) > 2
 
     raised = []
-    on_alarm(lambda: raised or raised.append(None) or raises(), 0.01, 0.01)
-    with pytest.raises(RuntimeError, match="in fileno"):
+
+    def select_interrupted():
+        on_alarm(lambda: raised or raised.append(None) or raises(), 0.01, 0.01)
         fastmux.select.select([socketpair[0]], [], [])
+
+    with pytest.raises(RuntimeError, match="in fileno"):
+        select_interrupted()
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
