@@ -18,8 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measure import FEWEST
-
 import fastmux
 from fastmux import READ, WRITE, select, selectors
 from fastmux.selectors import EVENT_READ, EVENT_WRITE
@@ -33,7 +31,6 @@ UNUSED = 63
 class Case(NamedTuple):
     make: Callable[[ExitStack], Step]
     rounds: int  # in a long run
-    warm_up: int = FEWEST  # the fewest rounds before the measured ones
 
 
 def readable(stack: ExitStack) -> socket.socket:
@@ -570,12 +567,11 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "select.select: calls", Case(use_select, many)
     yield "select: failing calls", Case(fail_select, some)
     yield "EventLoop: made, used, closed", Case(partial(run_loop, talk), few)
-    # A cache of the interpreter takes long to fill, on the standard loop as well.
-    yield "EventLoop: callbacks, timers, tasks", Case(partial(run_loop, schedule), few, 1000)
+    yield "EventLoop: callbacks, timers, tasks", Case(partial(run_loop, schedule), few)
     yield "EventLoop: servers and sock_ methods", Case(partial(run_loop, accept), few)
     yield "EventLoop: datagrams", Case(partial(run_loop, exchange_datagrams), few)
     yield "EventLoop: pipes", Case(partial(run_loop, pipe), few)
-    yield "EventLoop: subprocesses", Case(partial(run_loop, communicate), few, 1000)
+    yield "EventLoop: subprocesses", Case(partial(run_loop, communicate), few)
     yield "EventLoop: TLS", Case(run_tls, few)
     yield "EventLoop: connections made and refused", Case(connect, few)
     yield "patch() and unpatch()", Case(patch, few)

@@ -8,18 +8,17 @@ import gc
 import os
 import sys
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
-#: Rounds before the first measurement: this share of the measured rounds, and at least so many, if a case has no other
-#: number.
-WARM_UP, FEWEST = 0.2, 1000
+#: Rounds before the first measurement: this share of the measured rounds, and at least so many.
+WARM_UP, FEWEST = 0.2, 200
 #: Growth that is no leak. (Memory: the kernel counts pages for each CPU, and adds them up now and then. Blocks: caches
-#: of the interpreter, and 24 of the measurement; less than one in each round. Bytes: growth of a table of the
-#: interpreter. References: less than one in each round.)
-MARGINS = {"memory": 1024 * 1024, "blocks": 150, "bytes": 16 * 1024, "descriptors": 0, "references": 100}
+#: of the interpreter. Bytes: growth of a table of the interpreter. References: less than one in each round.)
+MARGINS = {"memory": 1024 * 1024, "blocks": 100, "bytes": 16 * 1024, "descriptors": 0, "references": 100}
+#: Caches of the interpreter keep the names of attributes, at random places.
+clear_caches = sys._clear_internal_caches if sys.version_info >= (3, 13) else sys._clear_type_cache
 
 
 class Info(ctypes.Structure):
@@ -34,8 +33,9 @@ if mallinfo2 is not None:
 
 
 def held() -> dict[str, int]:
-    """Collect garbage; return the current use."""
+    """Collect garbage, empty the interpreter's caches, and return the current use."""
     gc.collect()
+    clear_caches()
     found = {
         "memory": int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,
         "blocks": sys.getallocatedblocks(),
@@ -49,27 +49,22 @@ def held() -> dict[str, int]:
     return found
 
 
-def measure(step: Callable[[], Any], rounds: int, fewest: int) -> dict[str, dict[str, int]]:
-    """Make so many rounds; return the use before and after, its growth, and what has leaked.
+def measure(step: Callable[[], Any], rounds: int) -> dict[str, dict[str, int]]:
+    """Make so many rounds; return the use before and after, its growth, and the part above the margins.
 
-    A leak grows in each quarter of the rounds; a cache of the interpreter may grow in one. So four times the smallest
-    growth of a quarter is compared with the margins. The first rounds, at least the fewest, are not measured.
+    The first rounds are not measured.
     """
-    for _ in range(max(int(rounds * WARM_UP), fewest)):
+    for _ in range(max(int(rounds * WARM_UP), FEWEST)):
         step()
     held()  # the first measurement allocates memory itself
-    uses = [held()]
-    for _ in range(4):
-        for _ in range(max(rounds // 4, 1)):
-            step()
-        uses.append(held())
-    before, after = uses[0], uses[-1]
+    before = held()
+    for _ in range(rounds):
+        step()
+    after = held()
     grown = {name: after[name] - before[name] for name in before}
-    steady = {name: 4 * min(later[name] - earlier[name] for earlier, later in pairwise(uses)) for name in before}
-    steady["descriptors"] = grown["descriptors"]  # no cache has any
     return {
         "before": before,
         "after": after,
         "grown": grown,
-        "leaked": {name: amount for name, amount in steady.items() if amount > MARGINS[name]},
+        "leaked": {name: amount for name, amount in grown.items() if amount > MARGINS[name]},
     }

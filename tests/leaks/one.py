@@ -11,5 +11,4 @@ from measure import measure
 
 if __name__ == "__main__":
     with contextlib.ExitStack() as stack:
-        case = CASES[sys.argv[1]]
-        print(json.dumps(measure(case.make(stack), int(sys.argv[2]), case.warm_up)))
+        print(json.dumps(measure(CASES[sys.argv[1]].make(stack), int(sys.argv[2]))))
