@@ -47,6 +47,15 @@ class InterruptionError(Exception):
 every_error = pytest.mark.parametrize("error", [InterruptionError, TimeoutError])
 
 
+def interrupting(error=InterruptionError):
+    """Return a function that raises, as a signal handler may at any line."""
+
+    def interrupt():
+        raise error
+
+    return interrupt
+
+
 def before_line(number, intrusion, call):
     """Make a call, and run intrusion before its line of this number. Return False if the call has fewer lines.
 
@@ -170,13 +179,10 @@ def test_a_change_in_the_midst_of_a_wait(make_watched, change, others):
 def test_an_interrupted_change_leaves_no_ghost_in_any_line(make_watched, change, others, error):
     """KeyboardInterrupt may come at any line. Afterwards, every reported key is the one in the map."""
 
-    def interrupt():
-        raise error
-
     for number in itertools.count(1):
         with make_watched(change, others) as watched:
             with contextlib.suppress(error):
-                assert not before_line(number, interrupt, watched.change)
+                assert not before_line(number, interrupting(error), watched.change)
                 break
             for key, _ in watched.watcher.select(0):
                 assert watched.watcher.get_map()[key.fd] is key
@@ -191,14 +197,11 @@ def test_an_interrupted_change_leaves_no_ghost_in_any_line(make_watched, change,
 @every_number
 @every_error
 def test_an_interrupted_wait_loses_no_event(make_watched, others, error):
-    def interrupt():
-        raise error
-
     for number in itertools.count(1):
         with make_watched(("r", "r"), others) as watched:
             expected = set(watched.watcher.select(0))
             with contextlib.suppress(error):
-                assert not before_line(number, interrupt, watched.wait)
+                assert not before_line(number, interrupting(error), watched.wait)
                 break
             for _ in range(2):
                 assert set(watched.watcher.select(0)) == expected
@@ -221,9 +224,6 @@ def test_a_change_in_the_midst_of_a_wait_that_is_woken_loses_no_wakeup(make_watc
 def test_an_interrupted_wait_leaves_nothing_behind(make_watched, open_descriptors):
     """Nothing is ready. The interrupted wait consumes no later wake-up, and does not block close()."""
 
-    def interrupt():
-        raise InterruptionError
-
     for number in itertools.count(1):
         before = open_descriptors()
         with make_watched(("", "r"), 0) as watched:
@@ -231,7 +231,7 @@ def test_an_interrupted_wait_leaves_nothing_behind(make_watched, open_descriptor
                 pytest.skip("it has no wakeup()")
             watched.watcher.select(0.0001)
             with contextlib.suppress(InterruptionError):
-                before_line(number, interrupt, lambda watcher=watched.watcher: watcher.select(0.0001))
+                before_line(number, interrupting(), lambda watcher=watched.watcher: watcher.select(0.0001))
                 break
             watched.watcher.wakeup()
             begin = time.monotonic()
@@ -243,15 +243,12 @@ def test_an_interrupted_wait_leaves_nothing_behind(make_watched, open_descriptor
 def test_a_closed_poller_keeps_no_descriptor_after_its_last_interrupted_wait(make_watched, open_descriptors):
     """The traceback of the exception keeps the wait."""
 
-    def interrupt():
-        raise InterruptionError
-
     for number in itertools.count(1):
         before = open_descriptors()
         kept = None
         with make_watched(("r", "r"), 0) as watched:
             try:
-                if not before_line(number, interrupt, watched.wait):
+                if not before_line(number, interrupting(), watched.wait):
                     break
             except InterruptionError as error:
                 kept = error
@@ -264,9 +261,6 @@ def test_a_closed_poller_keeps_no_descriptor_after_its_last_interrupted_wait(mak
 def test_close_after_an_interrupted_close_does_the_rest(make_watched, start_thread, open_descriptors, error):
     """The traceback of the exception keeps what the first one had in hand."""
 
-    def interrupt():
-        raise error
-
     for number in itertools.count(1):
         before = open_descriptors()
         watched = make_watched(("", "r"), 0)
@@ -275,7 +269,7 @@ def test_close_after_an_interrupted_close_does_the_rest(make_watched, start_thre
             waiting.append(start_thread(watched.watcher.select, None).until_blocked())
         kept = None
         try:
-            is_complete = not before_line(number, interrupt, watched.watcher.close)
+            is_complete = not before_line(number, interrupting(error), watched.watcher.close)
         except error as raised:
             kept = raised
             is_complete = False
@@ -293,14 +287,11 @@ def test_close_after_an_interrupted_close_does_the_rest(make_watched, start_thre
 def test_an_interrupted_constructor_leaves_no_descriptor(name, open_descriptors):
     make = WATCHERS[name][0] if name in WATCHERS else fastmux.select.epoll
 
-    def interrupt():
-        raise InterruptionError
-
     for number in itertools.count(1):
         before = open_descriptors()
         made = []
         with contextlib.suppress(InterruptionError):
-            is_complete = not before_line(number, interrupt, lambda made=made: made.append(make()))
+            is_complete = not before_line(number, interrupting(), lambda made=made: made.append(make()))
             made[0].close()
             if is_complete:
                 break
