@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def is_of_handler(error: OSError) -> bool:
-    """Return whether the error is not of a system call, but of a signal handler that came in: a TimeoutError."""
+    """Return whether a signal handler has raised the error, such as TimeoutError: one of a system call has a number."""
     return error.errno is None
 
 

@@ -66,7 +66,7 @@ class _Waiter:
         self.thread = threading.get_ident()
         #: The number of events, and whether a wake-up has ended the wait; None before its end and after an exception.
         self.result: tuple[int, bool] | None = None
-        #: Makes it leave after an exception from a signal handler has interrupted that; None outside.
+        #: Calls _leave() if an exception from a signal handler has kept the wait from that; None before and after.
         self.frame: weakref.ref[_Frame] | None = None
 
 
@@ -262,7 +262,7 @@ class StdlibPoller(LockedPoller):
             self._entered.append(waiter)
 
     def _leave(self, waiter: _Waiter) -> None:
-        """Take over what a waiter has. A signal handler may raise at any step; then it is done again."""
+        """Take over what a waiter has. A signal handler may raise at any step; another call does the rest."""
         with self._lock:
             if waiter.frame is None:
                 return
@@ -284,7 +284,7 @@ class StdlibPoller(LockedPoller):
                 self._counts["wakeups"] += waiter.result[1]
 
     def _leave_again(self) -> None:
-        """Let the waits leave that an exception has interrupted in that, and a traceback keeps; with the lock held."""
+        """Complete _leave() for the waits in which an exception has interrupted it; with the lock held."""
         for waiter in self._entered.copy():
             if waiter.ended:
                 self._leave(waiter)
