@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import inspect
+import signal
 import ssl
 import sys
 import textwrap
@@ -96,6 +97,53 @@ def test_a_loop_keeps_its_state_in_a_private_attribute(name):
     loop.close()
 
     assert hasattr(loop, name)
+
+
+@pytest.mark.skipif(fastmux.implementation != "c", reason="only the loop in C has slots")
+def test_all_private_attributes_of_a_loop_have_a_slot(tmp_path, monkeypatch):
+    """A name that is found here belongs to ATTRIBUTES in asyncio_private.py."""
+
+    async def numbers():
+        yield 1
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        async for _ in numbers():
+            pass
+        await loop.run_in_executor(None, int)
+        for server in (
+            await loop.create_server(asyncio.Protocol, "127.0.0.1", 0),
+            await loop.create_unix_server(asyncio.Protocol, "socket"),
+        ):
+            server.close()
+        process = await asyncio.create_subprocess_exec("true")
+        await process.wait()
+        loop.add_signal_handler(signal.SIGUSR1, int)
+        loop.set_debug(True)
+        await asyncio.sleep(0.001)
+        loop.set_debug(False)
+        loop.set_exception_handler(None)
+        loop.set_task_factory(None)
+
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    loop = fastmux.EventLoop()
+    try:
+        for ending in main(), loop.shutdown_asyncgens(), loop.shutdown_default_executor():
+            loop.run_until_complete(ending)
+    finally:
+        loop.close()
+
+    assert vars(loop) == {}
+
+
+def test_a_program_may_give_a_loop_attributes_of_its_own():
+    loop = fastmux.EventLoop()
+    loop.close()
+    loop.owner = "program"
+    loop.call_soon = print
+
+    assert vars(loop) == {"owner": "program", "call_soon": print}
+    assert loop.call_soon is print
 
 
 def test_a_transport_keeps_its_state_in_private_attributes():

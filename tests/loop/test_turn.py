@@ -6,9 +6,12 @@ The tests run on the standard loop, too.
 from __future__ import annotations
 
 import asyncio
+import collections
+import contextlib
 import contextvars
 import functools
 import gc
+import heapq
 import logging
 import os
 import selectors
@@ -17,6 +20,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import pytest
 
@@ -414,8 +418,6 @@ def test_the_loop_runs_on_any_selector(selector):
 
 
 def test_a_closed_loop_is_garbage(loop):
-    import weakref
-
     other = type(loop)()
     other.run_until_complete(asyncio.sleep(0))
     other.close()
@@ -442,8 +444,6 @@ def test_a_signal_handler_runs_while_callbacks_without_bytecode_keep_the_loop_bu
 
 
 def test_a_weak_reference_to_a_handle_ends_with_it(loop):
-    import weakref
-
     ended = []
     handle = loop.call_soon(bool)
     reference = weakref.ref(handle, ended.append)
@@ -454,11 +454,164 @@ def test_a_weak_reference_to_a_handle_ends_with_it(loop):
     assert (reference(), ended) == (None, [reference])
 
 
+class Owner:
+    """Keeps a handle whose callback and context keep the owner."""
+
+    def __init__(self, schedule, *args):
+        context = contextvars.copy_context()
+        context.run(contextvars.ContextVar("owner").set, self)
+        self.ran = False
+        self.handle = schedule(*args, self.run, context=context)
+
+    def run(self):
+        self.ran = True
+
+
+async def run_soon(loop):
+    owner = Owner(loop.call_soon)
+    await asyncio.sleep(0)
+    assert owner.ran
+    return owner
+
+
+async def run_later(loop):
+    owner = Owner(loop.call_later, 0)
+    while not owner.ran:
+        await asyncio.sleep(0)
+    return owner
+
+
+async def run_from_a_thread(loop):
+    owners = []
+    thread = threading.Thread(target=lambda: owners.append(Owner(loop.call_soon_threadsafe)))
+    thread.start()
+    thread.join()
+    await asyncio.sleep(0)
+    assert owners[0].ran
+    return owners[0]
+
+
+async def cancel_first_timer(loop):
+    owner = Owner(loop.call_later, 3600)
+    owner.handle.cancel()
+    await asyncio.sleep(0)
+    return owner
+
+
+async def cancel_many_timers(loop):
+    first = loop.call_later(3600, print)
+    owners = [Owner(loop.call_later, 3601) for _ in range(101)]
+    for owner in owners:
+        owner.handle.cancel()
+    await asyncio.sleep(0)
+    first.cancel()
+    return owners[50]
+
+
+async def take_from_queue(loop):
+    owner = Owner(loop.call_soon)
+    while loop._ready.popleft() is not owner.handle:
+        pass
+    return owner
+
+
+async def clear_queue(loop):
+    owner = Owner(loop.call_soon)
+    loop._ready.clear()
+    return owner
+
+
+async def replace_queue(loop):
+    owner = Owner(loop.call_soon)
+    loop._ready = collections.deque()
+    await asyncio.sleep(0)
+    return owner
+
+
+async def take_from_heap(loop):
+    owner = Owner(loop.call_later, 0)
+    heapq.heappop(loop._scheduled)
+    return owner
+
+
+async def take_from_kept_heap(loop):
+    heap = loop._scheduled
+    owner = Owner(loop.call_later, 0)
+    heapq.heappop(heap)
+    return owner
+
+
+async def clear_heap(loop):
+    owner = Owner(loop.call_later, 0)
+    loop._scheduled.clear()
+    return owner
+
+
+async def replace_heap(loop):
+    owner = Owner(loop.call_later, 0)
+    loop._scheduled = []
+    return owner
+
+
+async def take_in_debug_mode(loop):
+    owner = Owner(loop.call_later, 0)
+    loop.set_debug(True)  # so that the next turns are the standard loop's
+    while not owner.ran:
+        await asyncio.sleep(0)
+    return owner
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        run_soon,
+        run_later,
+        run_from_a_thread,
+        cancel_first_timer,
+        cancel_many_timers,
+        take_from_queue,
+        clear_queue,
+        replace_queue,
+        take_from_heap,
+        take_from_kept_heap,
+        clear_heap,
+        replace_heap,
+        take_in_debug_mode,
+    ],
+)
+def test_a_cycle_through_a_handle_that_has_left_a_running_loop_is_garbage(loop, scenario):
+    async def main():
+        alive = weakref.ref(await scenario(loop))
+        for _ in range(3):
+            gc.collect()
+        return alive()
+
+    assert loop.run_until_complete(main()) is None
+
+
+@pytest.mark.parametrize("method", ["call_soon", "call_later"])
+def test_a_dropped_loop_with_waiting_callbacks_is_garbage(loop, method):
+    def schedule(other):
+        owners.append(Owner(getattr(other, method), *([3600] if method == "call_later" else [])))
+        other.stop()
+
+    owners = []
+    other = type(loop)()
+    other.call_soon(schedule, other)
+    other.run_forever()
+    alive = weakref.ref(owners.pop())
+    assert not alive().ran
+    with pytest.warns(ResourceWarning) if sys.implementation.name == "cpython" else contextlib.nullcontext():
+        del other
+        for _ in range(3):
+            gc.collect()
+
+    assert alive() is None
+
+
 @pytest.mark.skipif(sys.implementation.name != "cpython", reason="counts references")
 @pytest.mark.parametrize("late", [False, True], ids=["", "after close"])
 def test_a_closed_loop_that_made_futures_and_tasks_is_freed_without_the_garbage_collector(loop, late):
-    import weakref
-
     async def main():
         asyncio.get_running_loop().create_future()
         await asyncio.create_task(asyncio.sleep(0))

@@ -80,6 +80,13 @@ PyObject *fmux_time(PyObject *self, PyObject *unused)
 
 /* ---- queueing callbacks ------------------------------------------------------------ */
 
+static int fmux__queue(fmux_loop_t *loop, PyObject *handle)
+{
+    if (!loop->untracked)
+        fmux_handle_track(handle);
+    return fmux_ring_push(loop->ready, handle);
+}
+
 PyObject *fmux_call_soon(PyObject *self, PyObject *const *args,
                          Py_ssize_t count, PyObject *kwnames)
 {
@@ -90,7 +97,7 @@ PyObject *fmux_call_soon(PyObject *self, PyObject *const *args,
         return fmux_standard(self, fmux_names.call_soon, args, count, kwnames);
     PyObject *handle = fmux_handle_new(fmux_handle_type, self, args[0], args + 1,
                                        count - 1, context);
-    if (handle != NULL && fmux_ring_push(loop->ready, handle) < 0)
+    if (handle != NULL && fmux__queue(loop, handle) < 0)
         Py_CLEAR(handle);
     return handle;
 }
@@ -109,6 +116,8 @@ static PyObject *fmux__schedule(fmux_loop_t *loop, double when,
         Py_INCREF(when_object);
         handle->when_object = when_object;
     }
+    if (!loop->untracked || loop->exposed)
+        fmux_handle_track(timer);
     if (fmux_heap_push(loop->scheduled, timer) < 0)
         Py_CLEAR(timer);
     else
@@ -198,8 +207,7 @@ PyObject *fmux_call_soon_threadsafe(PyObject *self,
     }
     PyObject *handle = fmux_handle_new(fmux_handle_type, self, args[0], args + 1,
                                        count - 1, context);
-    if (handle != NULL && (fmux_ring_push(loop->ready, handle) < 0 ||
-                           fmux__wake(loop) < 0))
+    if (handle != NULL && (fmux__queue(loop, handle) < 0 || fmux__wake(loop) < 0))
         Py_CLEAR(handle);
     return handle;
 }

@@ -75,8 +75,20 @@ PyObject *fmux_handle_new(PyTypeObject *type, PyObject *loop,
         }
         handle->count = (uint8_t)count;
     }
-    PyObject_GC_Track(object);
     return object;
+}
+
+void fmux_handle_track(PyObject *object)
+{
+    if (fmux_is_handle(object) && !PyObject_GC_IsTracked(object))
+        PyObject_GC_Track(object);
+}
+
+void fmux_handle_leave(PyObject *object)
+{
+    if (Py_REFCNT(object) > 1)
+        fmux_handle_track(object);
+    Py_DECREF(object);
 }
 
 static void fmux__drop_args(fmux_handle_t *handle)

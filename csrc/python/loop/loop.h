@@ -203,10 +203,19 @@ static inline bool fmux_is_handle(PyObject *object)
            Py_TYPE(object) == fmux_timer_type;
 }
 
-/* Make a handle; context NULL or None: a copy of the current one. */
+/* Make a handle; context NULL or None: a copy of the current one. The garbage collector
+ * does not know the handle yet. It need not while the handle waits in the queue or the
+ * heap of a running loop: then it is reachable, and visiting it only takes time. */
 PyObject *fmux_handle_new(PyTypeObject *type, PyObject *loop,
                           PyObject *callback, PyObject *const *args,
                           Py_ssize_t count, PyObject *context);
+
+/* Make a handle of this module known to the garbage collector. */
+void fmux_handle_track(PyObject *handle);
+
+/* Drop the reference of the queue or the heap. If there are others, the garbage
+ * collector has to know the handle from now on. */
+void fmux_handle_leave(PyObject *handle);
 
 /* Run one handle of any class that is not cancelled. Returns 0, or -1 with an
  * exception that ends the turn. */
@@ -235,6 +244,9 @@ int fmux_ring_push(fmux_ring_t *ring, PyObject *item);
 
 /* Take the first item, or NULL if there is none. */
 PyObject *fmux_ring_take(fmux_ring_t *ring);
+
+/* Make all handles known to the garbage collector. */
+void fmux_ring_track(fmux_ring_t *ring);
 
 int fmux_ring_init(PyObject *module);
 
@@ -270,6 +282,8 @@ typedef struct {
     char stopping, debug, closed;
     char gathers;    /* gather_writes */
     char repeats;    /* run_forever() calls _run_once(), which nothing replaces */
+    char untracked;  /* handles may wait without being tracked: in run_forever() */
+    char exposed;    /* a program may have taken timers out of the heap */
     char foreign;    /* there may be a timer of another class */
     char overridden; /* a subclass or a program has replaced a method */
     char wrapped;    /* asyncio.Handle._run */

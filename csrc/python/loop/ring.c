@@ -47,6 +47,12 @@ PyObject *fmux_ring_take(fmux_ring_t *ring)
     return item;
 }
 
+void fmux_ring_track(fmux_ring_t *ring)
+{
+    for (Py_ssize_t i = 0; i < ring->count; i++)
+        fmux_handle_track(*fmux__place(ring, i));
+}
+
 /* ---- methods --------------------------------------------------------------------- */
 
 static PyObject *fmux__append(PyObject *self, PyObject *item)
@@ -72,6 +78,8 @@ static PyObject *fmux__popleft(PyObject *self, PyObject *unused)
     PyObject *item = fmux_ring_take((fmux_ring_t *)self);
     if (item == NULL)
         PyErr_SetString(PyExc_IndexError, "pop from an empty deque");
+    else
+        fmux_handle_track(item);
     return item;
 }
 
@@ -81,7 +89,7 @@ static int fmux__clear(PyObject *self)
     /* A destructor may add callbacks. */
     for (Py_ssize_t left = ((fmux_ring_t *)self)->count;
          left > 0 && (item = fmux_ring_take((fmux_ring_t *)self)) != NULL; left--)
-        Py_DECREF(item);
+        fmux_handle_leave(item);
     return 0;
 }
 

@@ -73,8 +73,11 @@ static int fmux__remove_cancelled(fmux_loop_t *loop)
         if (kept == NULL)
             return -1;
         for (Py_ssize_t i = 0; i < length; i++) {
-            fmux_handle_t *handle = fmux_handle(PyList_GetItem(heap, i));
-            handle->scheduled = handle->scheduled && !handle->cancelled;
+            PyObject *timer = PyList_GetItem(heap, i);
+            if (fmux_handle(timer)->cancelled) {
+                fmux_handle(timer)->scheduled = 0;
+                fmux_handle_track(timer);
+            }
         }
         loop->scheduled = kept;
         loop->timer_cancelled_count = 0;
@@ -91,7 +94,7 @@ static int fmux__remove_cancelled(fmux_loop_t *loop)
             return -1;
         loop->timer_cancelled_count--;
         fmux_handle(first)->scheduled = 0;
-        Py_DECREF(first);
+        fmux_handle_leave(first);
         if (loop->scheduled != heap)
             break;
     }
@@ -207,10 +210,11 @@ static int fmux__queue_due(fmux_loop_t *loop)
         if (first == NULL)
             return -1;
         fmux_handle(first)->scheduled = 0;
-        int result = fmux_ring_push(loop->ready, first);
-        Py_DECREF(first);
-        if (result < 0)
+        if (fmux_ring_push(loop->ready, first) < 0) {
+            fmux_handle_leave(first);
             return -1;
+        }
+        Py_DECREF(first);
     }
     return 0;
 }
@@ -225,7 +229,7 @@ static int fmux__run_queued(fmux_loop_t *loop)
         if (handle == NULL)
             break; /* a callback has cleared the queue */
         result = fmux_handle_run(handle);
-        Py_DECREF(handle);
+        fmux_handle_leave(handle);
     }
     Py_DECREF(ring);
     return result;

@@ -150,6 +150,8 @@ static PyObject *fmux__add(PyObject *self, PyObject *name, long event,
         return fmux_standard(self, name, args, count, kwnames);
     PyObject *handle = fmux_handle_new(fmux_handle_type, self, args[1], args + 2,
                                        count - 2, context);
+    if (handle != NULL)
+        fmux_handle_track(handle);
     if (handle != NULL && fmux__watch(loop, args[0], event, handle) < 0)
         Py_CLEAR(handle);
     return handle;

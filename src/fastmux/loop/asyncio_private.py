@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import format_helpers, futures, selector_events, sslproto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections import deque
@@ -112,3 +112,25 @@ StandardTransport: Any = selector_events._SelectorSocketTransport  # type: ignor
 set_result_unless_cancelled: Any = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
 #: Returns the name and the place of a function, for the message about an exception in a callback.
 source_of: Any = format_helpers._format_callback_source
+#: What a standard loop keeps in its __dict__. Some Pythons do not have all of it.
+ATTRIBUTES: Final = (
+    "_asyncgens",
+    "_asyncgens_shutdown_called",
+    "_clock_resolution",
+    "_coroutine_origin_tracking_enabled",
+    "_coroutine_origin_tracking_saved_depth",
+    "_csock",
+    "_current_handle",
+    "_default_executor",
+    "_exception_handler",
+    "_executor_shutdown_called",
+    "_internal_fds",
+    "_old_agen_hooks",
+    "_signal_handlers",
+    "_ssock",
+    "_thread_id",
+    "_transports",
+    "_unix_server_sockets",
+    "_watcher",
+    "slow_callback_duration",
+)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastmux import _binding, selectors
 
-from .asyncio_private import StandardLoop, StandardTLS, source_of
+from .asyncio_private import ATTRIBUTES, StandardLoop, StandardTLS, source_of
 from .connect import ConnectingLoop
 from .sock_calls import SockCalls
 from .transports import process, tls
@@ -78,6 +78,9 @@ class CoreLoop(SockCalls, ConnectingLoop):
     A program may replace private parts: the selector, its select(), the clock, Handle._run. Then the standard loop's
     own turn runs, on the same queue and timers; with other socket classes, its own transport.
     """
+
+    #: The interpreter finds the methods of an object sooner if its __dict__ is empty.
+    __slots__ = ATTRIBUTES
 
     if sys.version_info >= (3, 14):
         # Its handles have a lock: cancelled() of another thread waits for the callback to end.
