@@ -116,8 +116,7 @@ static PyObject *fmux__schedule(fmux_loop_t *loop, double when,
         Py_INCREF(when_object);
         handle->when_object = when_object;
     }
-    if (!loop->untracked || loop->exposed)
-        fmux_handle_track(timer);
+    fmux_handle_track(timer);
     if (fmux_heap_push(loop->scheduled, timer) < 0)
         Py_CLEAR(timer);
     else

@@ -39,29 +39,10 @@ static int fmux__set_ready(PyObject *self, PyObject *value, void *unused)
     return 0;
 }
 
-/* Make the timers known to the garbage collector. */
-static void fmux__track_timers(const fmux_loop_t *loop)
-{
-    if (!PyList_CheckExact(loop->scheduled))
-        return;
-    for (Py_ssize_t i = 0; i < PyList_Size(loop->scheduled); i++)
-        fmux_handle_track(PyList_GetItem(loop->scheduled, i));
-}
-
-/* The program, or the standard loop's own code, may take timers out of the heap. */
-static void fmux__expose(fmux_loop_t *loop)
-{
-    if (loop->exposed)
-        return;
-    loop->exposed = 1;
-    fmux__track_timers(loop);
-}
-
 static PyObject *fmux__get_scheduled(PyObject *self, void *unused)
 {
     (void)unused;
     PyObject *scheduled = ((fmux_loop_t *)self)->scheduled;
-    fmux__expose((fmux_loop_t *)self);
     Py_INCREF(scheduled);
     return scheduled;
 }
@@ -75,8 +56,6 @@ static int fmux__set_scheduled(PyObject *self, PyObject *value, void *unused)
         return -1;
     }
     PyObject *old = loop->scheduled;
-    if (loop->selector != NULL) /* not in __init__() */
-        fmux__expose(loop);
     Py_INCREF(value);
     loop->scheduled = value;
     Py_DECREF(old);
@@ -178,10 +157,8 @@ static int fmux__set_repeats(PyObject *self, PyObject *value, void *offset)
     if (fmux__set_flag(self, value, offset) < 0)
         return -1;
     loop->untracked = loop->repeats;
-    if (!loop->untracked) {
-        fmux__track_timers(loop);
+    if (!loop->untracked)
         fmux_ring_track(loop->ready);
-    }
     return 0;
 }
 

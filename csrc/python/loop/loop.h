@@ -204,8 +204,8 @@ static inline bool fmux_is_handle(PyObject *object)
 }
 
 /* Make a handle; context NULL or None: a copy of the current one. The garbage collector
- * does not know the handle yet. It need not while the handle waits in the queue or the
- * heap of a running loop: then it is reachable, and visiting it only takes time. */
+ * does not know the handle yet. It need not while the handle is in the queue of a running
+ * loop: then it is reachable, and visiting it only takes time. */
 PyObject *fmux_handle_new(PyTypeObject *type, PyObject *loop,
                           PyObject *callback, PyObject *const *args,
                           Py_ssize_t count, PyObject *context);
@@ -213,8 +213,8 @@ PyObject *fmux_handle_new(PyTypeObject *type, PyObject *loop,
 /* Make a handle of this module known to the garbage collector. */
 void fmux_handle_track(PyObject *handle);
 
-/* Drop the reference of the queue or the heap. If there are others, the garbage
- * collector has to know the handle from now on. */
+/* Drop the reference of the queue. If there are others, the garbage collector has to
+ * know the handle from now on. */
 void fmux_handle_leave(PyObject *handle);
 
 /* Run one handle of any class that is not cancelled. Returns 0, or -1 with an
@@ -282,8 +282,7 @@ typedef struct {
     char stopping, debug, closed;
     char gathers;    /* gather_writes */
     char repeats;    /* run_forever() calls _run_once(), which nothing replaces */
-    char untracked;  /* handles may wait without being tracked: in run_forever() */
-    char exposed;    /* a program may have taken timers out of the heap */
+    char untracked;  /* queued handles are: in run_forever() */
     char foreign;    /* there may be a timer of another class */
     char overridden; /* a subclass or a program has replaced a method */
     char wrapped;    /* asyncio.Handle._run */

@@ -73,11 +73,8 @@ static int fmux__remove_cancelled(fmux_loop_t *loop)
         if (kept == NULL)
             return -1;
         for (Py_ssize_t i = 0; i < length; i++) {
-            PyObject *timer = PyList_GetItem(heap, i);
-            if (fmux_handle(timer)->cancelled) {
-                fmux_handle(timer)->scheduled = 0;
-                fmux_handle_track(timer);
-            }
+            fmux_handle_t *handle = fmux_handle(PyList_GetItem(heap, i));
+            handle->scheduled = handle->scheduled && !handle->cancelled;
         }
         loop->scheduled = kept;
         loop->timer_cancelled_count = 0;
@@ -94,7 +91,7 @@ static int fmux__remove_cancelled(fmux_loop_t *loop)
             return -1;
         loop->timer_cancelled_count--;
         fmux_handle(first)->scheduled = 0;
-        fmux_handle_leave(first);
+        Py_DECREF(first);
         if (loop->scheduled != heap)
             break;
     }
@@ -210,11 +207,10 @@ static int fmux__queue_due(fmux_loop_t *loop)
         if (first == NULL)
             return -1;
         fmux_handle(first)->scheduled = 0;
-        if (fmux_ring_push(loop->ready, first) < 0) {
-            fmux_handle_leave(first);
-            return -1;
-        }
+        int result = fmux_ring_push(loop->ready, first);
         Py_DECREF(first);
+        if (result < 0)
+            return -1;
     }
     return 0;
 }
