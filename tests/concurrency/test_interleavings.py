@@ -11,12 +11,14 @@ import gc
 import itertools
 import linecache
 import os
+import select
 import sys
 import time
 
 import pytest
 
 import fastmux
+from fastmux.poller import descriptors
 
 TIMEOUT = 20.0
 PACKAGE = os.path.dirname(fastmux.__file__)
@@ -298,6 +300,35 @@ def test_an_interrupted_constructor_leaves_no_descriptor(name, open_descriptors)
         if open_descriptors() != before:
             gc.collect()  # a selector is in a cycle
         assert open_descriptors() == before
+
+
+def test_an_interrupted_renewal_of_a_pipe_leaves_no_descriptor(open_descriptors, monkeypatch):
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: None)  # in the destructor of the other pipe
+    for number in itertools.count(1):
+        before = open_descriptors()
+        pipe = descriptors.WakePipe()
+        with contextlib.suppress(InterruptionError):
+            if not before_line(number, interrupting(), pipe.renew):
+                break
+        pipe.close()
+        assert open_descriptors() == before
+
+
+@every_error
+@pytest.mark.parametrize("name", ["has_entry", "is_socket", "is_open"])
+def test_an_interrupted_check_of_a_descriptor_raises_and_leaves_no_entry(name, make_eventfd, error):
+    fd = make_eventfd()
+    with select.epoll() as epoll:
+        check = functools.partial(getattr(descriptors, name), *[epoll] * (name == "has_entry"), fd)
+        for number in itertools.count(1):
+            try:
+                if not before_line(number, interrupting(error), check):
+                    break
+            except error:
+                interrupted = number
+            assert interrupted == number
+            with pytest.raises(FileNotFoundError):
+                epoll.unregister(fd)
 
 
 def test_a_wakeup_in_the_midst_of_a_wait(make_watched):

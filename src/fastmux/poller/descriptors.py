@@ -16,7 +16,7 @@ import errno
 import os
 import stat
 import sys
-from itertools import chain, starmap
+from itertools import chain, repeat, starmap
 from operator import methodcaller
 
 from fastmux._events import EDGE
@@ -113,9 +113,10 @@ class WakePipe(OwnFiles):
         """Put another pipe under the same numbers, separate from the one that a parent process shares."""
         if self.is_ours():
             new = WakePipe()
-            for mine, other in zip(self.fds, new.fds):
-                os.dup2(other, mine, inheritable=False)
-            self._identities = new._identities
+            # One call of C: no signal handler runs before the identities are those of the new files.
+            copies = map(os.dup2, new.fds, self.fds, repeat(False))
+            list(chain(copies, map(setattr, [self], ["_identities"], [new._identities])))
+            new.close()  # an exception at the start of the destructor would leave it open
 
 
 class WakeSockets(WakePipe):
@@ -204,7 +205,9 @@ class OwnEpoll:
 def is_socket(fd: int) -> bool:
     try:
         return stat.S_ISSOCK(os.fstat(fd).st_mode)
-    except OSError:
+    except OSError as error:
+        if is_of_handler(error):
+            raise
         return False
 
 
@@ -214,10 +217,10 @@ def has_entry(epoll: Any, fd: int) -> bool:
     An inode does not tell: all eventfds share one, and a FIFO can be opened twice. (csrc/fork_epoll.c has the limit.)
     """
     try:
-        epoll.register(fd, EDGE)  # at most one report
-        epoll.unregister(fd)
+        # At most one report. One call of C: an exception of a signal handler leaves no entry.
+        list(chain(map(epoll.register, [fd], [EDGE]), map(epoll.unregister, [fd])))
     except OSError as error:
-        if error.errno in (errno.ENOMEM, errno.ENOSPC):
+        if is_of_handler(error) or error.errno in (errno.ENOMEM, errno.ENOSPC):
             raise
         return error.errno == errno.EEXIST
     return False
@@ -239,7 +242,9 @@ def is_open(fd: int) -> bool:
     """Return whether the number stands for an open file."""
     try:
         check_open(fd)
-    except OSError:
+    except OSError as error:
+        if is_of_handler(error):
+            raise
         return False
     return True
 
