@@ -338,6 +338,29 @@ def test_a_transport_of_a_given_socket_knows_it_after_its_end(run):
 
 
 @FAMILIES
+@pytest.mark.parametrize("kind", ["accepted", "given"])
+def test_a_transport_knows_its_name_after_the_program_has_detached_its_socket(run, family, kind):
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with accepted(family) as (protocol, client, _):
+            if kind == "given":
+                sock = client.dup()
+                transport, protocol = await loop.create_connection(Recorder, sock=sock)
+            else:
+                transport = protocol.transport
+                sock = transport.get_extra_info("socket")._sock
+            name = sock.getsockname()
+            transport.pause_reading()
+            with socket.socket(fileno=sock.detach()):
+                known = transport.get_extra_info("sockname", "default")
+                transport.abort()
+                await protocol.lost
+        return known == name, known == transport.get_extra_info("sockname")
+
+    assert run(main()) == (True, True)
+
+
+@FAMILIES
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_a_server_does_not_count_a_connection_whose_protocol_is_none(loop, run, family):
     if not getattr(loop, "_uses_core", False) and sys.version_info[:2] == (3, 12):

@@ -118,7 +118,7 @@ extern fmux_objects_t fmux_objects;
     X(monotonic) X(register_) X(run) X(select) X(time) X(unregister) X(Future) \
     X(Task) X(context) X(name) X(_attach) X(_detach) X(copy) \
     X(_call_connection_lost) X(_fail_empty_waiter) X(connection_made) \
-    X(connection_lost) X(getpeername) X(sockname) X(max_size) X(set_protocol) X(_clients) \
+    X(connection_lost) X(getpeername) X(getsockname) X(sockname) X(max_size) X(set_protocol) X(_clients) \
     X(_pending_removals) X(_remove) X(_sockets)
 /* clang-format on */
 

@@ -11,10 +11,32 @@
 
 /* ---- the socket ------------------------------------------------------------------ */
 
+/* extra["sockname"] = getsockname() of an accepted connection, unless it is there: before the
+ * program gets the socket, which it may detach, or the transport closes it. */
+static void fmux__keep_name(const fmux_transport_t *stream)
+{
+    PyObject *extra = stream->extra, *name = fmux_names.sockname;
+    fmux_address_t address = {.length = sizeof address.any};
+    if (!stream->owns_fd)
+        return;
+    if (extra != NULL && PyDict_CheckExact(extra) &&
+        PyDict_GetItemWithError(extra, name) == NULL &&
+        getsockname(stream->fd, (struct sockaddr *)&address.any, &address.length) == 0) {
+        Py_INCREF(extra); /* the garbage collector may run code that replaces it */
+        PyObject *object = fmux_address_object(&address);
+        if (object != NULL)
+            (void)PyDict_SetItem(extra, name, object);
+        Py_XDECREF(object);
+        Py_DECREF(extra);
+    }
+    PyErr_Clear(); /* no memory: the end is more important */
+}
+
 PyObject *fmux_stream_get_sock(PyObject *self, void *unused)
 {
     (void)unused;
     fmux_transport_t *stream = fmux_transport(self);
+    fmux__keep_name(stream);
     if (stream->owns_fd) {
         stream->owns_fd = 0; /* an audit hook may ask, too */
         stream->sock = fmux_socket_new(fmux_objects.socket_class, stream->family, SOCK_STREAM,
@@ -68,25 +90,6 @@ PyObject *fmux_stream_get_closed_sock(PyObject *self, void *unused)
         sock = Py_None;
     Py_INCREF(sock);
     return sock;
-}
-
-/* extra["sockname"] = sock.getsockname() while it is possible, unless it is there. */
-static void fmux__keep_name(const fmux_transport_t *stream)
-{
-    PyObject *extra = stream->extra, *name = fmux_names.sockname;
-    int fd = fmux_stream_number(stream);
-    fmux_address_t address = {.length = sizeof address.any};
-    if (fd >= 0 && extra != NULL && PyDict_CheckExact(extra) &&
-        PyDict_GetItemWithError(extra, name) == NULL &&
-        getsockname(fd, (struct sockaddr *)&address.any, &address.length) == 0) {
-        Py_INCREF(extra); /* the garbage collector may run code that replaces it */
-        PyObject *object = fmux_address_object(&address);
-        if (object != NULL)
-            (void)PyDict_SetItem(extra, name, object);
-        Py_XDECREF(object);
-        Py_DECREF(extra);
-    }
-    PyErr_Clear(); /* no memory: the end is more important */
 }
 
 /* Close the socket. Returns 0, or -1 with an exception. */
@@ -253,20 +256,29 @@ static int fmux__call_soon(PyObject *self, PyObject *callback, PyObject *first,
     return result;
 }
 
-/* extra["peername"] = sock.getpeername(), or None, unless it is there. */
-static int fmux__find_peer(const fmux_transport_t *stream)
+/* extra[name] = address, or None if a system call has failed. Steals address. */
+static int fmux__set_address(const fmux_transport_t *stream, PyObject *name, PyObject *address)
 {
-    PyObject *extra = stream->extra, *name = fmux_names.peername;
-    if (stream->sock == NULL || PyDict_GetItemWithError(extra, name) != NULL)
-        return 0;
-    PyObject *peer = FMUX_CALL_METHOD(getpeername, stream->sock);
-    if (peer == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
+    if (address == NULL && PyErr_ExceptionMatches(PyExc_OSError)) {
         PyErr_Clear();
-        peer = fmux_none();
+        address = fmux_none();
     }
-    int result = peer == NULL ? -1 : PyDict_SetItem(extra, name, peer);
-    Py_XDECREF(peer);
+    int result = address == NULL ? -1 : PyDict_SetItem(stream->extra, name, address);
+    Py_XDECREF(address);
     return result;
+}
+
+/* The addresses of a given socket: later, the program may have detached it. */
+static int fmux__find_addresses(const fmux_transport_t *stream)
+{
+    PyObject *sock = stream->sock;
+    if (sock == NULL)
+        return 0;
+    if (fmux__set_address(stream, fmux_names.sockname, FMUX_CALL_METHOD(getsockname, sock)) < 0)
+        return -1;
+    if (PyDict_GetItemWithError(stream->extra, fmux_names.peername) != NULL)
+        return 0;
+    return fmux__set_address(stream, fmux_names.peername, FMUX_CALL_METHOD(getpeername, sock));
 }
 
 /* self.set_protocol(protocol) */
@@ -328,7 +340,7 @@ static int fmux__start(PyObject *self, PyObject *loop, PyObject *protocol, PyObj
     int result = -1;
     if (fd != NULL && fmux_check_unused(loop, fd, stream->owns_fd ? fd : stream->sock) < 0) {
         Py_CLEAR(stream->sock); /* stays the caller's */
-    } else if (fd != NULL && fmux__find_peer(stream) == 0 && fmux__set_max_size(stream) == 0 &&
+    } else if (fd != NULL && fmux__find_addresses(stream) == 0 && fmux__set_max_size(stream) == 0 &&
                fmux__set_protocol(self, protocol) == 0) {
         Py_INCREF(server);
         stream->server = server;

@@ -67,11 +67,9 @@ class _SocketTransport(_native.StreamCore):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         extra = self._extra
         if name in ("socket", "sockname") and name not in extra:
-            sock = self._sock
+            sock = self._sock  # sets the name, too
             if name == "socket" and (sock is not None or (sock := self._closed_sock) is not None):
                 extra[name] = trsock.TransportSocket(sock)
-            elif name == "sockname" and sock is not None:
-                extra[name] = _address(sock.getsockname)
         return extra.get(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -181,14 +179,6 @@ class _SocketTransport(_native.StreamCore):
 
     def _fail_empty_waiter(self) -> None:
         self._empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
-
-
-def _address(name: Any) -> Any:
-    """Return the result of getsockname(); None if there is none."""
-    try:
-        return name()
-    except OSError:
-        return None
 
 
 #: Servers count their connections, and know the transports since Python 3.13.
