@@ -528,6 +528,14 @@ async def replace_queue(loop):
     return owner
 
 
+async def keep_replaced_queue(loop):
+    owner = Owner(loop.call_soon)
+    owner.queue = loop._ready
+    loop._ready = collections.deque()
+    await asyncio.sleep(0)  # this turn is the old queue's
+    return owner
+
+
 async def take_from_heap(loop):
     owner = Owner(loop.call_later, 0)
     heapq.heappop(loop._scheduled)
@@ -572,6 +580,7 @@ async def take_in_debug_mode(loop):
         take_from_queue,
         clear_queue,
         replace_queue,
+        keep_replaced_queue,
         take_from_heap,
         take_from_kept_heap,
         clear_heap,

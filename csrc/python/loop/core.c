@@ -35,6 +35,7 @@ static int fmux__set_ready(PyObject *self, PyObject *value, void *unused)
     }
     PyObject *old = (PyObject *)loop->ready;
     loop->ready = (fmux_ring_t *)ring;
+    fmux_ring_track((fmux_ring_t *)old); /* the program may keep it */
     Py_DECREF(old);
     return 0;
 }
