@@ -154,6 +154,36 @@ def test_only_bytes_can_be_written(run, wrong):
     run(main())
 
 
+@pytest.mark.parametrize("state", ["open", "full"])
+def test_writelines_refuses_what_the_standard_transport_refuses(run, state):
+    """Since Python 3.12 it takes None and 0."""
+    cases = [None, 0, 1, [], (), "", b"", "text", b"bytes", [1], [None], [b"line", "text"]]
+
+    async def outcome(lines):
+        protocol, theirs = await connect()
+        transport = protocol.transport
+        if state == "full":
+            transport.write(bytes(4_000_000))
+        before = transport.get_write_buffer_size()
+        try:
+            result = transport.writelines(lines)
+        except Exception as error:
+            result = type(error)
+        written = transport.get_write_buffer_size() - before
+        transport.abort()
+        await protocol.lost
+        theirs.close()
+        return result, written
+
+    async def main():
+        return [await outcome(lines) for lines in cases]
+
+    standard = asyncio.SelectorEventLoop()
+    expected = standard.run_until_complete(main())
+    standard.close()
+    assert run(main()) == expected
+
+
 def test_sendfile_sends_a_file_between_two_writes(run, loop):
     async def main():
         protocol, theirs = await connect()

@@ -96,6 +96,7 @@ typedef struct {
     PyObject *open_array;   /* open_array(selector): (array, owner) or None */
     PyObject *fail;         /* fail(result): raises */
     bool weak_set_defers;   /* a WeakSet removes nothing while it is iterated: until Python 3.13 */
+    bool skips_false_lines; /* writelines(None) does nothing: since Python 3.12 */
 } fmux_objects_t;
 
 extern fmux_objects_t fmux_objects;

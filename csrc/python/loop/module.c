@@ -213,6 +213,12 @@ static int fmux__find_objects(void)
         return -1;
     o->weak_set_defers = PyObject_HasAttrString(set, "_pending_removals");
     Py_DECREF(set);
+    PyObject *methods = fmux__type_dict(o->standard_stream);
+    if (methods == NULL)
+        return -1;
+    /* Its own writelines() begins with `if not list_of_data`; the inherited one joins. */
+    o->skips_false_lines = PyDict_GetItemString(methods, "writelines") != NULL;
+    Py_DECREF(methods);
     if (!PyObject_HasAttrString(o->server_class, "close_clients"))
         o->server_class = Py_None; /* before Python 3.13 it only counts */
     PyObject *socket = o->socket_base;

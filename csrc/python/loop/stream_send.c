@@ -395,6 +395,9 @@ PyObject *fmux_stream_writelines(PyObject *self, PyObject *iterable)
     if (!fmux__may_write(stream, "Cannot call writelines() after write_eof()",
                          "unable to writelines; sendfile is in progress"))
         return NULL;
+    int full = fmux_objects.skips_false_lines ? PyObject_IsTrue(iterable) : 1;
+    if (full <= 0)
+        return full < 0 ? NULL : fmux_none();
     PyObject *lines = PySequence_Tuple(iterable), *result;
     if (lines == NULL)
         return NULL;

@@ -59,7 +59,11 @@ static int fmux__remove_cancelled(fmux_loop_t *loop)
     PyObject *heap = loop->scheduled;
     if (loop->timer_cancelled_count > FMUX__MOST_CANCELLED &&
         2 * loop->timer_cancelled_count > PyList_Size(heap)) {
-        PyObject *kept = PyList_New(0); /* may run the garbage collector */
+        PyObject *kept = PyList_New(0); /* may run the garbage collector, and so any code */
+        if (kept == NULL || loop->scheduled != heap || !PyList_CheckExact(heap)) {
+            Py_XDECREF(kept);
+            return kept == NULL ? -1 : 0;
+        }
         Py_ssize_t length = PyList_Size(heap);
         for (Py_ssize_t i = 0; kept != NULL && i < length; i++) {
             PyObject *timer = PyList_GetItem(heap, i);

@@ -34,8 +34,6 @@ class EventLoop(_Loop):
     callbacks of the turn. None: if the environment variable FASTMUX_GATHER_WRITES is 1. Needs the extension.
     """
 
-    __slots__ = ("_exclusive",)
-
     #: Makes the selector of a loop that gets none. install() replaces it.
     _make_selector: Callable[[], BaseSelector] = staticmethod(selectors.DefaultSelector)
 

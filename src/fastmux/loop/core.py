@@ -80,7 +80,7 @@ class CoreLoop(SockCalls, ConnectingLoop):
     """
 
     #: The interpreter finds the methods of an object sooner if its __dict__ is empty.
-    __slots__ = ATTRIBUTES
+    __slots__ = (*ATTRIBUTES, "_exclusive")
 
     if sys.version_info >= (3, 14):
         # Its handles have a lock: cancelled() of another thread waits for the callback to end.
