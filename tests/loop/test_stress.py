@@ -123,7 +123,7 @@ class Client(Erratic, asyncio.Protocol):
 
     def send(self):
         while self.left and self.writable and not self.transport.is_closing():
-            size = self.random.randrange(1, 30_000)
+            size = min(self.random.randrange(1, 30_000), len(self.left))
             if self.random.random() < 0.5:
                 self.transport.write(self.left[:size])
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import tempfile
 
 import pytest
@@ -152,6 +153,24 @@ def test_only_bytes_can_be_written(run, wrong):
         await close([protocol], [theirs])
 
     run(main())
+
+
+@pytest.mark.parametrize("lines", [[b""], [b"line", b""], [b"", b"line"]], ids=["empty", "last", "first"])
+def test_empty_lines_leave_nothing_to_send(run, loop, lines):
+    if not has_own_transport(loop):
+        pytest.skip("the standard transport keeps an empty last line since Python 3.12, and its loop stays busy")
+
+    async def main():
+        protocol, theirs = await connect()
+        transport = protocol.transport
+        transport.writelines(lines)
+        left = list(transport._buffer), loop._selector.get_key(transport._sock_fd).events
+        transport.close()
+        await protocol.lost
+        theirs.close()
+        return left
+
+    assert run(main()) == ([], selectors.EVENT_READ)
 
 
 @pytest.mark.parametrize("state", ["open", "full"])
